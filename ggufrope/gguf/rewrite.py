@@ -1,0 +1,58 @@
+"""Writing an edited copy of a GGUF file: a new header, then the tensor data, copied without passing through Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import GgufError
+from .files import FileStamp
+from .header import Header
+from .output import copy_range, replacing, write_all
+from .plan import Copy, Edits, Plan, plan_rewrite
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Progress = Callable[[int, int], None]
+
+
+def rewrite(
+    header: Header, out: str | os.PathLike[str], *, progress: Progress | None = None, **edits: Unpack[Edits]
+) -> None:
+    """Write an edited copy of ``header``'s file to ``out``, which appears only when it is complete.
+
+    Args:
+        header: The source, from ``read_header``.
+        out: Must not be the source; an existing file is replaced and keeps its permissions.
+        progress: Called with (bytes written, bytes in total) after every part.
+        **edits: See ``Edits``.
+
+    Raises:
+        OutputError: the result cannot be written; the source and any old output are untouched.
+        GgufError: the source cannot be read, or changed meanwhile.
+    """
+    write_plan(header, plan_rewrite(header, **edits), out, progress=progress)
+
+
+def write_plan(header: Header, plan: Plan, out: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
+    """Carry out a plan that ``plan_rewrite`` made for ``header``; see ``rewrite``."""
+    written = 0
+
+    def report(count: int) -> None:
+        nonlocal written
+        written += count
+        if progress is not None:
+            progress(written, plan.size)
+
+    with header.open() as source, replacing(Path(out), header.path, plan.size) as file:
+        for piece in (plan.header, *plan.body):
+            if isinstance(piece, Copy):
+                copy_range(source, file, piece.start, piece.length, report)
+            else:
+                write_all(file, piece)
+                report(len(piece))
+        if FileStamp.of(source) != header.stamp:
+            raise GgufError(f"{header.path}: the file changed while it was copied; wait until it is complete")
