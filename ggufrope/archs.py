@@ -1,0 +1,82 @@
+"""What the pinned llama.cpp knows about each architecture's RoPE.
+
+Facts read from the pin (``patches/UPSTREAM``), by the names used in ``general.architecture``; a test reads the pinned
+source again and compares. An architecture that is not here is unknown to the runtime too.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LONGROPE_TENSORS", "PAIRING", "READS_YARN_BETA", "ROPE_FREQS_TENSOR", "SLIDING_PERIOD", "knows", "pairing"]
+
+#: Why each architecture rotates the way it does: ``norm`` pairs (2i, 2i+1), ``neox`` pairs (i, i + rot_dim/2),
+#: ``mrope``/``imrope`` are neox with several position sections, ``none`` has no RoPE (`llama_model_rope_type`).
+PAIRING: dict[str, str] = {
+    name: kind
+    for kind, names in {
+        "norm": """arcee arctic baichuan bailingmoe bailingmoe3 chameleon chatglm cohere2 cohere2moe command-r deci
+            deepseek deepseek2 deepseek2-ocr deepseek32 deepseek4 dots3note eagle3 ernie4_5 ernie4_5-moe glm-dsa glm4
+            granite granite_swa granitehybrid granitemoe graniteswitch hy_v4 internlm2 llada llama llama-embed llama4
+            maincoder minicpm mistral3 mistral4 muse-glimmer nanbeige neo-bert olmo plm pockettts smollm3 starcoder
+            xverse""",
+        "neox": """afmoe apertus bailingmoe2 bert bitnet codeshell cogvlm dbrx dots1 dream eurobert exaone exaone-moe
+            exaone4 falcon falcon-h1 gemma gemma-embedding gemma2 gemma3 gemma3n gemma4 gemma4-assistant glm4moe
+            gpt-oss gptneox grok grovemoe hrm_text hunyuan-dense hunyuan-moe hunyuan_vl hy_v3 jais2 jina-bert-v3 laguna
+            lfm2 lfm2moe llada-moe maple mellum mimo2 minicpm3 minimax-01 minimax-m2 minimax-m3 modern-bert nemotron
+            nomic-bert nomic-bert-moe olmo2 olmoe openelm orion pangu-embedded phi2 phi3 phimoe plamo plamo2 plamo3
+            qwen qwen2 qwen2moe qwen3 qwen3moe qwen3next rnd1 seed_oss smallthinker spark2_5 stablelm starcoder2
+            step35 talkie""",
+        "mrope": "dflash paddleocr qwen2vl",
+        "imrope": "qwen35 qwen35moe qwen3tts qwen3vl qwen3vlmoe qwen4exp",
+        "none": """arwkv7 bloom clip glm5-next gpt2 gptj jais jamba jina-bert-v2 kimi-k3 kimi-linear mamba mamba2 mpt
+            nemotron_h nemotron_h_moe refact rwkv6 rwkv6qwen2 rwkv7 t5 t5encoder wavtokenizer-dec""",
+    }.items()
+    for name in names.split()
+}
+
+#: Load an optional ``rope_freqs.weight`` and hand it to every rope of every layer. (Falcon-H1, LLaDA and Pangu load it
+#: and do not; Gemma 4, EXAONE 4 and Step 3.5 use it in some layers only: those get our own table instead.)
+ROPE_FREQS_TENSOR = frozenset(
+    {"llama", "deci", "minicpm", "mistral3", "arcee", "apertus", "exaone", "granite", "granitemoe", "granitehybrid"}
+    | {"nanbeige"}
+)
+
+#: Load ``rope_factors_long.weight`` and ``rope_factors_short.weight`` when ``rope.scaling.type`` is ``longrope``.
+LONGROPE_TENSORS = frozenset(
+    {"llama", "deci", "minicpm", "mistral3", "apertus", "granite", "granitemoe", "phi3", "phimoe", "minicpm3"}
+)
+
+#: Read ``rope.scaling.yarn_beta_fast`` and ``yarn_beta_slow``; everywhere else YaRN runs with 32 and 1.
+READS_YARN_BETA = frozenset({"grok", "mistral3"})
+
+#: Default layout of sliding-window layers where the file has no ``attention.sliding_window_pattern``:
+#: (period n, dense first). Layer l slides when l % n < n-1, or, dense first, when l % n != 0.
+SLIDING_PERIOD: dict[str, tuple[int, bool]] = {
+    "afmoe": (4, False),
+    "cohere2": (4, False),
+    "cohere2moe": (4, True),
+    "exaone-moe": (4, False),
+    "exaone4": (4, False),
+    "gemma-embedding": (6, False),
+    "gemma2": (2, False),
+    "gemma3": (6, False),
+    "gemma3n": (5, False),
+    "gpt-oss": (2, False),
+    "laguna": (4, True),
+    "llama4": (4, False),
+    "mellum": (4, False),
+    "modern-bert": (3, True),
+    "muse-glimmer": (4, False),
+    "olmo2": (4, False),
+    "plamo3": (8, False),
+    "smallthinker": (4, True),
+}
+
+
+def knows(arch: str) -> bool:
+    """Whether the pinned llama.cpp can load this architecture at all."""
+    return arch in PAIRING
+
+
+def pairing(arch: str) -> str:
+    """``norm``, ``neox``, ``mrope``, ``imrope`` or ``none``; ``none`` for an unknown architecture too."""
+    return PAIRING.get(arch, "none")

@@ -1,0 +1,216 @@
+"""GGUF to GGUF: decide what changes (a ``Plan``), then write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ggufrope import keys
+from ggufrope.codec import Edit, encode_heads, encode_identity, encode_scaling
+from ggufrope.errors import NotHonouredError, ParameterError, UnsupportedModelError
+from ggufrope.facts import read_model, read_stock
+from ggufrope.gguf import rewrite
+from ggufrope.methods import Method, resolve
+from ggufrope.methods.ms_poe import MsPoe
+from ggufrope.model import ModelRope
+from ggufrope.source import Source, header_digest, open_source
+from ggufrope.stock import StockRope
+from ggufrope.table import RopeTable
+
+__all__ = ["Plan", "plan", "strip", "write"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A decided conversion; nothing is written yet.
+
+    Attributes:
+        source: the file, seen as it was before any conversion.
+        model: its facts without the scaling it declares.
+        method: the method with its parameters.
+        name: its full name, e.g. ``ms-poe+yarn``.
+        table: the divisors that the result will apply, relative to ``model``.
+        context: the context that the result aims at, in tokens.
+        edit: what changes in the original.
+        notes: what a person should know, one sentence each.
+    """
+
+    source: Source
+    model: ModelRope
+    method: Method
+    name: str
+    table: RopeTable
+    context: int
+    edit: Edit
+    notes: tuple[str, ...]
+
+    @property
+    def needs_patched(self) -> bool:
+        """Whether only the patched runtime gives the result's effect."""
+        return self.edit.needs_patched
+
+    def changes(self) -> list[tuple[str, Any, Any]]:
+        """(key, before, after) of every key that changes, upstream's first; None stands for an absent key."""
+        edit = self.edit
+        touched = sorted({*edit.set, *(k for k in edit.remove if k in self.source)}, key=lambda k: (k in keys.OURS, k))
+        return [(k, self.source.get(k), edit.set[k].value if k in edit.set else None) for k in touched]
+
+
+def plan(
+    path: Path, name: str, params: Mapping[str, Any], context: int | None = None, require_patched: bool = False
+) -> Plan:
+    """Decide what converting ``path`` to method ``name`` changes. Reads only the header.
+
+    Args:
+        path: a GGUF; one that ggufrope converted is taken as it was before that.
+        name: a name of ``methods.method_names()``.
+        params: the method's parameters by field name; None counts as not given.
+        context: target context in tokens; gives the factor where none is given.
+        require_patched: add a tensor that makes stock llama.cpp refuse the file.
+
+    Raises:
+        GgufError: the file cannot be read.
+        UsageError, ParameterError: the parameters do not make sense.
+        UnsupportedModelError, NotHonouredError: the model or the runtime cannot carry the method.
+    """
+    source = open_source(path)
+    declared, current = read_model(source), read_stock(source)
+    base_model = replace(declared, train_ctx=declared.original_ctx)
+    keeps_scaling = name == MsPoe.name
+    if keeps_scaling and context not in (None, declared.train_ctx):
+        raise ParameterError(
+            f"--context {context}: ms-poe alone keeps the model's context ({declared.train_ctx}); "
+            "to extend it use --method ms-poe+yarn (or +ntk, +linear)"
+        )
+    model = declared if keeps_scaling else base_model
+    method = resolve(name, params, model, None if keeps_scaling else context)
+    table = method.table(model)
+    target = context or method.context(model)
+    edit = Edit()
+    if not keeps_scaling:
+        _require_replaceable(source, model, current)
+        edit = encode_scaling(table, method.stock(model), model, target)
+        _require_no_product(source, edit, current, require_patched)
+    else:
+        table = current.table(declared).with_head_ratios(table.head_ratios)
+    if table.head_ratios:
+        edit = edit | encode_heads(table.head_ratios)
+    if require_patched:
+        edit = edit | Edit(tensors={keys.SENTINEL: np.ones(1, dtype=np.float32)})
+    edit = _book(source, edit, name, method)
+    return Plan(source, model, method, name, table, target, edit, tuple(_notes(source, model, method, current, edit)))
+
+
+def write(plan: Plan, out: Path, progress: Progress | None = None) -> None:
+    """Write the planned file to ``out``; the source and any old ``out`` stay whole until it is complete.
+
+    Raises:
+        OutputError: ``out`` is the source, or cannot be written.
+    """
+    source, edit = plan.source, plan.edit
+    restored = {k: v for k, (_, v) in source.before.items() if k not in edit.set and k not in edit.remove}
+    rewrite(
+        source.header,
+        out,
+        set={**restored, **edit.set},
+        remove=(source.added | edit.remove) - set(edit.set) - set(restored),
+        add_tensors=edit.tensors,
+        drop_tensors=source.added_tensors,
+        progress=progress,
+    )
+
+
+def strip(path: Path, out: Path, progress: Progress | None = None) -> bool:
+    """Undo a conversion: write to ``out`` what the source of ``path`` was.
+
+    Returns:
+        Whether the result is the source's header, byte for byte. It is not when another program (llama-quantize, say)
+        rewrote the file after the conversion; then the rope keys alone are restored.
+
+    Raises:
+        GgufError: the file was not converted by ggufrope.
+        OutputError: see ``write``.
+    """
+    source = open_source(path)
+    if not source.converted:
+        raise ParameterError(f"{path}: there is nothing to strip, ggufrope did not convert this file")
+    rewrite(
+        source.header,
+        out,
+        set={k: v for k, (_, v) in source.before.items()},
+        insert_at={k: i for k, (i, _) in source.before.items() if k not in source.header},
+        remove=source.added,
+        drop_tensors=source.added_tensors,
+        file_size=source.size,
+        progress=progress,
+    )
+    return header_digest(open_source(out).header) == source.digest
+
+
+def _book(source: Source, edit: Edit, name: str, method: Method) -> Edit:
+    """``edit`` less what changes nothing, with our bookkeeping keys."""
+    put = {k: v for k, v in edit.set.items() if k not in source or source.get(k) != v.value}
+    gone = frozenset(k for k in edit.remove if k in source)
+    changed = gone | {k for k in put if k in source}
+    added = {k for k in put if k not in source} | {keys.VERSION, keys.METHOD, keys.PARAMS, keys.ORIGINAL}
+    original = source.record(frozenset(changed), frozenset(added), frozenset(edit.tensors))
+    return Edit(put, gone, edit.tensors) | encode_identity(name, method.params(), original)
+
+
+def _require_replaceable(source: Source, model: ModelRope, current: StockRope) -> None:
+    log_mul = keys.stock(keys.YARN_LOG_MUL, model.arch)
+    if log_mul in source:
+        raise UnsupportedModelError(
+            f"{source.path}: {log_mul} ties this model's YaRN to its attention scale, so its scaling cannot be "
+            "replaced; ms-poe without a base keeps it"
+        )
+    if current.long:
+        raise UnsupportedModelError(
+            f"{source.path}: {keys.ROPE_LONG} holds the model's own LongRoPE factors, which llama.cpp always applies; "
+            "ms-poe without a base keeps them"
+        )
+
+
+def _require_no_product(source: Source, edit: Edit, current: StockRope, require_patched: bool) -> None:
+    if (
+        keys.LENGTH_FACTORS in edit.set
+        and edit.remove & {k for k in edit.remove if k in source}
+        and not require_patched
+    ):
+        kind = current.scaling_type or "linear"
+        raise NotHonouredError(
+            f"{source.path}: the file declares {kind} scaling for stock llama.cpp and the new method needs the patched "
+            "one, so stock would lose its scaling; add --require-patched to accept that"
+        )
+
+
+def _notes(source: Source, model: ModelRope, method: Method, current: StockRope, edit: Edit) -> list[str]:
+    notes = []
+    poe = method if isinstance(method, MsPoe) else None
+    if source.converted:
+        notes.append("the file was converted before; this starts again from its recorded original")
+    if poe and not poe.calibrated:
+        order = poe.head_order or "sequential"
+        notes.append(
+            f"head order '{order}' is an uncalibrated baseline, not the published method, which orders heads by how "
+            "position-aware they are; in the paper's ablation the order matters"
+        )
+    if poe and any(model.sliding) and not poe.sliding and not poe.calibrated:
+        notes.append(f"{sum(model.sliding)} sliding-window layers stay at ratio 1.0 (--sliding scales them too)")
+    if any(model.sliding) and (not poe or poe.base):
+        notes.append(
+            f"which sliding-window layers follow the new base or factor is {model.arch}'s own rule in llama.cpp"
+        )
+    if model.own_factors:
+        notes.append(f"the model's own {keys.ROPE_FREQS} stays and multiplies into the new factors")
+    if (not poe or poe.base) and (kind := current.scaling_type):
+        notes.append(f"replaces the file's {kind} scaling (factor {current.factor:g})")
+    if keys.ROPE_LONG in edit.tensors or current.long:
+        notes.append("short or long factors are chosen by the allocated context, not by the length in use")
+    return notes

@@ -1,0 +1,103 @@
+"""Every GGUF key and tensor name that ggufrope reads or writes: each once, with its type, meaning and owner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["KEYS", "OURS", "PREFIX", "REPLACED", "SENTINEL", "Key", "stock"]
+
+#: All of our keys start with this; stock llama.cpp ignores them and its tools carry them along.
+PREFIX = "ggufrope."
+
+#: A one-element tensor that makes stock llama.cpp refuse the file (it counts tensors); the patched runtime expects it.
+SENTINEL = "ggufrope.requires_patched_runtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key.
+
+    Attributes:
+        name: the key; ``{arch}`` stands for ``general.architecture``.
+        type: its GGUF type, with the shape of arrays.
+        meaning: one sentence.
+        ours: whether only the patched runtime reads it.
+    """
+
+    name: str
+    type: str
+    meaning: str
+    ours: bool = False
+
+
+CONTEXT_LENGTH = "{arch}.context_length"
+FREQ_BASE = "{arch}.rope.freq_base"
+SCALING_TYPE = "{arch}.rope.scaling.type"
+SCALING_FACTOR = "{arch}.rope.scaling.factor"
+SCALE_LINEAR = "{arch}.rope.scale_linear"
+ORIGINAL_CONTEXT = "{arch}.rope.scaling.original_context_length"
+ATTN_FACTOR = "{arch}.rope.scaling.attn_factor"
+FINETUNED = "{arch}.rope.scaling.finetuned"
+YARN_EXT_FACTOR = "{arch}.rope.scaling.yarn_ext_factor"
+YARN_ATTN_FACTOR = "{arch}.rope.scaling.yarn_attn_factor"
+YARN_BETA_FAST = "{arch}.rope.scaling.yarn_beta_fast"
+YARN_BETA_SLOW = "{arch}.rope.scaling.yarn_beta_slow"
+YARN_LOG_MUL = "{arch}.rope.scaling.yarn_log_multiplier"
+
+ROPE_FREQS = "rope_freqs.weight"
+ROPE_SHORT = "rope_factors_short.weight"
+ROPE_LONG = "rope_factors_long.weight"
+
+VERSION = PREFIX + "version"
+METHOD = PREFIX + "method"
+PARAMS = PREFIX + "params"
+CONTEXT = PREFIX + "context_length"
+HEAD_FACTORS = PREFIX + "head_factors"
+HEAD_ORDER = PREFIX + "head_order"
+LENGTH_POINTS = PREFIX + "length_points"
+LENGTH_FACTORS = PREFIX + "length_factors"
+LENGTH_ATTN_SCALE = PREFIX + "length_attn_scale"
+ORIGINAL = PREFIX + "original"
+
+KEYS = (
+    Key(CONTEXT_LENGTH, "u32", "context in tokens; raised only when stock llama.cpp can use the longer one"),
+    Key(FREQ_BASE, "f32", "base of the frequencies (rope_theta)"),
+    Key(SCALING_TYPE, "str", "none, linear, yarn or longrope; absent means linear"),
+    Key(SCALING_FACTOR, "f32", "the scaling's factor"),
+    Key(ORIGINAL_CONTEXT, "u32", "context before scaling; llama.cpp falls back to context_length without it"),
+    Key(ATTN_FACTOR, "f32", "multiplies cos and sin, on top of YaRN's own 1 + 0.1 ln(factor)"),
+    Key(YARN_BETA_FAST, "f32", "fast end of YaRN's ramp; few architectures read it"),
+    Key(YARN_BETA_SLOW, "f32", "slow end of YaRN's ramp; few architectures read it"),
+    Key(VERSION, "u32", "version of this contract: 1", ours=True),
+    Key(METHOD, "str", "the method's name, e.g. ms-poe+yarn", ours=True),
+    Key(PARAMS, "str (JSON)", "the method's parameters, for people", ours=True),
+    Key(CONTEXT, "u32", "the context that the method aims at; taken as the trained one", ours=True),
+    Key(HEAD_FACTORS, "f32[sum of n_head_kv over layers]", "position divisor of each layer's KV heads", ours=True),
+    Key(HEAD_ORDER, "str", "static: the ratios above hold for every prompt", ours=True),
+    Key(LENGTH_POINTS, "u32[n]", "increasing lengths; row k serves (point[k-1], point[k]]", ours=True),
+    Key(LENGTH_FACTORS, "f32[n · rot_dim/2]", "frequency divisors of each row", ours=True),
+    Key(LENGTH_ATTN_SCALE, "f32[n]", "what multiplies cos and sin in each row", ours=True),
+    Key(ORIGINAL, "str (JSON)", "what strip needs to restore the source byte for byte", ours=True),
+)
+
+OURS = tuple(k.name for k in KEYS if k.ours)
+
+#: Upstream's scaling keys: a base method replaces all of them, so that no leftover of an earlier scaling acts.
+REPLACED = (
+    SCALING_TYPE,
+    SCALING_FACTOR,
+    SCALE_LINEAR,
+    ORIGINAL_CONTEXT,
+    ATTN_FACTOR,
+    FINETUNED,
+    YARN_EXT_FACTOR,
+    YARN_ATTN_FACTOR,
+    YARN_BETA_FAST,
+    YARN_BETA_SLOW,
+    YARN_LOG_MUL,
+)
+
+
+def stock(template: str, arch: str) -> str:
+    """``template`` with the architecture filled in."""
+    return template.replace("{arch}", arch)

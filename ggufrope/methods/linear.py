@@ -1,0 +1,42 @@
+"""``linear``: Position Interpolation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ggufrope.methods.base import Method, option, reach
+from ggufrope.model import ModelRope
+from ggufrope.stock import StockRope
+from ggufrope.table import RopeTable
+
+__all__ = ["Linear"]
+
+
+@dataclass(frozen=True, slots=True)
+class Linear(Method):
+    """Divide every position by one factor, so that a longer text falls into the trained range.
+
+    Position Interpolation (arXiv 2306.15595), equation 3: ``F_i = factor`` for all pairs. Meant to be fine-tuned;
+    untuned, it blurs neighbouring positions and costs quality at every length.
+    """
+
+    name: ClassVar[str] = "linear"
+    title: ClassVar[str] = "Position Interpolation"
+    paper: ClassVar[str] = "arXiv 2306.15595"
+
+    factor: float = option(1.0, "how many times longer the context gets")
+
+    def __post_init__(self) -> None:
+        reach(self.name, self.factor)
+
+    def table(self, model: ModelRope) -> RopeTable:
+        return RopeTable.uniform(np.full(model.n_pairs, self.factor))
+
+    def context(self, model: ModelRope) -> int:
+        return round(model.original_ctx * self.factor)
+
+    def stock(self, model: ModelRope) -> StockRope:
+        return StockRope(scaling_type="linear", factor=self.factor, original_ctx=model.original_ctx)

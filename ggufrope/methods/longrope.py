@@ -1,0 +1,75 @@
+"""``longrope``: searched factors per pair, one list for short and one for long texts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ggufrope.errors import ParameterError
+from ggufrope.methods.base import Method, option, positive, reach
+from ggufrope.model import ModelRope
+from ggufrope.stock import StockRope
+from ggufrope.table import RopeTable
+
+__all__ = ["LongRope"]
+
+
+@dataclass(frozen=True, slots=True)
+class LongRope(Method):
+    """Divide each pair by its own factor: ``short_factor`` up to the original context, ``long_factor`` beyond.
+
+    LongRoPE (arXiv 2402.13753). cos and sin are multiplied by ``sqrt(1 + ln(factor)/ln(original))`` at every length,
+    as Phi-3 and transformers do. The lists come from a search per model; they cannot be derived.
+    """
+
+    name: ClassVar[str] = "longrope"
+    title: ClassVar[str] = "LongRoPE"
+    paper: ClassVar[str] = "arXiv 2402.13753"
+
+    factor: float = option(1.0, "how many times longer the context gets; sets the attention scale only")
+    short_factor: tuple[float, ...] = option((), "divisors up to the original context, rot_dim/2 of them", kind="list")
+    long_factor: tuple[float, ...] = option((), "divisors beyond the original context, rot_dim/2 of them", kind="list")
+    original_context: int | None = option(None, "context before scaling, in tokens; default: the trained context")
+    attention_factor: float | None = option(None, "multiplies cos and sin; default: sqrt(1 + ln(factor)/ln(original))")
+
+    def __post_init__(self) -> None:
+        reach(self.name, self.factor)
+        positive(self.name, original_context=self.original_context, attention_factor=self.attention_factor)
+        for name in ("short_factor", "long_factor"):
+            values = getattr(self, name)
+            if not values:
+                raise ParameterError(f"longrope: no {name} given; pass --{name.replace('_', '-')} FILE (a JSON list)")
+            for value in values:
+                positive(self.name, **{name: value})
+
+    def attn_scale(self, model: ModelRope) -> float:
+        """What multiplies cos and sin."""
+        if self.attention_factor is not None:
+            return self.attention_factor
+        return math.sqrt(1.0 + math.log(self.factor) / math.log(self.original_context or model.original_ctx))
+
+    def table(self, model: ModelRope) -> RopeTable:
+        for name in ("short_factor", "long_factor"):
+            if (n := len(getattr(self, name))) != model.n_pairs:
+                raise ParameterError(f"longrope: {name} has {n} entries, expected rot_dim/2 = {model.n_pairs}")
+        if self.short_factor == self.long_factor:
+            return RopeTable.uniform(self.long_factor, self.attn_scale(model))
+        original = self.original_context or model.original_ctx
+        rows = np.array([self.short_factor, self.long_factor], dtype=np.float64)
+        points = (original, max(self.context(model), original + 1))
+        return RopeTable(rows, np.full(2, self.attn_scale(model)), length_points=points)
+
+    def context(self, model: ModelRope) -> int:
+        return round((self.original_context or model.original_ctx) * self.factor)
+
+    def stock(self, model: ModelRope) -> StockRope:
+        return StockRope(
+            scaling_type="longrope",
+            original_ctx=self.original_context or model.original_ctx,
+            attn_factor=self.attn_scale(model),
+            short=self.short_factor,
+            long=self.long_factor,
+        )

@@ -1,0 +1,160 @@
+"""``ms-poe``: Multi-scale Positional Encoding, another position divisor for each attention head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ggufrope.errors import ParameterError, UnsupportedModelError
+from ggufrope.methods.base import Method, option
+from ggufrope.model import ModelRope
+from ggufrope.stock import StockRope
+from ggufrope.table import HeadRatios, RopeTable
+
+__all__ = ["MsPoe", "head_ratios", "ratio_steps"]
+
+
+def ratio_steps(n: int, low: float, high: float, spacing: str = "code") -> tuple[float, ...]:
+    """``n`` ratios from ``low`` towards ``high``: ``code`` steps i/n (never reaches ``high``), ``paper`` i/(n-1)."""
+    divisor = n if spacing == "code" else max(n - 1, 1)
+    return tuple(low + (high - low) * i / divisor for i in range(n))
+
+
+def head_ratios(model: ModelRope, steps_of_layer: dict[int, tuple[float, ...]]) -> HeadRatios:
+    """Ratios for every layer and KV head: those given for their layer, 1.0 elsewhere."""
+    return tuple(steps_of_layer.get(layer, (1.0,) * n) for layer, n in enumerate(model.n_head_kv))
+
+
+@dataclass(frozen=True, slots=True)
+class MsPoe(Method):
+    """Divide positions by a ratio that differs from head to head, so that some heads see the middle more closely.
+
+    Ms-PoE (arXiv 2403.04797): from layer ``first_layer`` on, the heads of a layer take ratios spread over
+    [``min_ratio``, ``max_ratio``]; no training. Composes with any base method (``ms-poe+yarn``); alone it keeps the
+    scaling that the model already has, and its context.
+
+    Deviations:
+      * A ratio belongs to a KV head and its whole query group. The authors' program rotates each query with its own
+        ratio and K with another one's, which breaks relative position in grouped-query models.
+      * Sliding-window layers stay at 1.0 unless ``sliding`` is set: what they see is always near.
+      * The published method orders heads by how position-aware they are, anew for each prompt. The orders offered here
+        (``sequential``, ``reverse``, ``random:SEED``) are baselines; in the paper's ablation they do worse than the
+        right one. Ratios from elsewhere come in through ``head_ratios``.
+    """
+
+    name: ClassVar[str] = "ms-poe"
+    title: ClassVar[str] = "Multi-scale Positional Encoding"
+    paper: ClassVar[str] = "arXiv 2403.04797"
+
+    min_ratio: float = option(1.2, "smallest ratio")
+    max_ratio: float = option(1.8, "largest ratio")
+    first_layer: int = option(2, "first layer that gets ratios, counted from 0")
+    spacing: str = option("code", "steps between ratios: i/H as in the program, or i/(H-1)", choices=("code", "paper"))
+    head_order: str | None = option(None, "sequential (default), reverse, or random:SEED: which head gets which ratio")
+    head_ratios: tuple[tuple[float, ...], ...] | None = option(
+        None, 'JSON file {"ratios": [[one for each KV head] for each layer]}; replaces the options above', kind="ratios"
+    )
+    sliding: bool = option(False, "also scale sliding-window layers")
+    base: Method | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_ratio <= self.max_ratio < float("inf"):
+            raise ParameterError(
+                f"ms-poe: ratios from {self.min_ratio:g} to {self.max_ratio:g}; 0 < min_ratio ≤ max_ratio is needed"
+            )
+        if self.first_layer < 0:
+            raise ParameterError(f"ms-poe: first_layer is {self.first_layer}; layers count from 0")
+        if self.spacing not in ("code", "paper"):
+            raise ParameterError(f"ms-poe: spacing is '{self.spacing}'; it is 'code' or 'paper'")
+        _order(self.head_order or "sequential", 0, 1)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the assignment of ratios to heads was given rather than made up."""
+        return self.head_ratios is not None
+
+    def ratios(self, model: ModelRope) -> HeadRatios:
+        """The ratio of every layer and KV head.
+
+        Raises:
+            ParameterError: given ratios of the wrong shape, not finite or ≤ 0.
+            UnsupportedModelError: several ratios for one shared K head, or no layer that takes any.
+        """
+        rows = self._given(model) if self.head_ratios is not None else self._generated(model)
+        for layer, row in enumerate(rows):
+            if model.mla and len(set(row)) > 1:
+                raise UnsupportedModelError(
+                    f"{model.arch}: layer {layer} has several ratios, but its heads share one rotated K (MLA); "
+                    "give one ratio per layer with --head-ratios"
+                )
+        return rows
+
+    def _given(self, model: ModelRope) -> HeadRatios:
+        rows = self.head_ratios or ()
+        if len(rows) != model.n_layer:
+            raise ParameterError(f"head ratios: {len(rows)} layers given, the model has {model.n_layer}")
+        for layer, (row, n) in enumerate(zip(rows, model.n_head_kv, strict=True)):
+            if len(row) != n:
+                raise ParameterError(
+                    f"head ratios: layer {layer} has {len(row)} ratios, the model has {n} KV heads there"
+                )
+            for head, ratio in enumerate(row):
+                if not 0 < ratio < float("inf"):
+                    raise ParameterError(
+                        f"head ratios: layer {layer}, KV head {head} is {ratio}; it must be a finite number above 0"
+                    )
+        return rows
+
+    def _generated(self, model: ModelRope) -> HeadRatios:
+        if model.mla:
+            raise UnsupportedModelError(
+                f"{model.arch}: its heads share one rotated K (MLA), so there are no heads to order; "
+                "give one ratio per layer with --head-ratios"
+            )
+        layers = {}
+        for layer in range(self.first_layer, model.n_layer):
+            n = model.n_head_kv[layer]
+            if n and (self.sliding or not model.slides(layer)):
+                steps = ratio_steps(n, self.min_ratio, self.max_ratio, self.spacing)
+                layers[layer] = tuple(steps[i] for i in _order(self.head_order or "sequential", layer, n))
+        if not layers:
+            raise UnsupportedModelError(
+                f"{model.arch}: no layer of {model.n_layer} takes ratios from layer {self.first_layer} on; "
+                "lower --first-layer or add --sliding"
+            )
+        return head_ratios(model, layers)
+
+    def table(self, model: ModelRope) -> RopeTable:
+        base = self.base.table(model) if self.base else RopeTable.identity(model)
+        return base.with_head_ratios(self.ratios(model))
+
+    def context(self, model: ModelRope) -> int:
+        return self.base.context(model) if self.base else model.train_ctx
+
+    def stock(self, model: ModelRope) -> StockRope | None:
+        return self.base.stock(model) if self.base else None
+
+    def params(self) -> dict[str, Any]:
+        own = {n: getattr(self, n) for n in ("min_ratio", "max_ratio", "first_layer", "spacing")}
+        own["head_order"] = self.head_order or "sequential"
+        if self.sliding:
+            own["sliding"] = True
+        if self.calibrated:
+            own = {"head_ratios": "given"}  # the ratios themselves are in ggufrope.head_factors
+        return {**own, **({"base": self.base.params()} if self.base else {})}
+
+
+def _order(order: str, layer: int, n: int) -> list[int]:
+    """Index of the ratio that each head takes."""
+    kind, _, seed = order.partition(":")
+    if kind == "sequential" and not seed:
+        return list(range(n))
+    if kind == "reverse" and not seed:
+        return list(range(n - 1, -1, -1))
+    if kind == "random" and seed.isdecimal():
+        return [int(i) for i in np.random.default_rng([int(seed), layer]).permutation(n)]
+    raise ParameterError(
+        f"ms-poe: head order '{order}'; it is sequential, reverse or random:SEED (SEED a whole number)"
+    )

@@ -1,0 +1,49 @@
+"""``ntk``: NTK-aware scaling with a fixed base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ggufrope.errors import UnsupportedModelError
+from ggufrope.methods.base import Method, option, reach
+from ggufrope.model import ModelRope
+from ggufrope.stock import StockRope
+from ggufrope.table import RopeTable
+
+__all__ = ["Ntk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ntk(Method):
+    """Raise the base so that the slowest pair is interpolated by ``factor`` and the fastest not at all.
+
+    ``base' = base · factor^(d/(d-2))`` with d = rot_dim, hence ``F_i = factor^(2i/(d-2))``; first described by
+    /u/bloc97, written up in YaRN (arXiv 2309.00071), section 3.1. Needs no fine-tuning for small factors. The usable
+    context grows somewhat less than ``factor`` times, since middle pairs are interpolated by less.
+    """
+
+    name: ClassVar[str] = "ntk"
+    title: ClassVar[str] = "NTK-aware scaling"
+    paper: ClassVar[str] = "arXiv 2309.00071, section 3.1"
+
+    factor: float = option(1.0, "how many times longer the context gets")
+
+    def __post_init__(self) -> None:
+        reach(self.name, self.factor)
+
+    def table(self, model: ModelRope) -> RopeTable:
+        if model.rot_dim < 4:
+            raise UnsupportedModelError(
+                f"{model.arch}: ntk needs at least two rotated pairs, rot_dim is {model.rot_dim}"
+            )
+        return RopeTable.uniform(self.factor ** (np.arange(model.n_pairs) * 2 / (model.rot_dim - 2)))
+
+    def context(self, model: ModelRope) -> int:
+        return round(model.original_ctx * self.factor)
+
+    def stock(self, model: ModelRope) -> StockRope:
+        base = model.freq_base * self.factor ** (model.rot_dim / (model.rot_dim - 2))
+        return StockRope(freq_base=base, original_ctx=model.original_ctx)

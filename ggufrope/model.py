@@ -1,0 +1,95 @@
+"""The facts about a model that RoPE depends on, frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufrope import archs
+from ggufrope.errors import UnsupportedModelError
+
+__all__ = ["ModelRope"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRope:
+    """What every method needs to know, and nothing that depends on a method.
+
+    Attributes:
+        arch: ``general.architecture``, e.g. ``llama``.
+        n_head: query heads of each layer, one entry per layer.
+        n_head_kv: KV heads of each layer; 0 for a layer without attention.
+        head_dim: dimensions of one K head.
+        rot_dim: how many of them are rotated (even, at most ``head_dim``).
+        freq_base: base of the geometric frequencies (``rope_theta``).
+        train_ctx: context the model was trained for, in tokens.
+        original_ctx: context before the scaling that the file already declares; equals ``train_ctx`` without one.
+        sliding: which layers attend to a sliding window only.
+        mla: multi-head latent attention: all heads of a layer share one rotated K.
+        own_factors: the model's own per-pair divisors (``rope_freqs.weight``), shape ``(rot_dim/2,)``; empty: none.
+            They belong to the model, not to a method, and multiply into whatever a method computes.
+    """
+
+    arch: str
+    n_head: tuple[int, ...]
+    n_head_kv: tuple[int, ...]
+    head_dim: int
+    rot_dim: int
+    freq_base: float
+    train_ctx: int
+    original_ctx: int
+    sliding: tuple[bool, ...] = ()
+    mla: bool = False
+    own_factors: tuple[float, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        n = len(self.n_head)
+        if not n or len(self.n_head_kv) != n or (self.sliding and len(self.sliding) != n):
+            raise UnsupportedModelError(
+                f"{self.arch}: head counts for {n} layers, KV head counts for {len(self.n_head_kv)}: they must agree"
+            )
+        if self.pairing == "none":
+            known = "does not use RoPE" if archs.knows(self.arch) else "is unknown to the pinned llama.cpp"
+            raise UnsupportedModelError(f"architecture '{self.arch}' {known}: there is nothing to scale")
+        if self.rot_dim < 2 or self.rot_dim % 2 or self.rot_dim > self.head_dim:
+            raise UnsupportedModelError(
+                f"{self.arch}: rope.dimension_count is {self.rot_dim}; it must be even, ≥ 2 and at most the head size "
+                f"{self.head_dim}"
+            )
+        if not (np.isfinite(self.freq_base) and self.freq_base > 1):
+            raise UnsupportedModelError(f"{self.arch}: rope.freq_base is {self.freq_base}; it must be above 1")
+        if self.train_ctx < 1 or self.original_ctx < 1:
+            raise UnsupportedModelError(f"{self.arch}: context_length {self.train_ctx} is not positive")
+        if self.own_factors and len(self.own_factors) != self.rot_dim // 2:
+            raise UnsupportedModelError(
+                f"{self.arch}: rope_freqs.weight has {len(self.own_factors)} entries, expected {self.rot_dim // 2}"
+            )
+
+    @property
+    def n_layer(self) -> int:
+        """Number of layers."""
+        return len(self.n_head)
+
+    @property
+    def pairing(self) -> str:
+        """``norm``, ``neox``, ``mrope``, ``imrope`` or ``none``."""
+        return archs.pairing(self.arch)
+
+    @property
+    def n_pairs(self) -> int:
+        """Rotated pairs per head, ``rot_dim / 2``."""
+        return self.rot_dim // 2
+
+    def slides(self, layer: int) -> bool:
+        """Whether ``layer`` attends to a sliding window only."""
+        return bool(self.sliding) and self.sliding[layer]
+
+    def base_frequencies(self) -> NDArray[np.float64]:
+        """Angular frequency of each pair in radians per token before any scaling, shape ``(rot_dim/2,)``.
+
+        ``base^(-2i/rot_dim)``, RoFormer (arXiv 2104.09864), equation 15.
+        """
+        exponent = np.arange(self.n_pairs, dtype=np.float64) * 2 / self.rot_dim
+        return np.asarray(self.freq_base**-exponent, dtype=np.float64)
