@@ -1,0 +1,354 @@
+// ggufrope: reading and checking the `ggufrope.*` keys of a model file
+// SPDX-License-Identifier: MIT
+
+#include "ggufrope-impl.h"
+
+#include "llama-hparams.h"
+#include "llama-impl.h"
+#include "llama-model-loader.h"
+#include "llama-model.h"
+
+#include "gguf.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+static const uint32_t     GGUFROPE_FORMAT_VERSION = 1;
+static const char * const GGUFROPE_PREFIX         = "ggufrope.";
+static const char * const GGUFROPE_SENTINEL       = "ggufrope.requires_patched_runtime";
+
+static const char * const GGUFROPE_KEYS[] = {
+    "version", "method", "params", "original", "context_length", "head_factors", "head_order",
+    "length_points", "length_factors", "length_attn_scale",
+};
+
+//
+// errors
+//
+
+static thread_local std::string last_error;
+
+void ggufrope_set_last_error(const std::string & message) {
+    last_error = message;
+}
+
+const char * ggufrope_get_last_error() {
+    return last_error.c_str();
+}
+
+void ggufrope_fail(const std::string & message) {
+    ggufrope_set_last_error(message);
+    throw std::runtime_error(message);
+}
+
+[[noreturn]] static void fail_key(const std::string & key, const std::string & expected, const std::string & found) {
+    ggufrope_fail(format("key '%s': expected %s, found %s", key.c_str(), expected.c_str(), found.c_str()));
+}
+
+//
+// typed access to the keys
+//
+
+namespace {
+
+class key_reader {
+public:
+    explicit key_reader(const gguf_context * ctx) : ctx(ctx) {}
+
+    bool has(const char * name) const { return find(name) >= 0; }
+
+    bool any() const {
+        for (int64_t i = 0; i < gguf_get_n_kv(ctx); ++i) {
+            if (strncmp(gguf_get_key(ctx, i), GGUFROPE_PREFIX, strlen(GGUFROPE_PREFIX)) == 0) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    void check_known() const {
+        for (int64_t i = 0; i < gguf_get_n_kv(ctx); ++i) {
+            const std::string key = gguf_get_key(ctx, i);
+            if (key.rfind(GGUFROPE_PREFIX, 0) != 0) {
+                continue;
+            }
+            const std::string name = key.substr(strlen(GGUFROPE_PREFIX));
+            if (std::find(std::begin(GGUFROPE_KEYS), std::end(GGUFROPE_KEYS), name) == std::end(GGUFROPE_KEYS)) {
+                fail_key(key, "only keys that this runtime knows", "this one (the file needs a newer runtime)");
+            }
+        }
+    }
+
+    uint32_t u32(const char * name) const {
+        return gguf_get_val_u32(ctx, require(name, GGUF_TYPE_UINT32, "a u32"));
+    }
+
+    std::string str(const char * name) const {
+        return gguf_get_val_str(ctx, require(name, GGUF_TYPE_STRING, "a string"));
+    }
+
+    // finite numbers > 0
+    std::vector<float> factors(const char * name, size_t n, const std::string & what) const {
+        const float * data = (const float *) array(name, GGUF_TYPE_FLOAT32, n, format("%zu f32 values (%s)", n, what.c_str()));
+        std::vector<float> res(data, data + n);
+        for (size_t i = 0; i < n; ++i) {
+            if (!std::isfinite(res[i]) || res[i] <= 0.0f) {
+                fail_key(GGUFROPE_PREFIX + std::string(name), "finite values > 0", format("%g at index %zu", res[i], i));
+            }
+        }
+        return res;
+    }
+
+    std::vector<uint32_t> points(const char * name) const {
+        const int64_t id = find(name);
+        const size_t  n  = id >= 0 && gguf_get_kv_type(ctx, id) == GGUF_TYPE_ARRAY ? gguf_get_arr_n(ctx, id) : 1;
+        const uint32_t * data = (const uint32_t *) array(name, GGUF_TYPE_UINT32, n, "a u32 array");
+        return std::vector<uint32_t>(data, data + n);
+    }
+
+private:
+    const gguf_context * ctx;
+
+    int64_t find(const char * name) const {
+        return gguf_find_key(ctx, (GGUFROPE_PREFIX + std::string(name)).c_str());
+    }
+
+    int64_t require(const char * name, gguf_type type, const std::string & expected) const {
+        const std::string key = GGUFROPE_PREFIX + std::string(name);
+        const int64_t     id  = find(name);
+        if (id < 0) {
+            fail_key(key, expected, "no such key");
+        }
+        if (gguf_get_kv_type(ctx, id) != type) {
+            fail_key(key, expected, format("type %s", gguf_type_name(gguf_get_kv_type(ctx, id))));
+        }
+        return id;
+    }
+
+    const void * array(const char * name, gguf_type type, size_t n, const std::string & expected) const {
+        const std::string key = GGUFROPE_PREFIX + std::string(name);
+        const int64_t     id  = require(name, GGUF_TYPE_ARRAY, expected);
+        if (gguf_get_arr_type(ctx, id) != type) {
+            fail_key(key, expected, format("an array of %s", gguf_type_name(gguf_get_arr_type(ctx, id))));
+        }
+        if (gguf_get_arr_n(ctx, id) != n) {
+            fail_key(key, expected, format("%zu", gguf_get_arr_n(ctx, id)));
+        }
+        return gguf_get_arr_data(ctx, id);
+    }
+};
+
+} // namespace
+
+//
+// spec
+//
+
+size_t ggufrope_count_head_factors(const llama_hparams & hparams) {
+    size_t n = 0;
+    for (uint32_t il = 0; il < hparams.n_layer_all; ++il) {
+        n += hparams.n_head_kv(il);
+    }
+    return n;
+}
+
+static std::vector<std::vector<float>> split_by_layer(const llama_hparams & hparams, const float * flat) {
+    std::vector<std::vector<float>> res;
+    for (uint32_t il = 0; il < hparams.n_layer_all; ++il) {
+        res.emplace_back(flat, flat + hparams.n_head_kv(il));
+        flat += hparams.n_head_kv(il);
+    }
+    return res;
+}
+
+bool ggufrope_spec::wants_table(uint32_t il) const {
+    const auto differs = [](float f) { return f != 1.0f; };
+    if (length_attn_scale != 1.0f || std::any_of(length_factors.begin(), length_factors.end(), differs)) {
+        return true;
+    }
+    return il < head_factors.size() && std::any_of(head_factors[il].begin(), head_factors[il].end(), differs);
+}
+
+bool ggufrope_spec::has_tables(const llama_hparams & hparams) const {
+    for (uint32_t il = 0; il < hparams.n_layer_all; ++il) {
+        if (wants_table(il)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+size_t ggufrope_spec::n_rows(uint32_t il) const {
+    if (il >= head_factors.size() || head_factors[il].empty()) {
+        return 1;
+    }
+    const auto & r = head_factors[il];
+    return std::all_of(r.begin(), r.end(), [&](float f) { return f == r[0]; }) ? 1 : r.size();
+}
+
+float ggufrope_spec::head_factor(uint32_t il, size_t row) const {
+    return il < head_factors.size() && row < head_factors[il].size() ? head_factors[il][row] : 1.0f;
+}
+
+std::shared_ptr<const ggufrope_spec> ggufrope_with_head_factors(
+        const llama_model & model, const ggufrope_spec * spec, const float * factors, size_t n) {
+    const size_t expected = ggufrope_count_head_factors(model.hparams);
+    if (n != expected) {
+        ggufrope_fail(format("head factors: expected %zu values (one per layer and KV head), found %zu", expected, n));
+    }
+    for (size_t i = 0; i < n; ++i) {
+        if (!std::isfinite(factors[i]) || factors[i] <= 0.0f) {
+            ggufrope_fail(format("head factors: expected finite values > 0, found %g at index %zu", factors[i], i));
+        }
+    }
+
+    auto res = std::make_shared<ggufrope_spec>();
+    if (spec) {
+        *res = *spec;
+    } else {
+        res->method = "set by the program";
+    }
+    res->head_factors = split_by_layer(model.hparams, factors);
+    ggufrope_check_model(model, *res);
+    return res;
+}
+
+void ggufrope_check_model(const llama_model & model, const ggufrope_spec & spec) {
+    const auto & hparams = model.hparams;
+    if (!spec.has_tables(hparams)) {
+        return;
+    }
+
+    const std::string arch = model.arch_name();
+    if (hparams.rope_type == LLAMA_ROPE_TYPE_NONE) {
+        ggufrope_fail(format("architecture %s has no RoPE that factors could apply to", arch.c_str()));
+    }
+    if (model.split_mode() == LLAMA_SPLIT_MODE_TENSOR) {
+        ggufrope_fail("split mode 'tensor' does not support per-head RoPE factors; use split mode 'layer' or 'none'");
+    }
+    for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
+        // the queries of such a layer need the factors of the layer that owns the keys
+        if (!hparams.has_kv(il)) {
+            ggufrope_fail(format("layer %u of architecture %s shares the K of another layer, which is not supported yet",
+                il, arch.c_str()));
+        }
+    }
+    for (uint32_t il = hparams.n_layer(); il < hparams.n_layer_all; ++il) {
+        if (spec.wants_table(il)) {
+            ggufrope_fail(format("layer %u of architecture %s is a next-token-prediction layer: its factors must be 1",
+                il, arch.c_str()));
+        }
+    }
+}
+
+//
+// load
+//
+
+// The converter's --require-patched adds one tensor so that a runtime without this patch refuses the file.
+static void take_sentinel(llama_model_loader & ml, bool has_keys) {
+    const auto it = ml.weights_map.find(GGUFROPE_SENTINEL);
+    if (it == ml.weights_map.end()) {
+        return;
+    }
+    const ggml_tensor * t = it->second.tensor;
+    if (!has_keys) {
+        ggufrope_fail(format("tensor '%s' without the key 'ggufrope.version'", GGUFROPE_SENTINEL));
+    }
+    if (t->type != GGML_TYPE_F32 || ggml_nelements(t) != 1) {
+        ggufrope_fail(format("tensor '%s': expected 1 element of f32, found %lld of %s",
+            GGUFROPE_SENTINEL, (long long) ggml_nelements(t), ggml_type_name(t->type)));
+    }
+    ml.n_elements -= ggml_nelements(t);
+    ml.n_bytes    -= ggml_nbytes(t);
+    ml.n_tensors  -= 1;
+    ml.weights_map.erase(it);
+}
+
+static void load_context_length(const key_reader & keys, const llama_model & model, llama_hparams & hparams) {
+    const uint32_t n_ctx = keys.u32("context_length");
+    if (n_ctx == 0 || n_ctx > INT32_MAX) {
+        fail_key("ggufrope.context_length", format("1 to %d", INT32_MAX), format("%u", n_ctx));
+    }
+    if (hparams.n_ctx_orig_yarn == 0) {
+        // 0 makes the context fall back to the trained length, which is about to change
+        fail_key(model.arch_name() + ".rope.scaling.original_context_length", "a length > 0", "0");
+    }
+    LLAMA_LOG_INFO("%s: n_ctx_train = %u (was %u)\n", __func__, n_ctx, hparams.n_ctx_train);
+    hparams.n_ctx_train = n_ctx;
+}
+
+static void load_head_factors(const key_reader & keys, const llama_hparams & hparams, ggufrope_spec & spec) {
+    if (keys.has("head_order")) {
+        const std::string order = keys.str("head_order");
+        if (order == "per-prompt") {
+            fail_key("ggufrope.head_order", "'static'", "'per-prompt', which needs a newer runtime");
+        }
+        if (order != "static") {
+            fail_key("ggufrope.head_order", "'static'", "'" + order + "'");
+        }
+    }
+    if (keys.has("head_factors")) {
+        const size_t n = ggufrope_count_head_factors(hparams);
+        const auto flat = keys.factors("head_factors", n, "one for each KV head of each layer");
+        spec.head_factors = split_by_layer(hparams, flat.data());
+    }
+}
+
+static void load_length_row(const key_reader & keys, const llama_hparams & hparams, ggufrope_spec & spec) {
+    if (!keys.has("length_points") && !keys.has("length_factors") && !keys.has("length_attn_scale")) {
+        return;
+    }
+
+    const auto points = keys.points("length_points");
+    if (points.size() != 1) {
+        fail_key("ggufrope.length_points", "1 point (this runtime does not yet serve length tables)", format("%zu", points.size()));
+    }
+    if (points[0] == 0) {
+        fail_key("ggufrope.length_points", "lengths > 0", "0");
+    }
+    for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
+        if (hparams.is_swa(il) || hparams.n_rot(il) != hparams.n_rot()) {
+            fail_key("ggufrope.length_factors", "no such key (length tables do not yet support sliding-window layers)", "a table");
+        }
+    }
+    spec.length_point      = points[0];
+    spec.length_factors    = keys.factors("length_factors", hparams.n_rot()/2, "one for each rotated pair");
+    spec.length_attn_scale = keys.factors("length_attn_scale", 1, "one for each length point")[0];
+}
+
+std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, const llama_model & model, llama_hparams & hparams) {
+    const key_reader keys(ml.metadata);
+
+    const bool has_keys = keys.any();
+    take_sentinel(ml, has_keys);
+    if (!has_keys) {
+        return nullptr;
+    }
+
+    const uint32_t version = keys.u32("version");
+    if (version > GGUFROPE_FORMAT_VERSION) {
+        fail_key("ggufrope.version", format("%u", GGUFROPE_FORMAT_VERSION), format("%u: made by a newer ggufrope", version));
+    }
+    if (version == 0) {
+        fail_key("ggufrope.version", format("%u", GGUFROPE_FORMAT_VERSION), "0");
+    }
+    keys.check_known();
+
+    auto spec = std::make_shared<ggufrope_spec>();
+    spec->method = keys.str("method");
+    for (const char * name : { "params", "original" }) {
+        if (keys.has(name)) {
+            keys.str(name);
+        }
+    }
+    load_head_factors(keys, hparams, *spec);
+    load_length_row  (keys, hparams, *spec);
+    ggufrope_check_model(model, *spec);
+
+    if (keys.has("context_length")) {
+        load_context_length(keys, model, hparams);
+    }
+    return spec;
+}
