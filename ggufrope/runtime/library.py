@@ -1,0 +1,160 @@
+"""``llama_cpp`` on the patched libllama: never in silence on another one."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from ggufrope.errors import InputError, RuntimeLibraryError
+from ggufrope.gguf import read_header
+from ggufrope.keys import PREFIX
+from ggufrope.runtime.api import Api, api_version
+from ggufrope.runtime.locate import Runtime, locate
+from ggufrope.runtime.log import LibraryLog
+
+if TYPE_CHECKING:
+    import numpy as np
+    from llama_cpp import Llama
+
+__all__ = ["bindings", "head_factors", "load", "method", "needs_patched", "refuse_unpatched", "set_head_factors"]
+
+
+def load(path: str | os.PathLike[str], *, backend: str | None = None, verbose: bool = False, **kwargs: Any) -> Llama:
+    """Open a model with ``llama_cpp.Llama`` on the patched libllama.
+
+    Args:
+        path: A GGUF file, with or without keys of ours.
+        backend: Which build to use; the platform's default if None. The first call in a process decides.
+        verbose: Print llama.cpp's log; otherwise it is silent and speaks through exceptions.
+        **kwargs: Passed to ``llama_cpp.Llama`` as they are: ``n_ctx``, ``logits_all``, ``type_k``, ``flash_attn``, ...
+
+    Raises:
+        RuntimeLibraryError: No patched build is there, or this process imported ``llama_cpp`` on another library.
+        InputError: llama.cpp refused the file; its own reason.
+        GgufError: It is not a GGUF.
+
+    Example:
+        >>> model = ggufrope.load("model.gguf", n_ctx=8192)
+        >>> model("Once upon a time", max_tokens=16)["choices"][0]["text"]
+    """
+    path = Path(path)
+    needed = needs_patched(path)
+    llama_cpp = bindings(backend)
+    library: ctypes.CDLL = llama_cpp.llama_cpp._lib
+    if needed and not api_version(library):
+        raise _unpatched(path, Path(library._name))
+    log = _log(llama_cpp)
+    log.verbose = verbose
+    log.clear()
+    try:
+        return llama_cpp.Llama(model_path=str(path), verbose=verbose, **kwargs)
+    except ValueError as error:
+        raise InputError(f"{path}: llama.cpp refused it: {log.reason() or error}") from error
+
+
+def bindings(backend: str | None = None) -> Any:
+    """The module ``llama_cpp``, imported on the located build; an earlier import counts if its library is patched.
+
+    Raises:
+        RuntimeLibraryError: Nothing is built, llama-cpp-python is missing, or it was imported on another library.
+    """
+    loaded = sys.modules.get("llama_cpp")
+    if loaded is not None:
+        library: ctypes.CDLL = loaded.llama_cpp._lib
+        if not api_version(library) and not _is_override(Path(library._name)):
+            raise RuntimeLibraryError(
+                f"llama_cpp was already imported on the unpatched {library._name}; import or load ggufrope first"
+            )
+        return loaded
+    runtime = locate(backend)
+    before = os.environ.get("LLAMA_CPP_LIB_PATH")
+    os.environ["LLAMA_CPP_LIB_PATH"] = str(runtime.path)
+    try:
+        return importlib.import_module("llama_cpp")
+    except ImportError as error:
+        raise RuntimeLibraryError(f"llama-cpp-python is missing ({error}); run scripts/setup") from error
+    except (RuntimeError, OSError) as error:
+        raise RuntimeLibraryError(
+            f"{runtime.library} cannot be loaded: {error}; run `ggufrope runtime build`"
+        ) from error
+    finally:
+        if before is None:
+            del os.environ["LLAMA_CPP_LIB_PATH"]
+        else:
+            os.environ["LLAMA_CPP_LIB_PATH"] = before
+
+
+def method(model: Llama) -> str | None:
+    """``ggufrope.method`` of a loaded model; None when the file has no keys of ours."""
+    return _api().method(model._model.model)
+
+
+def head_factors(model: Llama) -> npt.NDArray[np.float32]:
+    """Head factors in use, ``[sum of n_head_kv over the layers]``, row-major by layer; all 1 when there are none."""
+    return _api().head_factors(model._model.model, model._ctx.ctx)
+
+
+def set_head_factors(model: Llama, factors: npt.ArrayLike) -> None:
+    """Give a loaded model other head factors, without touching its file. Forgets what it has read so far.
+
+    Raises:
+        ParameterError: Their number is wrong, or one is not finite and positive.
+    """
+    model.reset()
+    model._ctx.kv_cache_clear()
+    _api().set_head_factors(model._model.model, model._ctx.ctx, factors)
+
+
+def needs_patched(path: Path) -> bool:
+    """Whether the file carries keys that a stock llama.cpp would ignore.
+
+    Raises:
+        GgufError: It is not a GGUF.
+    """
+    return any(field.key.startswith(PREFIX) for field in read_header(path).fields)
+
+
+def refuse_unpatched(path: Path, runtime: Runtime) -> None:
+    """Refuse a file with our keys on a build without our functions, before one of upstream's programs ignores them.
+
+    Raises:
+        RuntimeLibraryError: That is the case, or the library cannot be loaded.
+    """
+    if not needs_patched(path):
+        return
+    try:
+        library = ctypes.CDLL(str(runtime.library))
+    except OSError as error:
+        raise RuntimeLibraryError(
+            f"{runtime.library} cannot be loaded: {error}; run `ggufrope runtime build`"
+        ) from error
+    if not api_version(library):
+        raise _unpatched(path, runtime.library)
+
+
+def _unpatched(path: Path, library: Path) -> RuntimeLibraryError:
+    return RuntimeLibraryError(
+        f"{path} has {PREFIX}* keys, which the unpatched {library} would ignore; "
+        "run `ggufrope runtime build` and unset GGUFROPE_RUNTIME"
+    )
+
+
+def _is_override(library: Path) -> bool:
+    override = os.environ.get("GGUFROPE_RUNTIME")
+    return bool(override) and library.parent.resolve() == Path(str(override)).expanduser().resolve()
+
+
+def _api() -> Api:
+    return Api(bindings().llama_cpp._lib)
+
+
+@lru_cache(maxsize=1)
+def _log(llama_cpp: Any) -> LibraryLog:
+    return LibraryLog(llama_cpp)

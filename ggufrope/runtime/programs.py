@@ -1,0 +1,125 @@
+"""Upstream's own programs, from the patched build, with upstream's own options."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ggufrope.errors import GgufError, InputError, OutputError, UsageError
+from ggufrope.gguf import read_header
+from ggufrope.keys import PREFIX
+from ggufrope.runtime.library import refuse_unpatched
+from ggufrope.runtime.locate import Runtime, locate
+from ggufrope.runtime.progress import Progress, compile_errors, run_logged
+
+__all__ = ["PROGRAMS", "command_line", "quantize", "start"]
+
+#: What ``ggufrope NAME`` starts, and what it always passes. ``llama-completion`` takes the text as it is, prints the
+#: continuation and ends; ``llama-cli`` is upstream's chat, which applies the model's template and waits for input.
+PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "run": ("llama-completion", ("-no-cnv",)),
+    "chat": ("llama-cli", ()),
+    "serve": ("llama-server", ()),
+    "bench": ("llama-bench", ()),
+}
+
+
+def command_line(name: str, model: Path, options: Sequence[str] = (), *, backend: str | None = None) -> list[str]:
+    """The command that runs ``model``: program, model, then the user's options, which therefore win.
+
+    Args:
+        name: A key of ``PROGRAMS``.
+        model: A GGUF file.
+        options: Upstream's options, untouched.
+        backend: Which build to use; the platform's default if None.
+
+    Raises:
+        RuntimeLibraryError: There is no build, or it is not patched and the file has keys of ours.
+        GgufError: The file is not a GGUF.
+    """
+    program, fixed = PROGRAMS[name]
+    runtime = locate(backend)
+    refuse_unpatched(model, runtime)
+    return [str(runtime.program(program)), "-m", str(model), *fixed, *options]
+
+
+def start(command: Sequence[str]) -> int:
+    """Become ``command`` (POSIX), or run it and return its exit code (on Windows exec leaves the console)."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.name == "posix":
+        os.execv(command[0], list(command))
+    return subprocess.run(command, check=False).returncode
+
+
+def quantize(
+    source: Path,
+    output: Path,
+    kind: str,
+    *,
+    imatrix: Path | None = None,
+    options: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> None:
+    """Quantize ``source`` with llama-quantize; every key of ours arrives byte for byte, or there is no output.
+
+    Args:
+        source: A GGUF file.
+        output: Where the result goes; written beside it under a temporary name first.
+        kind: Upstream's name of a quantization, such as ``Q4_K_M``.
+        imatrix: Importance matrix.
+        options: Further options of llama-quantize.
+        progress: Told about each tensor.
+
+    Raises:
+        UsageError: ``output`` is ``source``, or llama-quantize refused its arguments.
+        InputError: ``source`` cannot be quantized.
+        OutputError: The result cannot be written, or lost a key.
+        RuntimeLibraryError: No patched build.
+    """
+    runtime = locate()
+    refuse_unpatched(source, runtime)
+    if output.exists() and output.samefile(source):
+        raise UsageError(f"{output} is the source itself; name another output")
+    if not output.parent.is_dir():
+        raise OutputError(f"{output.parent}: no such directory")
+    before = _our_entries(source)
+    with tempfile.TemporaryDirectory(prefix="ggufrope-") as scratch:
+        temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+        try:
+            extra = [*options, *(["--imatrix", str(imatrix)] if imatrix else [])]
+            _quantize_to(runtime, [*extra, str(source), str(temporary), kind], Path(scratch) / "log", progress)
+            if _our_entries(temporary) != before:
+                raise OutputError(f"{output}: llama-quantize changed a {PREFIX}* key; nothing was written")
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(output)
+        except OSError as error:
+            raise OutputError(f"{output}: {error.strerror}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _quantize_to(runtime: Runtime, arguments: list[str], log: Path, progress: Progress | None) -> None:
+    code = run_logged([str(runtime.program("llama-quantize")), *arguments], log, progress)
+    if code == 0:
+        return
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if "invalid ftype" in text or "usage:" in text:
+        raise UsageError(
+            f"llama-quantize does not know {' '.join(arguments[:-3] + arguments[-1:])}; try Q8_0 or Q4_K_M"
+        )
+    raise InputError(f"{arguments[-3]}: llama-quantize failed: {compile_errors(log)}")
+
+
+def _our_entries(path: Path) -> dict[str, bytes]:
+    """Our keys and their bytes, wherever they lie in the file."""
+    try:
+        header = read_header(path)
+    except FileNotFoundError as error:
+        raise GgufError(f"{path}: no such file") from error
+    return {field.key: header.raw(field) for field in header.fields if field.key.startswith(PREFIX)}

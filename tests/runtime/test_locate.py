@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_llama import make_patches
+
+from ggufrope.errors import RuntimeLibraryError
+from ggufrope.runtime import locate as module
+from ggufrope.runtime.locate import Runtime, default_backend, library_name, locate
+from ggufrope.runtime.pin import Pin, patches_hash
+from ggufrope.runtime.toolchain import cpu_identity
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    patches = make_patches(tmp_path / "patches")
+    monkeypatch.setattr(module, "patches_dir", lambda: patches)
+    monkeypatch.setattr(Pin, "read", classmethod(lambda _cls, _p=None: Pin("thing", "1", "0" * 64, "abc", "v")))
+    monkeypatch.setenv("GGUFROPE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GGUFROPE_RUNTIME", raising=False)
+    return tmp_path
+
+
+def finished(root: Path, name: str, **changes: object) -> Runtime:
+    """A finished build that matches, but for ``changes``."""
+    path = root / "cache" / "runtime" / name
+    path.mkdir(parents=True)
+    (path / library_name("llama")).touch()
+    runtime = Runtime(
+        path,
+        "abc",
+        patches_hash(root / "patches"),
+        default_backend(),
+        ("llama-bench",),
+        cpu_identity(),
+        "g++",
+        "0" * 64,
+    )
+    runtime = replace(runtime, **changes)
+    runtime.write_marker()
+    return runtime
+
+
+def test_nothing_built(cache: Path) -> None:
+    with pytest.raises(RuntimeLibraryError, match="not built yet; run `ggufrope runtime build`"):
+        locate()
+    with pytest.raises(RuntimeLibraryError, match="runtime build --stock"):
+        locate(stock=True)
+
+
+def test_finds_the_newest_match(cache: Path) -> None:
+    old, new = finished(cache, "a"), finished(cache, "b")
+    os.utime(old.path / module.MARKER, (1, 1))
+    assert locate() == new
+    assert locate(programs=("llama-bench",)) == new
+    assert new.library == new.path / library_name("llama")
+
+
+@pytest.mark.parametrize(
+    "change", [{"patches": "other"}, {"cpu": "other"}, {"source": "1" * 64}, {"programs": ()}, {"backend": "other"}]
+)
+def test_what_does_not_match_is_not_taken(change: dict[str, object], cache: Path) -> None:
+    finished(cache, "a", **change)
+    with pytest.raises(RuntimeLibraryError, match="runtime build"):
+        locate(programs=("llama-bench",))
+
+
+def test_changed_patches_are_said_to_be_the_reason(cache: Path) -> None:
+    finished(cache, "a")
+    (cache / "patches" / "src" / "ours.cpp").write_text("int other;\n")
+    with pytest.raises(RuntimeLibraryError, match="none of the built runtimes matches"):
+        locate()
+
+
+def test_stock_and_patched_are_never_confused(cache: Path) -> None:
+    patched, stock = finished(cache, "a"), finished(cache, "b", patches="")
+    assert locate() == patched
+    assert locate(stock=True) == stock
+
+
+@pytest.mark.parametrize("damage", ["library", "marker", "half"])
+def test_unfinished_builds_do_not_count(damage: str, cache: Path) -> None:
+    runtime = finished(cache, "a")
+    marker = runtime.path / module.MARKER
+    if damage == "library":
+        runtime.library.unlink()
+    elif damage == "marker":
+        marker.unlink()
+    else:
+        marker.write_text(marker.read_text()[:40])
+    with pytest.raises(RuntimeLibraryError):
+        locate()
+
+
+def test_override(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished(cache, "a")
+    mine = cache / "mine"
+    monkeypatch.setenv("GGUFROPE_RUNTIME", str(mine))
+    with pytest.raises(RuntimeLibraryError, match=f"where there is no {library_name('llama')}"):
+        locate()
+    mine.mkdir()
+    (mine / library_name("llama")).touch()
+    assert locate().path == mine
+
+
+def test_missing_program(cache: Path) -> None:
+    with pytest.raises(RuntimeLibraryError, match="has no llama-server"):
+        finished(cache, "a").program("llama-server")
