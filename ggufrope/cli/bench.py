@@ -1,0 +1,20 @@
+"""``ggufrope bench FILE -- OPTIONS``: upstream's program on the patched library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def command(file: Path, options: tuple[str, ...]) -> None:
+    """Measure prompt and generation speed with upstream's llama-bench.
+
+    Upstream's own options go after --, as in: ggufrope bench model.gguf -- -p 512 -n 64
+    """
+    from ggufrope.runtime.programs import command_line, start
+
+    raise SystemExit(start(command_line("bench", file, options)))

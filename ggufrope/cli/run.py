@@ -1,0 +1,21 @@
+"""``ggufrope run FILE -- OPTIONS``: upstream's program on the patched library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@click.option("--chat", is_flag=True, help="llama-cli: a chat with the model's template.")
+def command(file: Path, options: tuple[str, ...], chat: bool) -> None:
+    """Continue a prompt with upstream's llama-completion, or chat with llama-cli.
+
+    Upstream's own options go after --, as in: ggufrope run model.gguf -- -p "Once upon a time" -n 64
+    """
+    from ggufrope.runtime.programs import command_line, start
+
+    raise SystemExit(start(command_line("chat" if chat else "run", file, options)))

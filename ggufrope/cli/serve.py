@@ -1,0 +1,20 @@
+"""``ggufrope serve FILE -- OPTIONS``: upstream's program on the patched library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def command(file: Path, options: tuple[str, ...]) -> None:
+    """Serve a model over HTTP with upstream's llama-server.
+
+    Upstream's own options go after --, as in: ggufrope serve model.gguf -- -c 32768 --port 8080
+    """
+    from ggufrope.runtime.programs import command_line, start
+
+    raise SystemExit(start(command_line("serve", file, options)))
