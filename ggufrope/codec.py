@@ -104,6 +104,11 @@ def encode_scaling(wanted: RopeTable, stock: StockRope | None, model: ModelRope,
             f"{arch}: llama.cpp has no tensors for factors that depend on the length here, and this version's runtime "
             "does not serve length tables yet; give equal short and long factors, or use yarn"
         )
+    if any(model.sliding):
+        raise NotHonouredError(
+            f"{arch}: stock llama.cpp cannot express this, and this version's runtime does not serve factor tables to "
+            "models with sliding-window layers; use linear or ntk"
+        )
     if arch in archs.ROPE_FREQS_TENSOR and not model.own_factors:
         factors = tuple(float(f) for f in plain.factors[0])
         scale = float(plain.attn_scale[0])

@@ -13,11 +13,11 @@ from ggufrope import keys
 from ggufrope.codec import Edit, encode_heads, encode_identity, encode_scaling
 from ggufrope.errors import NotHonouredError, ParameterError, UnsupportedModelError
 from ggufrope.facts import read_model, read_stock
-from ggufrope.gguf import rewrite
+from ggufrope.gguf import plan_rewrite, rewrite, write_plan
 from ggufrope.methods import Method, resolve
 from ggufrope.methods.ms_poe import MsPoe
 from ggufrope.model import ModelRope
-from ggufrope.source import Source, header_digest, open_source
+from ggufrope.source import Source, open_source
 from ggufrope.stock import StockRope
 from ggufrope.table import RopeTable
 
@@ -130,7 +130,7 @@ def strip(path: Path, out: Path, progress: Progress | None = None) -> bool:
     """Undo a conversion: write to ``out`` what the source of ``path`` was.
 
     Returns:
-        Whether the result is the source's header, byte for byte. It is not when another program (llama-quantize, say)
+        Whether the result is the source, byte for byte. It is not when another program (llama-quantize, say)
         rewrote the file after the conversion; then the rope keys alone are restored.
 
     Raises:
@@ -140,17 +140,16 @@ def strip(path: Path, out: Path, progress: Progress | None = None) -> bool:
     source = open_source(path)
     if not source.converted:
         raise ParameterError(f"{path}: there is nothing to strip, ggufrope did not convert this file")
-    rewrite(
+    undo = plan_rewrite(
         source.header,
-        out,
         set={k: v for k, (_, v) in source.before.items()},
         insert_at={k: i for k, (i, _) in source.before.items() if k not in source.header},
         remove=source.added,
         drop_tensors=source.added_tensors,
-        file_size=source.size,
-        progress=progress,
+        restore=source.facts,
     )
-    return header_digest(open_source(out).header) == source.digest
+    write_plan(source.header, undo, out, progress=progress)
+    return undo.restored
 
 
 def _book(source: Source, edit: Edit, name: str, method: Method) -> Edit:

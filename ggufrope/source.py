@@ -6,7 +6,6 @@ is in ``ggufrope.original``: every key that was replaced or removed, with its pl
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,8 +17,7 @@ from numpy.typing import NDArray
 
 from ggufrope import keys
 from ggufrope.errors import GgufError
-from ggufrope.gguf import Header, TypedValue, ValueType, read_header, require_whole
-from ggufrope.gguf.values import encode_entry
+from ggufrope.gguf import Header, TypedValue, ValueType, encode_entry, original_facts, read_header, require_whole
 
 __all__ = ["Source", "open_source"]
 
@@ -33,20 +31,19 @@ class Source:
         before: keys of the original that the file lost or that were replaced: name → (index, value).
         added: keys that the conversion added.
         added_tensors: tensors that the conversion added.
-        digest: SHA-256 of the original header's bytes and the original file's size, empty for an unconverted file.
+        facts: what restores the original byte for byte (``gguf.original_facts``); empty for an unconverted file.
     """
 
     header: Header
     before: Mapping[str, tuple[int, TypedValue]] = field(default_factory=dict)
     added: frozenset[str] = frozenset()
     added_tensors: frozenset[str] = frozenset()
-    digest: str = ""
-    size: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def converted(self) -> bool:
         """Whether ggufrope wrote the file."""
-        return bool(self.digest)
+        return bool(self.facts)
 
     @property
     def path(self) -> Path:
@@ -107,21 +104,12 @@ class Source:
                     f"{self.path}: {key} is stored in a way that could not be restored; rewrite the file first"
                 )
             entries[key] = {"index": self.index(key), "type": value.type.name, "value": value.value}
-        digest, size = (
-            (self.digest, self.size) if self.converted else (header_digest(self.header), self.header.file_size)
-        )
         return {
             "keys": entries,
             "added": sorted(added),
             "tensors": sorted(tensors),
-            "header_sha256": digest,
-            "size": size,
+            "file": dict(self.facts) or original_facts(self.header),
         }
-
-
-def header_digest(header: Header) -> str:
-    """SHA-256 of everything before the tensor data."""
-    return hashlib.sha256(header.read(0, header.data_offset)).hexdigest()
 
 
 def open_source(path: Path) -> Source:
@@ -144,8 +132,7 @@ def open_source(path: Path) -> Source:
             before,
             frozenset(map(str, record["added"])),
             frozenset(map(str, record["tensors"])),
-            str(record["header_sha256"]),
-            int(record["size"]),
+            dict(record["file"]),
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise GgufError(

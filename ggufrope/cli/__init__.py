@@ -1,0 +1,91 @@
+"""The command line: one file per command, each parsing options, calling the library and echoing the result."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from ggufrope import __version__
+from ggufrope.errors import CheckFailed, GgufropeError
+
+__all__ = ["main"]
+
+#: name → first line of its help. Commands are imported when they run, so that ``--help`` stays instant.
+COMMANDS = {
+    "convert": "Write a RoPE-scaling method into a GGUF, or convert a Hugging Face directory with it.",
+    "inspect": "Show the effective rotation of FILE, and which runtimes will honour it.",
+    "strip": "Undo a conversion: restore the source of FILE.",
+    "methods": "List the methods and their parameters.",
+    "validate": "Compare FILE on the patched runtime with a PyTorch reference.",
+    "quantize": "Quantize IN to OUT as TYPE (Q8_0, Q4_K_M, ...), keeping every ggufrope.* key byte for byte.",
+    "run": "Continue a prompt with upstream's llama-completion, or chat with llama-cli.",
+    "serve": "Serve FILE with upstream's llama-server.",
+    "bench": "Measure the speed of FILE with upstream's llama-bench.",
+    "runtime": "Build, describe or find the patched llama.cpp.",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        loaded: click.Command = importlib.import_module(f"ggufrope.cli.{name}").command
+        loaded.name = name
+        return loaded
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ggufrope")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def cli(debug: bool) -> None:
+    """RoPE scaling for GGUF models: write it into the file, run it, prove it.
+
+    Exit codes: 0 done; 1 a check did not hold; 2 bad usage or bad input.
+    """
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit code; never a traceback without ``--debug``."""
+    arguments = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in arguments[: next((i for i, a in enumerate(arguments) if a in COMMANDS), len(arguments))]
+    try:
+        result: Any = cli.main(arguments, prog_name="ggufrope", standalone_mode=False)
+    except SystemExit as done:  # an upstream program's own exit code
+        return done.code if isinstance(done.code, int) else 0
+    except BaseException as error:
+        if debug and not isinstance(error, (click.ClickException, click.exceptions.Exit)):
+            raise
+        return _report(error)
+    return result if isinstance(result, int) else 0
+
+
+def _report(error: BaseException) -> int:
+    """Say in one line what went wrong, and return the exit code for it."""
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code
+        case click.ClickException():
+            code, message = 2, error.format_message()
+        case CheckFailed():
+            code, message = 1, str(error)
+        case GgufropeError():
+            code, message = 2, str(error)
+        case KeyboardInterrupt() | click.Abort():
+            code, message = 130, "interrupted; nothing was changed"
+        case BrokenPipeError():  # `| head` closed the pipe
+            sys.stderr.close()
+            return 0
+        case _:
+            code, message = 2, f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+    click.echo(f"ggufrope: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,59 @@
+"""An inspection as lines of text."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ggufrope.inspection import Inspection, LayerClass
+
+__all__ = ["lines"]
+
+_SHOWN = 8
+
+
+def lines(found: Inspection) -> list[str]:
+    """What a person wants to know first: method, contexts, layers, frequencies, runtimes."""
+    d, model = found.decoded, found.decoded.model
+    text = [
+        f"{found.path}: {model.arch}, {model.n_layer} layers, {_span(model.n_head)} heads, "
+        f"{_span(model.n_head_kv)} KV heads, {model.rot_dim} of {model.head_dim} dimensions rotate ({model.pairing})",
+        f"method           {d.method}{_settings(d.params)}",
+        f"context          trained {found.before.model.original_ctx}, now {d.context}",
+        f"frequency base   {model.freq_base:g}" + (f" (was {found.before.model.freq_base:g})" if _moved(found) else ""),
+        f"attention scale  {' / '.join(f'{s:.6g}' for s in d.table.attn_scale)}",
+    ]
+    text += [f"{'head ratios' if i == 0 else '':<16} {_class(c)}" for i, c in enumerate(found.layer_classes())]
+    curves = found.wavelengths()
+    picks = np.unique(np.linspace(0, model.n_pairs - 1, min(_SHOWN, model.n_pairs)).astype(int))
+    text.append("wavelength       tokens per turn at pair " + " ".join(f"{i:>9}" for i in picks))
+    text += [f"  {name:<37} " + " ".join(f"{values[i]:>10.5g}"[1:] for i in picks) for name, values in curves.items()]
+    return text + [f"{name + ' llama.cpp':<18} {what}" for name, what in found.honoured_by().items()]
+
+
+def _moved(found: Inspection) -> bool:
+    return found.decoded.model.freq_base != found.before.model.freq_base
+
+
+def _settings(params: dict[str, object]) -> str:
+    shown = {k: v for k, v in params.items() if not isinstance(v, (list, dict))}
+    return f" ({', '.join(f'{k} {v}' for k, v in shown.items())})" if shown else ""
+
+
+def _span(counts: tuple[int, ...]) -> str:
+    return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)}-{max(counts)}"
+
+
+def _class(c: LayerClass) -> str:
+    window = " (sliding window)" if c.sliding else ""
+    ratios = "1" if set(c.ratios) <= {1.0} else " ".join(f"{r:.4g}" for r in c.ratios)
+    return f"layers {_ranges(c.layers)}{window}: {ratios}"
+
+
+def _ranges(numbers: tuple[int, ...]) -> str:
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

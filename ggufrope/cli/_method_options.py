@@ -1,0 +1,67 @@
+"""Command-line options made from the methods' parameters."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ggufrope.methods import METHODS, parameters
+from ggufrope.parameters import read_list, read_ratios
+
+__all__ = ["flag", "method_options", "method_params"]
+
+
+def flag(name: str) -> str:
+    """``beta_fast`` → ``--beta-fast``."""
+    return "--" + name.replace("_", "-")
+
+
+def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add one option for every parameter of every method; methods that share a name share the option."""
+    for name, (field, owners) in reversed(_by_name().items()):
+        text = f"{field.metadata['help'][0].upper()}{field.metadata['help'][1:]} [{', '.join(owners)}]"
+        command = click.option(*_declaration(name, field), help=text, **_kind(field))(command)
+    return command
+
+
+def method_params(options: dict[str, Any]) -> dict[str, Any]:
+    """Values by parameter name, with JSON files read. Options not given are None."""
+    fields = {name: field for name, (field, _) in _by_name().items()}
+    return {name: _value(fields[name], options[name]) for name in fields}
+
+
+def _by_name() -> dict[str, tuple[Field[Any], list[str]]]:
+    found: dict[str, tuple[Field[Any], list[str]]] = {}
+    for method, cls in METHODS.items():
+        for field in parameters(cls):
+            found.setdefault(field.name, (field, []))[1].append(method)
+    return found
+
+
+def _declaration(name: str, field: Field[Any]) -> tuple[str, ...]:
+    if field.default is True:
+        return (f"{flag(name)}/--no-{name.replace('_', '-')}", name)
+    return (flag(name), name)
+
+
+def _kind(field: Field[Any]) -> dict[str, Any]:
+    if field.metadata.get("kind") in ("list", "ratios"):
+        return {"type": click.Path(path_type=Path, dir_okay=False), "metavar": "FILE"}
+    if choices := field.metadata.get("choices"):
+        return {"type": click.Choice(choices)}
+    types = typing.cast(str, field.type)  # a string: annotations are postponed
+    if types.startswith("bool"):
+        return {"is_flag": True, "default": None}
+    return {"type": int if types.startswith("int") else float if types.startswith("float") else str}
+
+
+def _value(field: Field[Any], given: Any) -> Any:
+    kind = field.metadata.get("kind")
+    if given is None or kind is None:
+        return given
+    return read_ratios(given) if kind == "ratios" else read_list(given, field.name)

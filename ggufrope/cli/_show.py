@@ -1,0 +1,56 @@
+"""Text for people: plans and values, in aligned columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import numpy as np
+
+from ggufrope import keys
+from ggufrope.conversion import Request
+from ggufrope.convert import Plan
+
+__all__ = ["show_plan", "value_text"]
+
+
+def show_plan(request: Request, plan: Plan | None, notes: list[str]) -> None:
+    """Say what was (or would be) written, and who will honour it."""
+    done = "would write" if request.dry_run else "wrote"
+    target = request.output or "the output"
+    if plan is None:
+        click.echo(f"{done} {target}: llama.cpp's own conversion, its rope keys agree with config.json")
+    else:
+        click.echo(f"{done} {target}: {plan.name}, context {plan.context}")
+        rows = [(k, b, a) for k, b, a in plan.changes() if k != keys.ORIGINAL]
+        width = max(len(k) for k, _, _ in rows)
+        for key, before, after in rows:
+            click.echo(f"  {key:<{width}}  {value_text(before)} → {value_text(after)}")
+        for name, data in plan.edit.tensors.items():
+            click.echo(f"  {name + ' (tensor)':<{width}}  - → {value_text(data)}")
+    for note in notes:
+        click.echo(f"note: {note}")
+    if plan is not None:
+        click.echo(_runs(plan))
+
+
+def value_text(value: Any) -> str:
+    """A key's value on one short line; ``-`` for none."""
+    if value is None:
+        return "-"
+    if isinstance(value, (list, tuple, np.ndarray)):
+        flat = np.asarray(value, dtype=np.float64).ravel()
+        return f"{flat.size} values, {flat.min():.6g} to {flat.max():.6g}" if flat.size else "empty"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _runs(plan: Plan) -> str:
+    if keys.SENTINEL in plan.edit.tensors:
+        return "runs on: the patched llama.cpp (`ggufrope run|serve`); stock llama.cpp refuses the file"
+    if not plan.needs_patched:
+        return "runs on: any llama.cpp, and what is built on it"
+    alone = keys.HEAD_FACTORS in plan.edit.set and plan.name != "ms-poe"
+    rest = f"{plan.name.partition('+')[2]} without the head ratios" if alone else "the source model, unchanged"
+    if keys.LENGTH_FACTORS in plan.edit.set:
+        rest = "the source model, unchanged"
+    return f"runs on: the patched llama.cpp (`ggufrope run|serve`); stock llama.cpp runs it as {rest}"

@@ -1,0 +1,40 @@
+"""``ggufrope convert SRC -o OUT --method M``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ggufrope.cli._method_options import method_options, method_params
+
+
+@click.command()
+@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The GGUF to write.")
+@click.option("-m", "--method", help="See `ggufrope methods`. Default for a HF directory: what config.json says.")
+@click.option("--context", type=click.IntRange(min=1), help="Target context in tokens; gives the factor.")
+@method_options
+@click.option("--outtype", type=click.Choice(["auto", "f32", "f16", "bf16", "q8_0"]), help="HF directories only.")
+@click.option("--require-patched", is_flag=True, help="Make stock llama.cpp refuse the file.")
+@click.option("--dry-run", is_flag=True, help="Print the keys that would change; write nothing.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+def command(source: Path, output: Path | None, method: str | None, overwrite: bool, **options: Any) -> None:
+    """Write a RoPE-scaling method into a GGUF, or convert a Hugging Face directory with it.
+
+    SRC stays as it is. A file that ggufrope converted is converted again from its recorded original.
+    """
+    from ggufrope.cli._progress import bytes_progress
+    from ggufrope.cli._show import show_plan
+    from ggufrope.conversion import Request, carry_out
+
+    request = Request(
+        source,
+        output,
+        method,
+        method_params(options),
+        **{k: options[k] for k in ("context", "outtype", "require_patched", "dry_run")},
+        overwrite=overwrite,
+    )
+    show_plan(request, *carry_out(request, bytes_progress()))

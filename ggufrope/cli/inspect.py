@@ -1,0 +1,27 @@
+"""``ggufrope inspect FILE``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, documented in docs/inspect.md.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw wavelength against pair, before and after, as PNG.")
+def command(file: Path, as_json: bool, plot: Path | None) -> None:
+    """Show the effective rotation of FILE, and which runtimes will honour it."""
+    import json
+
+    from ggufrope.cli._inspect_text import lines
+    from ggufrope.inspection import inspect_file
+
+    found = inspect_file(file)
+    click.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(lines(found)))
+    if plot:
+        from ggufrope.plot import plot_wavelengths
+
+        plot_wavelengths(found, plot)
+        click.echo(f"drew {plot}", err=True)

@@ -1,0 +1,33 @@
+"""``ggufrope methods``."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def command(as_json: bool) -> None:
+    """List the methods and their parameters."""
+    import json
+
+    from ggufrope.cli._method_options import flag
+    from ggufrope.methods import METHODS, parameters
+
+    if as_json:
+        listed = {
+            name: {
+                "title": cls.title,
+                "paper": cls.paper,
+                "parameters": {p.name: p.metadata["help"] for p in parameters(cls)},
+            }
+            for name, cls in METHODS.items()
+        }
+        click.echo(json.dumps(listed, indent=2))
+        return
+    for name, cls in METHODS.items():
+        click.echo(f"{name:<9} {cls.title} ({cls.paper})")
+        click.echo(f"          {(cls.__doc__ or '').splitlines()[0]}")
+        if options := "  ".join(flag(p.name) for p in parameters(cls)):
+            click.echo(click.wrap_text(options, 110, "          ", "          "))
+    click.echo("\nms-poe+BASE puts head ratios on top of a base method: ms-poe+yarn, ms-poe+ntk, ...")

@@ -1,0 +1,153 @@
+"""Hugging Face directories: what their ``config.json`` says about RoPE, and the way to a GGUF.
+
+The weights are converted by llama.cpp's own ``convert_hf_to_gguf.py`` from the pinned source. It drops some scalings
+(``llama3`` outside the Llama family, a YaRN attention factor, ...), so what it wrote is then compared with what the
+configuration asks for, and put right.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ggufrope.errors import CheckpointError, OutputError
+
+__all__ = ["HfRope", "convert_weights", "is_checkpoint", "read_rope"]
+
+#: HF's names of the parameters that our methods call otherwise.
+_RENAMED = {"original_max_position_embeddings": "original_context", "attn_factor": "attention_factor"}
+_PARAMETERS = {
+    "linear": ("factor",),
+    "yarn": (
+        "factor",
+        "original_context",
+        "beta_fast",
+        "beta_slow",
+        "attention_factor",
+        "mscale",
+        "mscale_all_dim",
+        "truncate",
+    ),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_context"),
+    "longrope": ("factor", "short_factor", "long_factor", "original_context", "attention_factor"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HfRope:
+    """The scaling that a configuration asks for.
+
+    Attributes:
+        method: one of our base methods, or None for plain RoPE.
+        params: its parameters by our names.
+        refused: why this version cannot honour it, empty when it can.
+        left_to_upstream: the converter's class for this model handles it in a way of its own.
+    """
+
+    method: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    refused: str = ""
+    left_to_upstream: bool = False
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether ``path`` is a directory; whether it is a good one is for ``read_rope`` to say."""
+    return path.is_dir()
+
+
+def read_rope(directory: Path) -> HfRope:
+    """What ``config.json`` asks for.
+
+    Raises:
+        CheckpointError: no readable ``config.json``, or no weights beside it.
+    """
+    config = _config(directory)
+    if not any(directory.glob("*.safetensors")) and not any(directory.glob("*.bin")):
+        raise CheckpointError(f"{directory}: no weights (*.safetensors or *.bin) beside config.json; download them too")
+    text = config.get("text_config") or config
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise CheckpointError(f"{directory}/config.json: rope_scaling is {rope!r}; an object is needed")
+    rope = rope.get("full_attention", rope)
+    return _rope(directory, text, rope)
+
+
+def convert_weights(directory: Path, out: Path, outtype: str) -> None:
+    """Write ``directory`` to the GGUF ``out`` with llama.cpp's own converter, of the pinned source.
+
+    Args:
+        directory: a Hugging Face directory.
+        out: where the GGUF goes; must not exist.
+        outtype: ``f32``, ``f16``, ``bf16``, ``q8_0`` or ``auto``.
+
+    Raises:
+        CheckpointError: the converter refused the directory; the message ends with its last words.
+        BuildError: the source could not be fetched.
+    """
+    from ggufrope.runtime.fetch import source_tree
+
+    script = source_tree() / "convert_hf_to_gguf.py"
+    command = [sys.executable, str(script), str(directory), "--outfile", str(out), "--outtype", outtype]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or not out.is_file():
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        last = said[-1].strip() if said else f"exit code {done.returncode}"
+        if "No space left" in done.stderr:
+            raise OutputError(f"{out.parent}: no space left for the converted weights; free some and try again")
+        if "ModuleNotFoundError" in last:
+            last += " (pip install 'ggufrope[torch]')"
+        raise CheckpointError(f"{directory}: llama.cpp's converter stopped: {last}")
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{directory}: no config.json; give a Hugging Face model directory or a GGUF file"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: an object is needed, found a {type(config).__name__}")
+    return config
+
+
+def _rope(directory: Path, config: Mapping[str, Any], rope: Mapping[str, Any]) -> HfRope:
+    kind = str(rope.get("rope_type") or rope.get("type") or "default").lower()
+    model_type = str(config.get("model_type", ""))
+    if kind in ("default", "mrope"):
+        return HfRope()
+    if (kind == "proportional" and model_type.startswith("gemma4")) or (kind == "dynamic" and "alpha" in rope):
+        return HfRope(left_to_upstream=True)
+    if kind == "dynamic":
+        return HfRope(
+            refused=f"{directory}/config.json asks for dynamic NTK, whose frequencies follow the length; this "
+            "version's runtime does not serve that yet. Give --method ntk --factor S (or another method) instead"
+        )
+    kind = "longrope" if kind == "su" else kind
+    if kind not in _PARAMETERS:
+        return HfRope(
+            refused=f"{directory}/config.json asks for rope type '{kind}', which ggufrope does not know; "
+            "give --method to replace it"
+        )
+    return HfRope(kind, _params(kind, config, rope))
+
+
+def _params(kind: str, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
+    given = {_RENAMED.get(k, k): v for k, v in rope.items() if v is not None}
+    top = config.get("original_max_position_embeddings")
+    longest = config.get("max_position_embeddings")
+    original = given.get("original_context") or top or longest
+    if "original_context" in _PARAMETERS[kind] and original:
+        given["original_context"] = int(original)
+    if longest and original and ("factor" not in given or kind == "longrope"):
+        given["factor"] = longest / original
+    params = {k: given[k] for k in _PARAMETERS[kind] if k in given}
+    return {k: tuple(map(float, v)) if isinstance(v, list) else v for k, v in params.items()}

@@ -1,0 +1,135 @@
+"""What a file says about its rotation, and which runtimes will do it: the facts behind ``ggufrope inspect``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ggufrope import keys
+from ggufrope.codec import Decoded, decode
+from ggufrope.facts import read_model, read_stock
+from ggufrope.source import Source, open_source
+
+__all__ = ["Inspection", "LayerClass", "inspect_file"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerClass:
+    """Layers that rotate alike.
+
+    Attributes:
+        layers: their numbers.
+        sliding: whether they attend to a window only.
+        ratios: divisor of each KV head.
+    """
+
+    layers: tuple[int, ...]
+    sliding: bool
+    ratios: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A file, decoded, with what it was before.
+
+    Attributes:
+        path: the file.
+        decoded: what it says now.
+        before: what its original said; equals ``decoded`` for a file that ggufrope did not convert.
+        requires_patched: it holds the sentinel tensor, so stock llama.cpp refuses it.
+    """
+
+    path: Path
+    decoded: Decoded
+    before: Decoded
+    requires_patched: bool
+
+    def layer_classes(self) -> list[LayerClass]:
+        """Layers grouped by equal ratios and kind of attention, in order of their first layer."""
+        model, table = self.decoded.model, self.decoded.table
+        groups: dict[tuple[bool, tuple[float, ...]], list[int]] = {}
+        for layer in range(model.n_layer):
+            ratios = table.head_ratios[layer] if table.head_ratios else (1.0,) * model.n_head_kv[layer]
+            groups.setdefault((model.slides(layer), ratios), []).append(layer)
+        return [LayerClass(tuple(layers), sliding, ratios) for (sliding, ratios), layers in groups.items()]
+
+    def honoured_by(self) -> dict[str, str]:
+        """One sentence for each kind of runtime."""
+        if self.requires_patched:
+            stock = "refuses the file (it was converted with --require-patched)"
+        elif not self.decoded.needs_patched:
+            stock = f"runs it in full ({self.decoded.method})"
+        elif self.decoded.stock_table.close_to(self.before.stock_table) and self._same_base():
+            stock = "runs it as the source model: it ignores the ggufrope keys"
+        else:
+            kind = self.decoded.stock.scaling_type or "the raised base"
+            stock = f"runs {kind} only: it ignores the per-head ratios"
+        return {"patched": f"runs it in full ({self.decoded.method})", "stock": stock}
+
+    def _same_base(self) -> bool:
+        return self.decoded.model.freq_base == self.before.model.freq_base
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable object of ``inspect --json``; frequencies in radians per token, wavelengths in tokens."""
+        d, model = self.decoded, self.decoded.model
+        plain = d.table.with_head_ratios(())
+        return {
+            "file": str(self.path),
+            "architecture": model.arch,
+            "method": d.method,
+            "params": d.params,
+            "converted_by_ggufrope": d.ours,
+            "requires_patched": self.requires_patched,
+            "n_layer": model.n_layer,
+            "n_head": list(model.n_head),
+            "n_head_kv": list(model.n_head_kv),
+            "head_dim": model.head_dim,
+            "rot_dim": model.rot_dim,
+            "pairing": model.pairing,
+            "freq_base": model.freq_base,
+            "trained_context": self.before.model.original_ctx,
+            "context": d.context,
+            "attention_scale": [float(v) for v in d.table.attn_scale],
+            "length_points": list(d.table.length_points),
+            "frequencies": [
+                [float(f) for f in plain.frequencies(model, length=n)] for n in (plain.length_points or (None,))
+            ],
+            "layer_classes": [
+                {"layers": list(c.layers), "sliding_window": c.sliding, "ratios": list(c.ratios)}
+                for c in self.layer_classes()
+            ],
+            "honoured_by": self.honoured_by(),
+        }
+
+    def wavelengths(self) -> dict[str, list[float]]:
+        """Tokens per turn of each pair: ``before``, and ``after`` at ratio 1, and at the extreme ratios."""
+        longest = self.decoded.table.with_head_ratios(())
+        after = longest.frequencies(self.decoded.model)
+        was = self.before.table.with_head_ratios(()).frequencies(self.before.model)
+        curves = {"before": was, "after": after}
+        ratios = [r for row in self.decoded.table.head_ratios for r in row if r != 1.0]
+        if ratios:
+            curves |= {f"after, head ratio {r:.3g}": after / r for r in (min(ratios), max(ratios))}
+        return {name: [float(v) for v in 2 * np.pi / f] for name, f in curves.items()}
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Read and check ``path``.
+
+    Raises:
+        GgufError: not a usable GGUF, or our keys contradict the model.
+        UnsupportedModelError: the model has no RoPE.
+    """
+    source = open_source(path)
+    now = Source(source.header)
+    before = _undecorated(source) if source.converted else decode(now)
+    return Inspection(path, decode(now), before, source.header.tensor(keys.SENTINEL) is not None)
+
+
+def _undecorated(source: Source) -> Decoded:
+    model, stock = read_model(source), read_stock(source)
+    table = stock.table(model)
+    return Decoded(model, stock.scaling_type or "none", {}, stock, table, table, model.train_ctx, ours=False)
