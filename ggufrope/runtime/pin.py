@@ -58,16 +58,15 @@ class Pin:
 
 
 def patches_dir() -> Path:
-    """The patch series that belongs to this package: the repository's, or the copy inside an installed wheel.
+    """The patch series beside this package, in its repository.
 
     Raises:
-        BuildError: Neither is there.
+        BuildError: It is not there.
     """
-    package = Path(__file__).resolve().parents[1]
-    for candidate in (package.parent / "patches", package / "patches"):
-        if (candidate / "UPSTREAM").is_file():
-            return candidate
-    raise BuildError(f"{package.parent / 'patches'}: no patch series; install ggufrope from its repository")
+    patches = Path(__file__).resolve().parents[2] / "patches"
+    if not (patches / "UPSTREAM").is_file():
+        raise BuildError(f"{patches}: no patch series; install ggufrope from its repository (pip install -e)")
+    return patches
 
 
 def read_series(patches: Path) -> tuple[Path, ...]:
