@@ -127,39 +127,30 @@ def build(spec: BuildSpec | None = None, *, jobs: int | None = None, progress: P
     shared = [pin.sha256, spec.backend, tools.compiler, cpu_identity(), *_settings()]
     work = cache_dir() / "work" / _key(shared)
     final = cache_dir() / "runtime" / _key([*shared, series_hash, *spec.programs])
-    if (done := Runtime.read(final)) and done.library.exists():
+    facts = (pin.upstream, series_hash, spec.backend, spec.programs, cpu_identity(), tools.compiler, pin.sha256)
+    if done := _complete(final):
         return done
 
     say = progress or (lambda _done, _total, _text: None)
     with locked(work.with_name(f"{work.name}.lock"), lambda: say(0, 0, "waiting for another build to finish")):
-        if (done := Runtime.read(final)) and done.library.exists():
+        if done := _complete(final):
             return done
         try:
             say(0, 0, f"fetching llama.cpp {pin.upstream} ({pin.package} {pin.version})")
             pristine = source_tree(pin)
             say(0, 0, "stock sources" if spec.stock else f"applying {len(read_series(patches))} patches")
             _prepare(work / "source", pristine, None if spec.stock else patches)
-            options = spec.options | {"LLAMA_BUILD_COMMIT": pin.upstream}
-            _configure(work, options, tools, say)
+            _configure(work, spec.options | {"LLAMA_BUILD_COMMIT": pin.upstream}, tools, say)
             _compile(work, spec, tools, jobs or _processors(), say)
-            return _install(
-                work,
-                final,
-                Runtime(
-                    final,
-                    pin.upstream,
-                    series_hash,
-                    spec.backend,
-                    spec.programs,
-                    cpu_identity(),
-                    tools.compiler,
-                    pin.sha256,
-                ),
-            )
+            return _install(work, Runtime(final, *facts))
         except OSError as error:
-            raise OutputError(
-                f"{error.filename or work}: {error.strerror}; set GGUFROPE_CACHE to use another disk"
-            ) from error
+            where, reason = error.filename or work, error.strerror or error
+            raise OutputError(f"{where}: {reason}; set GGUFROPE_CACHE to use another disk") from error
+
+
+def _complete(path: Path) -> Runtime | None:
+    done = Runtime.read(path)
+    return done if done and done.library.exists() else None
 
 
 def _prepare(tree: Path, pristine: Path, patches: Path | None) -> None:
@@ -199,11 +190,12 @@ def _compile(work: Path, spec: BuildSpec, tools: Tools, jobs: int, progress: Pro
         raise BuildError(f"compiling llama.cpp failed: {compile_errors(log)}; log: {log}")
 
 
-def _install(work: Path, final: Path, runtime: Runtime) -> Runtime:
+def _install(work: Path, runtime: Runtime) -> Runtime:
     """Copy what was linked to its final place: marker last, then one rename."""
     linked = work / "build" / "bin"
     if (linked / "Release").is_dir():  # Visual Studio and Xcode
         linked = linked / "Release"
+    final = runtime.path
     final.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}-"))
     try:

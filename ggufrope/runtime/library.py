@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from llama_cpp import Llama
 
-__all__ = ["bindings", "head_factors", "load", "method", "needs_patched", "refuse_unpatched", "set_head_factors"]
+__all__ = ["bindings", "head_factors", "load", "method", "needs_patched", "runtime_for", "set_head_factors"]
 
 
 def load(path: str | os.PathLike[str], *, backend: str | None = None, verbose: bool = False, **kwargs: Any) -> Llama:
@@ -81,9 +81,7 @@ def bindings(backend: str | None = None) -> Any:
     except ImportError as error:
         raise RuntimeLibraryError(f"llama-cpp-python is missing ({error}); run scripts/setup") from error
     except (RuntimeError, OSError) as error:
-        raise RuntimeLibraryError(
-            f"{runtime.library} cannot be loaded: {error}; run `ggufrope runtime build`"
-        ) from error
+        raise _unloadable(runtime, error) from error
     finally:
         if before is None:
             del os.environ["LLAMA_CPP_LIB_PATH"]
@@ -121,22 +119,26 @@ def needs_patched(path: Path) -> bool:
     return any(field.key.startswith(PREFIX) for field in read_header(path).fields)
 
 
-def refuse_unpatched(path: Path, runtime: Runtime) -> None:
-    """Refuse a file with our keys on a build without our functions, before one of upstream's programs ignores them.
+def runtime_for(path: Path, backend: str | None = None) -> Runtime:
+    """The build to run ``path`` with; a build without our functions is refused for a file with our keys.
 
     Raises:
-        RuntimeLibraryError: That is the case, or the library cannot be loaded.
+        GgufError: It is not a GGUF.
+        RuntimeLibraryError: Nothing is built, it is not patched though the file needs it, or it cannot be loaded.
     """
-    if not needs_patched(path):
-        return
-    try:
-        library = ctypes.CDLL(str(runtime.library))
-    except OSError as error:
-        raise RuntimeLibraryError(
-            f"{runtime.library} cannot be loaded: {error}; run `ggufrope runtime build`"
-        ) from error
-    if not api_version(library):
-        raise _unpatched(path, runtime.library)
+    needed, runtime = needs_patched(path), locate(backend)
+    if needed:
+        try:
+            version = api_version(ctypes.CDLL(str(runtime.library)))
+        except OSError as error:
+            raise _unloadable(runtime, error) from error
+        if not version:
+            raise _unpatched(path, runtime.library)
+    return runtime
+
+
+def _unloadable(runtime: Runtime, error: Exception) -> RuntimeLibraryError:
+    return RuntimeLibraryError(f"{runtime.library} cannot be loaded: {error}; run `ggufrope runtime build`")
 
 
 def _unpatched(path: Path, library: Path) -> RuntimeLibraryError:

@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ggufrope.errors import GgufError, InputError, OutputError, UsageError
+from ggufrope.errors import InputError, OutputError, UsageError
 from ggufrope.gguf import read_header
 from ggufrope.keys import PREFIX
-from ggufrope.runtime.library import refuse_unpatched
-from ggufrope.runtime.locate import Runtime, locate
+from ggufrope.runtime.library import runtime_for
+from ggufrope.runtime.locate import Runtime
 from ggufrope.runtime.progress import Progress, compile_errors, run_logged
 
 __all__ = ["PROGRAMS", "command_line", "quantize", "start"]
@@ -42,9 +42,7 @@ def command_line(name: str, model: Path, options: Sequence[str] = (), *, backend
         GgufError: The file is not a GGUF.
     """
     program, fixed = PROGRAMS[name]
-    runtime = locate(backend)
-    refuse_unpatched(model, runtime)
-    return [str(runtime.program(program)), "-m", str(model), *fixed, *options]
+    return [str(runtime_for(model, backend).program(program)), "-m", str(model), *fixed, *options]
 
 
 def start(command: Sequence[str]) -> int:
@@ -81,8 +79,7 @@ def quantize(
         OutputError: The result cannot be written, or lost a key.
         RuntimeLibraryError: No patched build.
     """
-    runtime = locate()
-    refuse_unpatched(source, runtime)
+    runtime = runtime_for(source)
     if output.exists() and output.samefile(source):
         raise UsageError(f"{output} is the source itself; name another output")
     if not output.parent.is_dir():
@@ -118,8 +115,5 @@ def _quantize_to(runtime: Runtime, arguments: list[str], log: Path, progress: Pr
 
 def _our_entries(path: Path) -> dict[str, bytes]:
     """Our keys and their bytes, wherever they lie in the file."""
-    try:
-        header = read_header(path)
-    except FileNotFoundError as error:
-        raise GgufError(f"{path}: no such file") from error
+    header = read_header(path)
     return {field.key: header.raw(field) for field in header.fields if field.key.startswith(PREFIX)}

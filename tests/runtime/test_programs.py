@@ -32,7 +32,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runtime:
     made = Runtime(root, "abc", "p", "cpu", ())
     for name in ("llama-completion", "llama-cli", "llama-server", "llama-bench"):
         script(root / name, f"#!{sys.executable}\nimport sys\nprint(sys.argv[1:])\nsys.exit(7)\n")
-    monkeypatch.setattr(programs, "locate", lambda backend=None: made)
+    monkeypatch.setattr(library, "locate", lambda backend=None: made)
     monkeypatch.setattr(library, "api_version", lambda _library: 1)
     monkeypatch.setattr(library.ctypes, "CDLL", lambda _path: None)
     return made
