@@ -61,7 +61,8 @@ class Plan:
         header: Everything in front of the tensor data, with padding.
         body: The data, in order: ranges of the source and literal bytes.
         restored: The result is, by the facts given as ``restore``, the original file: its header has the recorded
-            hash, the file the recorded size. Always False without ``restore``.
+            hash, the file the recorded size. Always False without ``restore``. Not covered: padding behind a tensor
+            that was dropped and put back is zero, whatever it was (every known writer uses zeros).
     """
 
     header: bytes
