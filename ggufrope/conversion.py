@@ -11,6 +11,7 @@ from typing import Any
 from ggufrope import hf
 from ggufrope.convert import Plan, plan, write
 from ggufrope.errors import InputError, OutputError, UsageError
+from ggufrope.methods import check_name
 
 __all__ = ["Request", "carry_out", "check_output"]
 
@@ -45,6 +46,8 @@ def carry_out(request: Request, progress: Callable[[int, int], None] | None = No
     """
     if not request.source.exists():
         raise InputError(f"{request.source}: no such file or directory")
+    if request.method is not None:
+        check_name(request.method)
     if request.output is None and not request.dry_run:
         raise UsageError("no output given: add -o OUT.gguf, or --dry-run to see what would change")
     if request.output is not None and not request.dry_run:

@@ -22,6 +22,7 @@ def plot_wavelengths(found: Inspection, out: Path) -> None:
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError:
         raise UsageError("--plot needs matplotlib: pip install 'ggufrope[plot]'") from None
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
@@ -35,7 +36,7 @@ def plot_wavelengths(found: Inspection, out: Path) -> None:
         axes.axhline(context, color="#999999", linewidth=0.8)
         axes.annotate(f"context {context}", (0, context), (2, 3), textcoords="offset points", fontsize=8)
     axes.set_yscale("log")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("rotated pair")
     axes.set_ylabel("wavelength in tokens")
     axes.set_title(f"{found.path.name}: {found.decoded.method}", fontsize=11)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from typing import Any
@@ -32,9 +33,11 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command:
         if name not in COMMANDS:
-            return None
+            near = difflib.get_close_matches(name, COMMANDS, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else "`ggufrope --help` lists them"
+            raise click.UsageError(f"no command '{name}': {hint}")
         loaded: click.Command = importlib.import_module(f"ggufrope.cli.{name}").command
         loaded.name = name
         return loaded
@@ -74,6 +77,9 @@ def _report(error: BaseException) -> int:
     match error:
         case click.exceptions.Exit():
             return error.exit_code
+        case click.exceptions.NoArgsIsHelpError():
+            click.echo(error.format_message())
+            return 2
         case click.ClickException():
             code, message = 2, error.format_message()
         case CheckFailed():

@@ -5,13 +5,30 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 
 import click
 
-__all__ = ["ProgressLine"]
+__all__ = ["ProgressLine", "bytes_progress"]
 
 _WIDTH = 28
 _EVERY_SECONDS = 20.0
+
+
+_SMALL = 256 << 20  # copies below this are over before a bar is read
+
+
+def bytes_progress() -> Callable[[int, int], None]:
+    """A callback for (bytes done, bytes in all); silent for small files."""
+    line = ProgressLine()
+
+    def show(done: int, total: int) -> None:
+        if total >= _SMALL:
+            line(done >> 20, total >> 20, "MiB")
+            if done >= total:
+                line.__exit__()
+
+    return show
 
 
 class ProgressLine:

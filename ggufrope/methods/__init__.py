@@ -18,7 +18,7 @@ from ggufrope.methods.ntk import Ntk
 from ggufrope.methods.yarn import Yarn
 from ggufrope.model import ModelRope
 
-__all__ = ["METHODS", "Method", "method_names", "parameters", "resolve"]
+__all__ = ["METHODS", "Method", "check_name", "method_names", "parameters", "resolve"]
 
 METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (NoScaling, Linear, Ntk, Yarn, Llama3, LongRope, MsPoe)}
 
@@ -27,6 +27,14 @@ def method_names() -> list[str]:
     """Every name that ``resolve`` takes, compositions included."""
     composed = [f"{MsPoe.name}+{n}" for n in METHODS if n not in (MsPoe.name, NoScaling.name)]
     return [*METHODS, *composed]
+
+
+def check_name(name: str) -> None:
+    """Raise UnknownMethodError, with the nearest names, unless ``resolve`` knows ``name``."""
+    if name not in method_names():
+        near = difflib.get_close_matches(name, method_names(), n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(METHODS)}, ms-poe+BASE"
+        raise UnknownMethodError(f"unknown method '{name}': {hint}")
 
 
 def parameters(cls: type[Method]) -> list[Field[Any]]:
@@ -47,10 +55,7 @@ def resolve(name: str, params: Mapping[str, Any], model: ModelRope, context: int
         UnknownMethodError: no such method; the message offers the nearest names.
         UsageError, ParameterError: see ``methods.base.build``.
     """
-    if name not in method_names():
-        near = difflib.get_close_matches(name, method_names(), n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(METHODS)}, ms-poe+BASE"
-        raise UnknownMethodError(f"unknown method '{name}': {hint}")
+    check_name(name)
     head, _, base_name = name.partition("+")
     if not base_name:
         return build(METHODS[name], params, model, context)

@@ -1,0 +1,113 @@
+"""The matrix that every method must pass. A method without a sample here fails the first test."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from ggufrope.methods import METHODS, method_names, resolve
+from ggufrope.model import ModelRope
+
+MODEL = ModelRope(
+    arch="llama",
+    n_head=(8,) * 4,
+    n_head_kv=(4,) * 4,
+    head_dim=16,
+    rot_dim=16,
+    freq_base=10000.0,
+    train_ctx=512,
+    original_ctx=512,
+)
+SHORT, LONG = (1.0, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6), (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
+
+#: Parameters that do something, and the factor-1 parameters that must do nothing.
+SAMPLES = {
+    "none": ({}, {}),
+    "linear": ({"factor": 4.0}, {"factor": 1.0}),
+    "ntk": ({"factor": 4.0}, {"factor": 1.0}),
+    "yarn": ({"factor": 4.0}, {"factor": 1.0}),
+    "llama3": ({"factor": 8.0, "original_context": 256}, {"factor": 1.0}),
+    "longrope": (
+        {"factor": 4.0, "short_factor": SHORT, "long_factor": LONG},
+        {"factor": 1.0, "short_factor": (1.0,) * 8, "long_factor": (1.0,) * 8},
+    ),
+    "ms-poe": ({"min_ratio": 1.2, "max_ratio": 1.8}, {"min_ratio": 1.0, "max_ratio": 1.0}),
+}
+
+
+def test_every_method_has_a_sample():
+    assert SAMPLES.keys() == METHODS.keys()
+
+
+@pytest.fixture(params=method_names())
+def name(request):
+    return request.param
+
+
+def params_of(name, which=0):
+    return {k: v for part in name.split("+") for k, v in SAMPLES[part][which].items()}
+
+
+def test_table_fits_the_model(name):
+    table = resolve(name, params_of(name), MODEL).table(MODEL)
+    assert table.factors.shape[1] == MODEL.n_pairs
+    assert not table.head_ratios or [len(r) for r in table.head_ratios] == list(MODEL.n_head_kv)
+
+
+def test_frequencies_fall_and_never_rise_above_the_plain_ones(name):
+    table = resolve(name, params_of(name), MODEL).table(MODEL)
+    for layer in range(MODEL.n_layer):
+        for head in range(MODEL.n_head_kv[layer]):
+            frequencies = table.frequencies(MODEL, layer, head)
+            assert (np.diff(frequencies) < 0).all()
+            assert (frequencies <= MODEL.base_frequencies() * (1 + 1e-12)).all()
+
+
+def test_factor_one_changes_nothing(name):
+    table = resolve(name, params_of(name, 1), MODEL).table(MODEL)
+    assert np.array_equal(table.factors, np.ones_like(table.factors))
+    assert np.array_equal(table.attn_scale, np.ones_like(table.attn_scale))
+    assert not table.per_head
+
+
+def test_table_does_something_and_is_pure(name):
+    method = resolve(name, params_of(name), MODEL)
+    first, second = method.table(MODEL), method.table(MODEL)
+    assert np.array_equal(first.factors, second.factors)
+    assert first.head_ratios == second.head_ratios
+    changed = not np.allclose(first.factors, 1) or first.per_head
+    assert changed == (name != "none")
+
+
+def test_params_survive_json_and_rebuild_the_table(name):
+    method = resolve(name, params_of(name), MODEL)
+    params = json.loads(json.dumps(method.params()))
+    flat = {**params, **params.pop("base", {})}
+    flat = {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items() if k != "base"}
+    again = resolve(name, flat, MODEL).table(MODEL)
+    assert np.array_equal(again.factors, method.table(MODEL).factors)
+    assert again.head_ratios == method.table(MODEL).head_ratios
+
+
+@pytest.mark.parametrize("cls", METHODS.values(), ids=METHODS)
+def test_every_method_documents_itself(cls):
+    assert cls.title
+    assert "arXiv" in cls.paper
+    assert len(cls.__doc__.splitlines()) > 1
+    assert cls.__doc__.splitlines()[0].endswith(".")
+
+
+# Computed with mpmath (30 digits) from the papers' formulas: rot_dim 16, factor 4.
+SNAPSHOTS = {
+    "linear": [4.0] * 8,
+    "ntk": [1.0, 1.2190136542044754, 1.4859942891369484, 1.8114473285278133],
+}
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_snapshot(name):
+    table = resolve(name, {"factor": 4.0}, MODEL).table(MODEL)
+    expected = SNAPSHOTS[name]
+    assert table.factors[0][: len(expected)] == pytest.approx(expected, rel=1e-14)

@@ -1,0 +1,71 @@
+"""The facts in archs.py against the pinned llama.cpp source, read afresh."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ggufrope import archs
+from ggufrope.errors import GgufropeError
+from ggufrope.runtime.fetch import source_tree
+
+
+@pytest.fixture(scope="module")
+def src():
+    try:
+        return source_tree() / "src"
+    except GgufropeError as error:
+        pytest.skip(f"the pinned source could not be fetched: {error}")
+
+
+@pytest.fixture(scope="module")
+def names(src):
+    text = (src / "llama-arch.cpp").read_text()
+    return {k: v for k, v in re.findall(r"\{ (LLM_ARCH_\w+),\s+\"([^\"]+)\"", text) if v != "(unknown)"}
+
+
+def test_pairing_is_what_llama_model_rope_type_returns(src, names):
+    text = (src / "llama-model.cpp").read_text()
+    body = text[text.index("llama_rope_type llama_model_rope_type") :]
+    body = body[: body.index("\n}\n")]
+    found, waiting = {}, []
+    for line in body.splitlines():
+        if case := re.match(r"\s+case (LLM_ARCH_\w+):", line):
+            waiting.append(case[1])
+        elif (kind := re.search(r"return .*?LLAMA_ROPE_TYPE_(\w+);", line)) and waiting:
+            found.update({names[a]: kind[1].lower() for a in waiting if a in names})
+            if not re.search(r"if \(", line):
+                waiting = []
+    # dflash returns by its file's keys; the last return in its case is what the loop above kept
+    different = {a for a in names.values() if archs.PAIRING.get(a) != found.get(a)} - {"dflash"}
+    assert not different
+    assert set(archs.PAIRING) == set(names.values())
+
+
+def test_sliding_periods(src, names):
+    called = {}
+    for path in (src / "models").glob("*.cpp"):
+        text = path.read_text()
+        if call := re.search(r"load_swa_pattern\(ml, (\d+)(?:, (?:/\*[^*]*\*/ ?)?(true|false))?\)", text):
+            called[path.stem] = (int(call[1]), call[2] == "true")
+    files = {"gpt-oss": "openai-moe"}
+    assert {files.get(a, a): v for a, v in archs.SLIDING_PERIOD.items()} == called
+
+
+def test_yarn_beta_readers(src):
+    readers = {p.stem for p in (src / "models").glob("*.cpp") if "LLM_KV_ROPE_SCALING_YARN_BETA_FAST" in p.read_text()}
+    assert readers == archs.READS_YARN_BETA
+    assert "LLM_KV_ROPE_SCALING_YARN_BETA_FAST" not in (src / "llama-model.cpp").read_text()
+
+
+def _loaders(src, tensor):
+    files = {"granitemoe": "granite-moe", "granitehybrid": "granite-hybrid"}
+    loading = {p.stem for p in (src / "models").glob("*.cpp") if tensor in p.read_text()}
+    return lambda arch: files.get(arch, arch) in loading
+
+
+def test_tensor_loaders(src):
+    loads_freqs, loads_long = _loaders(src, "LLM_TENSOR_ROPE_FREQS"), _loaders(src, "LLM_TENSOR_ROPE_FACTORS_LONG")
+    assert all(loads_freqs(a) for a in archs.ROPE_FREQS_TENSOR)
+    assert all(loads_long(a) for a in archs.LONGROPE_TENSORS)

@@ -1,0 +1,210 @@
+"""From tables to keys and back through a real file; and that stock's keys are used exactly when stock agrees."""
+
+from __future__ import annotations
+
+import gguf_builder as gb
+import numpy as np
+import pytest
+from gguf import GGUFReader
+
+from ggufrope import keys
+from ggufrope.codec import decode
+from ggufrope.convert import plan, strip, write
+from ggufrope.errors import GgufError, GgufropeError, NotHonouredError, UnsupportedModelError
+from ggufrope.methods import METHODS, method_names
+from ggufrope.source import Source, open_source
+
+FACTORS = {"short_factor": (1.0, 1.1, 1.2, 1.3), "long_factor": (1.0, 1.5, 2.0, 4.0)}
+PARAMS = {
+    "none": {},
+    "linear": {"factor": 3.0},
+    "ntk": {"factor": 3.0},
+    "yarn": {"factor": 3.0},
+    "llama3": {"factor": 8.0},
+    "longrope": {"factor": 3.0, **FACTORS},
+    "ms-poe": {},
+}
+
+
+def params_of(name):
+    return {k: v for part in name.split("+") for k, v in PARAMS[part].items()}
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(gb.tiny_llama())
+    return path
+
+
+def as_is(path):
+    return decode(Source(open_source(path).header))
+
+
+def converted(path, name, params, **options):
+    made = plan(path, name, params, **options)
+    out = path.with_name(f"{name}.gguf")
+    write(made, out)
+    return made, out
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_decoding_what_was_written_gives_the_method_s_own_frequencies(tiny, name):
+    made, out = converted(tiny, name, params_of(name))
+    found = as_is(out)
+    assert found.method == name
+    for length in (32, 64, 65, 10_000):
+        for layer in range(3):
+            for head in range(2):
+                wanted = made.table.frequencies(made.model, layer, head, length)
+                assert found.table.frequencies(found.model, layer, head, length) == pytest.approx(wanted, rel=3e-7)
+    assert found.table.attn_scale == pytest.approx(made.table.attn_scale, rel=1e-7)
+    assert found.context == made.context
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_strip_gives_the_source_back_also_after_converting_twice(tiny, name):
+    _, out = converted(tiny, name, params_of(name), require_patched=True)
+    twice = out.with_suffix(".twice")
+    write(plan(out, "ntk", {"factor": 2.0}), twice)
+    for path in (out, twice):
+        back = path.with_suffix(".back")
+        assert strip(path, back) is True
+        assert back.read_bytes() == tiny.read_bytes()
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_converting_twice_equals_converting_once(tiny, name):
+    _, first = converted(tiny, "yarn", {"factor": 7.0})
+    once, twice = tiny.with_suffix(".once"), tiny.with_suffix(".twice")
+    write(plan(tiny, name, params_of(name)), once)
+    write(plan(first, name, params_of(name)), twice)
+    a, b = as_is(once), as_is(twice)
+    assert a.table.close_to(b.table, rtol=0)
+    assert (a.method, a.params, a.context, a.model) == (b.method, b.params, b.context, b.model)
+    assert {f.key for f in open_source(once).header.fields} == {f.key for f in open_source(twice).header.fields}
+
+
+def test_gguf_py_reads_the_result(tiny):
+    _, out = converted(tiny, "ms-poe+yarn", {"factor": 3.0}, require_patched=True)
+    reader = GGUFReader(out)
+    ratios = reader.fields[keys.HEAD_FACTORS]
+    flat = [float(ratios.parts[i][0]) for i in ratios.data]
+    assert flat == pytest.approx([1, 1, 1, 1, 1.2, 1.5])
+    assert [t.name for t in reader.tensors][-1] == keys.SENTINEL
+    assert reader.fields["llama.rope.scaling.type"].contents() == "yarn"
+
+
+@pytest.mark.parametrize(
+    ("arch", "name", "params", "ours"),
+    [
+        ("llama", "yarn", {"factor": 3.0}, False),
+        ("qwen2", "yarn", {"factor": 3.0}, False),
+        ("qwen2", "yarn", {"factor": 3.0, "attention_factor": 1.3}, False),
+        ("qwen2", "yarn", {"factor": 3.0, "beta_fast": 3.0, "truncate": False}, True),  # qwen2 never reads beta_fast
+        ("mistral3", "yarn", {"factor": 3.0, "beta_fast": 4.0}, False),  # mistral3 does
+        ("llama", "yarn", {"factor": 3.0, "beta_fast": 3.0, "truncate": False}, False),  # by rope_freqs.weight
+        ("llama", "llama3", {"factor": 8.0}, False),
+        ("qwen2", "llama3", {"factor": 8.0}, True),
+        ("phi3", "longrope", {"factor": 3.0, **FACTORS}, False),
+        ("qwen2", "longrope", {"factor": 3.0, "short_factor": (2.0,) * 4, "long_factor": (2.0,) * 4}, True),
+    ],
+)
+def test_stock_keys_wherever_stock_computes_the_same(tmp_path, arch, name, params, ours):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(gb.tiny_llama(arch))
+    made, out = converted(path, name, params)
+    assert made.needs_patched is ours
+    found = as_is(out)
+    assert found.needs_patched is ours
+    assert found.table.frequencies(found.model) == pytest.approx(made.table.frequencies(made.model), rel=3e-7)
+    assert found.table.attn_scale == pytest.approx(made.table.attn_scale, rel=1e-6)
+    context = open_source(out).header.get(f"{arch}.context_length")
+    assert (context == 64) is ours, "the context is raised for stock only when stock can use it"
+
+
+def test_what_no_runtime_would_do_is_refused(tmp_path):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(gb.tiny_llama("qwen2"))
+    with pytest.raises(NotHonouredError, match="length tables"):
+        plan(path, "longrope", {"factor": 3.0, **FACTORS})
+    path.write_bytes(gb.build([*gb.llama_entries("gemma2"), gb.entry("gemma2.attention.sliding_window", gb.U32, 16)]))
+    with pytest.raises(NotHonouredError, match="sliding-window"):
+        plan(path, "llama3", {"factor": 8.0})
+
+
+def test_sliding_layers_are_left_alone_and_said(tmp_path):
+    path = tmp_path / "tiny.gguf"
+    entries = [*gb.llama_entries("gemma2", block_count=6), gb.entry("gemma2.attention.sliding_window", gb.U32, 16)]
+    path.write_bytes(gb.build(entries, gb.tiny_tensors()))
+    made = plan(path, "ms-poe", {})
+    assert [set(r) == {1.0} for r in made.table.head_ratios] == [True, True, True, False, True, False]
+    assert any("sliding-window layers stay at ratio 1.0" in n for n in made.notes)
+    assert all(set(r) != {1.0} for r in plan(path, "ms-poe", {"sliding": True}).table.head_ratios[2:])
+
+
+def test_mla_takes_one_ratio_per_layer_only(tmp_path):
+    path = tmp_path / "mla.gguf"
+    entries = gb.llama_entries("deepseek2", **{"attention.kv_lora_rank": 16, "attention.head_count_kv": 1})
+    path.write_bytes(gb.build(entries, gb.tiny_tensors()))
+    with pytest.raises(UnsupportedModelError, match=r"MLA.*--head-ratios"):
+        plan(path, "ms-poe", {})
+    assert plan(path, "ms-poe", {"head_ratios": ((1.0,), (1.2,), (1.4,))}).needs_patched
+    old = gb.llama_entries("deepseek2", **{"attention.kv_lora_rank": 16})
+    path.write_bytes(gb.build(old, gb.tiny_tensors()))
+    with pytest.raises(UnsupportedModelError, match="several ratios"):
+        plan(path, "ms-poe", {"head_ratios": ((1.0, 1.0), (1.2, 1.3), (1.4, 1.4))})
+
+
+def test_a_model_s_own_factors_stay_and_multiply(tmp_path):
+    path = tmp_path / "llama31.gguf"
+    own = np.array([1, 1, 2, 8], dtype=np.float32)
+    path.write_bytes(gb.build(gb.llama_entries(), [*gb.tiny_tensors(), (keys.ROPE_FREQS, own)]))
+    made, out = converted(path, "linear", {"factor": 2.0})
+    assert any(keys.ROPE_FREQS in n for n in made.notes)
+    base = 10000.0 ** -(np.arange(4) / 4)
+    assert as_is(out).table.frequencies(as_is(out).model) == pytest.approx(base / own / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (keys.HEAD_FACTORS, gb.entry(keys.HEAD_FACTORS, gb.ARR, [1.0] * 5, gb.F32), "5 entries, expected 6"),
+        (keys.HEAD_FACTORS, gb.entry(keys.HEAD_FACTORS, gb.ARR, [1.0] * 6, gb.F64), "type f32"),
+        (keys.HEAD_FACTORS, gb.entry(keys.HEAD_FACTORS, gb.ARR, [1, 1, 1, 1, 0, 1], gb.F32), "finite number above 0"),
+        (keys.HEAD_FACTORS, gb.entry(keys.HEAD_FACTORS, gb.ARR, [float("nan")] * 6, gb.F32), "finite number above 0"),
+        (keys.VERSION, gb.entry(keys.VERSION, gb.U32, 2), "update"),
+        (keys.PARAMS, gb.entry(keys.PARAMS, gb.STR, "{"), "not JSON"),
+        (keys.ORIGINAL, gb.entry(keys.ORIGINAL, gb.STR, "{}"), "missing or damaged"),
+        (keys.ORIGINAL, gb.entry(keys.ORIGINAL, gb.STR, "[1]"), "missing or damaged"),
+    ],
+)
+def test_damaged_keys_of_ours_are_named(tiny, key, value, said):
+    _, out = converted(tiny, "ms-poe", {})
+    header = open_source(out).header
+    entries = [value if f.key == key else header.raw(f) for f in header.fields]
+    out.write_bytes(gb.build(entries, gb.tiny_tensors()))
+    with pytest.raises(GgufError, match=said) as error:
+        as_is(out)
+    assert str(out) in str(error.value)
+
+
+def test_every_key_we_write_is_documented(tiny):
+    known = {keys.stock(k.name, "llama") for k in keys.KEYS}
+    for name in METHODS:
+        assert set(plan(tiny, name, params_of(name)).edit.set) <= known
+
+
+def test_source_index_counts_keys_of_the_original(tiny):
+    before = [f.key for f in open_source(tiny).header.fields]
+    _, out = converted(tiny, "none", {})
+    _, out = converted(tiny, "ntk", {"factor": 2.0})
+    source = open_source(out)
+    assert [source.index(k) for k in before] == list(range(len(before)))
+
+
+def test_an_unknown_scaling_type_is_refused(tmp_path):
+    path = tmp_path / "odd.gguf"
+    path.write_bytes(gb.tiny_llama(extra=[gb.entry("llama.rope.scaling.type", gb.STR, "dynamic")]))
+    with pytest.raises(GgufropeError, match="aborts"):
+        plan(path, "none", {})
