@@ -19,16 +19,17 @@ def command() -> None:
 @command.command()
 @_backend
 @_stock
+@click.option("--with-programs", is_flag=True, help="With --stock: also llama-bench, llama-completion, llama-quantize.")
 @click.option("--with-tests", is_flag=True, help="Also upstream's test-backend-ops and test-llama-archs.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Compilers at once. Default: one for each processor.")
-def build(backend: str | None, stock: bool, with_tests: bool, jobs: int | None) -> None:
+def build(backend: str | None, stock: bool, with_programs: bool, with_tests: bool, jobs: int | None) -> None:
     """Download, patch and compile llama.cpp into the cache; nothing happens when it is there."""
     from ggufrope.cli._progress import ProgressLine
     from ggufrope.runtime.build import BuildSpec
     from ggufrope.runtime.build import build as make
     from ggufrope.runtime.locate import default_backend
 
-    spec = BuildSpec(backend or default_backend(), stock=stock, with_tests=with_tests)
+    spec = BuildSpec(backend or default_backend(), stock=stock, with_programs=with_programs, with_tests=with_tests)
     with ProgressLine() as progress:
         click.echo(make(spec, jobs=jobs, progress=progress).path)
     if spec.backend == "metal" and not stock:

@@ -14,7 +14,7 @@ __all__ = ["Progress", "compile_errors", "run_logged"]
 Progress: TypeAlias = Callable[[int, int, str], None]
 
 _STEP = re.compile(r"^\[ *(\d+)/ *(\d+)\] +(.*)")
-_ERROR = re.compile(r"(fatal error|error|undefined reference|CMake Error|ninja: error)\b.*", re.IGNORECASE)
+_ERROR = re.compile(r"(error|undefined reference|failed to)\b.*", re.IGNORECASE)
 
 
 def run_logged(command: list[str], log: Path, progress: Progress | None, env: dict[str, str] | None = None) -> int:
