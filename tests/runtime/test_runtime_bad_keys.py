@@ -1,0 +1,133 @@
+"""Malformed or mismatching keys: a load error that names the key, never an abort, never ignored."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf_builder import ARR, F32, I32, STR, U32, U64, entry
+from llama_process import Outcome, run_job
+from tiny_transformer import TinyModel
+
+VERSION, METHOD = entry("ggufrope.version", U32, 1), entry("ggufrope.method", STR, "ms-poe")
+SENTINEL = "ggufrope.requires_patched_runtime"
+
+
+def factors(values: list[float], kind: int = F32) -> bytes:
+    return entry("ggufrope.head_factors", ARR, values, kind)
+
+
+def row(points: list[int], values: list[float], scale: list[float]) -> list[bytes]:
+    return [
+        entry("ggufrope.length_points", ARR, points, U32),
+        entry("ggufrope.length_factors", ARR, values, F32),
+        entry("ggufrope.length_attn_scale", ARR, scale, F32),
+    ]
+
+
+BAD = {
+    "no version": ([METHOD, factors([1.5] * 6)], "'ggufrope.version': expected a u32, found no such key"),
+    "version type": ([entry("ggufrope.version", U64, 1), METHOD], "'ggufrope.version': expected a u32, found type u64"),
+    "version 0": ([entry("ggufrope.version", U32, 0), METHOD], "'ggufrope.version': expected 1, found 0"),
+    "newer": ([entry("ggufrope.version", U32, 2)], "'ggufrope.version': .* 2: made by a newer ggufrope"),
+    "no method": ([VERSION], "'ggufrope.method': expected a string, found no such key"),
+    "method type": (
+        [VERSION, entry("ggufrope.method", U32, 3)],
+        "'ggufrope.method': expected a string, found type u32",
+    ),
+    "unknown key": (
+        [VERSION, METHOD, entry("ggufrope.base_layers", U32, 3)],
+        "'ggufrope.base_layers': .* newer runtime",
+    ),
+    "params type": ([VERSION, METHOD, entry("ggufrope.params", U32, 3)], "'ggufrope.params': expected a string"),
+    "too short": ([VERSION, METHOD, factors([1.5] * 5)], "'ggufrope.head_factors': expected 6 f32 .*, found 5"),
+    "too long": ([VERSION, METHOD, factors([1.5] * 7)], "'ggufrope.head_factors': expected 6 f32 .*, found 7"),
+    "empty": ([VERSION, METHOD, factors([])], "'ggufrope.head_factors': expected 6 f32 .*, found 0"),
+    "integers": ([VERSION, METHOD, factors([1] * 6, I32)], "'ggufrope.head_factors': .* found an array of i32"),
+    "strings": ([VERSION, METHOD, factors(["a"] * 6, STR)], "'ggufrope.head_factors': .* found an array of str"),
+    "scalar": (
+        [VERSION, METHOD, entry("ggufrope.head_factors", F32, 1.5)],
+        "'ggufrope.head_factors': .* found type f32",
+    ),
+    "zero": ([VERSION, METHOD, factors([1.5, 0] * 3)], "'ggufrope.head_factors': .* found 0 at index 1"),
+    "negative": ([VERSION, METHOD, factors([1.5] * 5 + [-1])], "'ggufrope.head_factors': .* found -1 at index 5"),
+    "nan": ([VERSION, METHOD, factors([float("nan")] * 6)], "'ggufrope.head_factors': .* found -?nan at index 0"),
+    "inf": ([VERSION, METHOD, factors([float("inf")] * 6)], "'ggufrope.head_factors': .* found inf at index 0"),
+    "order": (
+        [VERSION, METHOD, entry("ggufrope.head_order", STR, "per-prompt")],
+        "'ggufrope.head_order': expected 'static', found 'per-prompt', which needs a newer runtime",
+    ),
+    "context": ([VERSION, METHOD, entry("ggufrope.context_length", U32, 0)], "'ggufrope.context_length': .* found 0"),
+    "context type": (
+        [VERSION, METHOD, entry("ggufrope.context_length", F32, 9)],
+        "'ggufrope.context_length': .* type f32",
+    ),
+    "table": ([VERSION, METHOD, *row([256, 512], [1] * 32, [1, 1])], "'ggufrope.length_points': .* found 2"),
+    "no points": ([VERSION, METHOD, *row([512], [1] * 16, [1])[1:]], "'ggufrope.length_points': .* found no such key"),
+    "point 0": ([VERSION, METHOD, *row([0], [1] * 16, [1])], "'ggufrope.length_points': expected lengths > 0, found 0"),
+    "row length": ([VERSION, METHOD, *row([512], [1] * 15, [1])], "'ggufrope.length_factors': expected 16 .* found 15"),
+    "row zero": ([VERSION, METHOD, *row([512], [0] * 16, [1])], "'ggufrope.length_factors': .* found 0 at index 0"),
+    "scale": ([VERSION, METHOD, *row([512], [1] * 16, [1, 1])], "'ggufrope.length_attn_scale': expected 1 .* found 2"),
+}
+
+
+def load(library: Path, tmp_path: Path, data: bytes, **context: int) -> Outcome:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(data)
+    return run_job(library, path, [["eval", [1, 2, 3], 0, 0]], **context)
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_key_is_a_load_error(runtime_dir: Path, tmp_path: Path, case: str) -> None:
+    entries, reason = BAD[case]
+    outcome = load(runtime_dir, tmp_path, TinyModel("llama").file(entries))
+    assert outcome.error == "model"
+    assert re.search(reason, outcome.last_error)
+    lines = [line for line in outcome.log.splitlines() if "error loading model" in line]
+    assert len(lines) == 1
+    assert outcome.last_error in lines[0]
+
+
+def test_context_beyond_the_last_length_is_refused(runtime_dir: Path, tmp_path: Path) -> None:
+    data = TinyModel("llama").file([VERSION, METHOD, *row([512], [2] * 16, [1])])
+    assert not load(runtime_dir, tmp_path, data, n_ctx=512).error
+    outcome = load(runtime_dir, tmp_path, data, n_ctx=1024)
+    assert outcome.error == "context"
+    assert outcome.last_error == "a context of 1024 tokens is longer than the 512 that 'ggufrope.length_points' covers"
+
+
+def test_layer_without_rope_is_refused_by_name(runtime_dir: Path, tmp_path: Path) -> None:
+    """SmolLM3 leaves every fourth layer unrotated: a factor there could not apply."""
+    model = TinyModel("smollm3", n_layer=4)
+    good = [VERSION, METHOD, factors([1.5] * 6 + [1.0] * 2)]
+    assert not load(runtime_dir, tmp_path, model.file(good)).error
+    outcome = load(runtime_dir, tmp_path, model.file([VERSION, METHOD, factors([1.5] * 8)]))
+    assert outcome.error == "context"
+    assert re.match("layer 3 of architecture smollm3: no rotated Q and K found", outcome.last_error)
+
+
+def test_sentinel_is_for_patched_runtimes_only(runtime_dir: Path, stock_dir: Path, tmp_path: Path) -> None:
+    model, sentinel = TinyModel("llama"), [(SENTINEL, np.zeros(1, np.float32))]
+    data = model.file([VERSION, METHOD, factors([1.5] * 6)], sentinel)
+    assert not load(runtime_dir, tmp_path, data).error
+    refused = load(stock_dir, tmp_path, data)
+    assert refused.error == "model"
+    assert "wrong number of tensors" in refused.log
+
+
+@pytest.mark.parametrize(
+    ("entries", "tensors", "reason"),
+    [
+        ([], [(SENTINEL, np.zeros(1))], "without the key 'ggufrope.version'"),
+        ([VERSION, METHOD], [(SENTINEL, np.zeros(2))], "expected 1 element of f32, found 2 of f32"),
+        ([VERSION, METHOD], [("ggufrope.other", np.zeros(1))], ""),
+    ],
+)
+def test_other_extra_tensors_are_refused(
+    runtime_dir: Path, tmp_path: Path, entries: list[bytes], tensors: list, reason: str
+) -> None:
+    outcome = load(runtime_dir, tmp_path, TinyModel("llama").file(entries, tensors))
+    assert outcome.error == "model"
+    assert reason in outcome.last_error if reason else "wrong number of tensors" in outcome.log

@@ -1,0 +1,146 @@
+"""Small random models that llama.cpp runs, with a float64 forward pass to compare it with.
+
+Three architectures stand for what matters to RoPE: ``llama`` (neighbouring pairs), ``qwen2`` (pairs half a head apart,
+biases, no frequency factors upstream) and ``phi3`` (half of each head rotated, one fused projection, long and short
+factors). Queries are grouped: each KV head serves two query heads. The forward pass is written from the papers and
+shares no code with ``ggufrope`` or llama.cpp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from gguf_builder import F32, STR, U32, build, entry
+
+__all__ = ["ARCHITECTURES", "TinyModel"]
+
+ARCHITECTURES = ("llama", "qwen2", "phi3")
+_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """A random model; ``n_rot`` of ``head_dim`` dimensions rotate."""
+
+    arch: str
+    n_layer: int = 3
+    n_head: int = 4
+    n_head_kv: int = 2
+    head_dim: int = 32
+    n_ff: int = 128
+    n_vocab: int = 64
+    freq_base: float = 10000.0
+    n_ctx: int = 256
+
+    @property
+    def n_embd(self) -> int:
+        return self.n_head * self.head_dim
+
+    @property
+    def n_rot(self) -> int:
+        return self.head_dim // 2 if self.arch == "phi3" else self.head_dim
+
+    @cached_property
+    def weights(self) -> dict[str, np.ndarray]:
+        """Weights by GGUF name, ``[out, in]``, float32."""
+        rng = np.random.default_rng(len(self.arch))
+        kv, norms = self.n_head_kv * self.head_dim, ["output_norm"]
+        shapes = {"token_embd": (self.n_vocab, self.n_embd), "output": (self.n_vocab, self.n_embd)}
+        for i in range(self.n_layer):
+            if self.arch == "phi3":
+                shapes[f"blk.{i}.attn_qkv"] = (self.n_embd + 2 * kv, self.n_embd)
+                shapes[f"blk.{i}.ffn_up"] = (2 * self.n_ff, self.n_embd)
+            else:
+                shapes |= {
+                    f"blk.{i}.attn_{x}": (n, self.n_embd) for x, n in zip("qkv", (self.n_embd, kv, kv), strict=True)
+                }
+                shapes |= {f"blk.{i}.ffn_{x}": (self.n_ff, self.n_embd) for x in ("gate", "up")}
+            shapes[f"blk.{i}.attn_output"] = (self.n_embd, self.n_embd)
+            shapes[f"blk.{i}.ffn_down"] = (self.n_embd, self.n_ff)
+            norms += [f"blk.{i}.attn_norm", f"blk.{i}.ffn_norm"]
+        weights = {f"{name}.weight": rng.standard_normal(n) * 1.5 / np.sqrt(n[1]) for name, n in shapes.items()}
+        weights |= {f"{name}.weight": 1 + 0.1 * rng.standard_normal(self.n_embd) for name in norms}
+        if self.arch == "qwen2":
+            biased = [name for name in shapes if name[-6:] in {"attn_q", "attn_k", "attn_v"}]
+            weights |= {f"{name}.bias": 0.3 * rng.standard_normal(shapes[name][0]) for name in biased}
+        return {name: value.astype(np.float32) for name, value in weights.items()}
+
+    def file(self, extra: Sequence[bytes] = (), tensors: Sequence[tuple[str, np.ndarray]] = ()) -> bytes:
+        """The GGUF, with more entries and tensors if given."""
+        numbers = {
+            "context_length": self.n_ctx, "embedding_length": self.n_embd, "block_count": self.n_layer,
+            "feed_forward_length": self.n_ff, "attention.head_count": self.n_head,
+            "attention.head_count_kv": self.n_head_kv, "rope.dimension_count": self.n_rot, "vocab_size": self.n_vocab,
+        }  # fmt: skip
+        entries = [
+            entry("general.architecture", STR, self.arch),
+            *(entry(f"{self.arch}.{name}", U32, number) for name, number in numbers.items()),
+            entry(f"{self.arch}.attention.layer_norm_rms_epsilon", F32, _EPS),
+            entry(f"{self.arch}.rope.freq_base", F32, self.freq_base),
+            entry("tokenizer.ggml.model", STR, "no_vocab"),
+            *extra,
+        ]
+        return build(entries, [*self.weights.items(), *tensors])
+
+    def logits(
+        self, tokens: list[int], ratios: np.ndarray | None = None, factors: np.ndarray | float = 1.0, scale: float = 1.0
+    ) -> np.ndarray:
+        """Logits ``[n, n_vocab]`` of a full prefill.
+
+        Frequencies are divided by ``ratios`` ``[n_layer, n_head_kv]`` and ``factors`` ``[n_rot/2]``; the rotated
+        dimensions of Q and K are multiplied by ``scale``.
+        """
+        ratios = np.ones((self.n_layer, self.n_head_kv)) if ratios is None else ratios
+        x = self._get("token_embd.weight")[tokens]
+        for i in range(self.n_layer):
+            rows = [np.broadcast_to(factors, (self.n_rot // 2,)) * ratio for ratio in ratios[i]]
+            attended = self._attention(self._normed(x, f"blk.{i}.attn_norm"), i, rows, scale)
+            x = x + self._linear(attended, f"blk.{i}.attn_output")
+            x = x + self._feed_forward(self._normed(x, f"blk.{i}.ffn_norm"), i)
+        return self._linear(self._normed(x, "output_norm"), "output")
+
+    def _get(self, name: str) -> np.ndarray:
+        return self.weights[name].astype(np.float64)
+
+    def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
+        y = x @ self._get(f"{name}.weight").T
+        return y + self._get(f"{name}.bias") if f"{name}.bias" in self.weights else y
+
+    def _normed(self, x: np.ndarray, name: str) -> np.ndarray:
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + _EPS) * self._get(f"{name}.weight")
+
+    def _feed_forward(self, x: np.ndarray, i: int) -> np.ndarray:
+        up = self._linear(x, f"blk.{i}.ffn_up")
+        gate, up = np.split(up, 2, axis=1) if self.arch == "phi3" else (self._linear(x, f"blk.{i}.ffn_gate"), up)
+        return self._linear(up * gate / (1 + np.exp(-gate)), f"blk.{i}.ffn_down")
+
+    def _attention(self, x: np.ndarray, i: int, rows: list[np.ndarray], scale: float) -> np.ndarray:
+        n, kv = len(x), self.n_head_kv * self.head_dim
+        if self.arch == "phi3":
+            q, k, v = np.split(self._linear(x, f"blk.{i}.attn_qkv"), [self.n_embd, self.n_embd + kv], axis=1)
+        else:
+            q, k, v = (self._linear(x, f"blk.{i}.attn_{name}") for name in "qkv")
+        q, k, v = (y.reshape(n, -1, self.head_dim).swapaxes(0, 1) for y in (q, k, v))
+        out = np.empty((self.n_head, n, self.head_dim))
+        group = self.n_head // self.n_head_kv
+        for h in range(self.n_head):
+            row = rows[h // group]
+            score = self._rotate(q[h], row, scale) @ self._rotate(k[h // group], row, scale).T
+            score = np.where(np.tri(n, dtype=bool), score / np.sqrt(self.head_dim), -np.inf)
+            weight = np.exp(score - score.max(-1, keepdims=True))
+            out[h] = weight / weight.sum(-1, keepdims=True) @ v[h // group]
+        return out.swapaxes(0, 1).reshape(n, -1)
+
+    def _rotate(self, x: np.ndarray, row: np.ndarray, scale: float) -> np.ndarray:
+        """``x`` is ``[n, head_dim]``: complex multiplication of the rotated pairs, the rest passes."""
+        half = self.n_rot // 2
+        angle = np.arange(len(x))[:, None] * self.freq_base ** (-np.arange(half) / half) / row
+        first = slice(0, self.n_rot, 2) if self.arch == "llama" else slice(0, half)
+        second = slice(1, self.n_rot, 2) if self.arch == "llama" else slice(half, self.n_rot)
+        turned = (x[:, first] + 1j * x[:, second]) * np.exp(1j * angle) * scale
+        out = x.copy()
+        out[:, first], out[:, second] = turned.real, turned.imag
+        return out
