@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ggufrope"
 
 #: From the ground up. A module may import from its own row and from rows above it in this list.
 ROWS = [
-    ["errors", "__init__"],
+    ["errors"],
     ["archs"],
     ["model"],
     ["table"],
@@ -33,6 +33,7 @@ ROWS = [
     ["reference"],
     ["validate"],
     ["cli", "__main__"],
+    ["__init__"],
 ]
 LEVEL = {room: level for level, row in enumerate(ROWS) for room in row}
 NUMPY_ONLY = [

@@ -24,8 +24,7 @@ def flag(name: str) -> str:
 def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add one option for every parameter of every method; methods that share a name share the option."""
     for name, (field, owners) in reversed(_by_name().items()):
-        text = f"{field.metadata['help'][0].upper()}{field.metadata['help'][1:]} [{', '.join(owners)}]"
-        command = click.option(*_declaration(name, field), help=text, **_kind(field))(command)
+        command = click.option(*_declaration(name, field), help=_help(field, owners), **_kind(field))(command)
     return command
 
 
@@ -41,6 +40,14 @@ def _by_name() -> dict[str, tuple[Field[Any], list[str]]]:
         for field in parameters(cls):
             found.setdefault(field.name, (field, []))[1].append(method)
     return found
+
+
+def _help(field: Field[Any], owners: list[str]) -> str:
+    text = f"{field.metadata['help'][0].upper()}{field.metadata['help'][1:]}"
+    # the factor's default is no default on the command line, where it follows from --context
+    if isinstance(field.default, (int, float, str)) and not isinstance(field.default, bool) and field.name != "factor":
+        text += f"; default: {field.default}"
+    return f"{text} [{', '.join(owners)}]"
 
 
 def _declaration(name: str, field: Field[Any]) -> tuple[str, ...]:

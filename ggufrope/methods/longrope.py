@@ -33,7 +33,7 @@ class LongRope(Method):
     short_factor: tuple[float, ...] = option((), "divisors up to the original context, rot_dim/2 of them", kind="list")
     long_factor: tuple[float, ...] = option((), "divisors beyond the original context, rot_dim/2 of them", kind="list")
     original_context: int | None = option(None, "context before scaling, in tokens; default: the trained context")
-    attention_factor: float | None = option(None, "multiplies cos and sin; default: sqrt(1 + ln(factor)/ln(original))")
+    attention_factor: float | None = option(None, "multiplies cos and sin; default: the method's own formula")
 
     def __post_init__(self) -> None:
         reach(self.name, self.factor)

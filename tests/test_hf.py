@@ -1,0 +1,195 @@
+"""Hugging Face directories: what a configuration asks for is done, or refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from ggufrope import hf
+from ggufrope.conversion import Request, carry_out
+from ggufrope.errors import CheckpointError, GgufropeError
+from ggufrope.inspection import inspect_file
+from ggufrope.runtime.fetch import source_tree
+from ggufrope.source import open_source
+
+SIZES = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _needs():
+    pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")
+    try:
+        source_tree()
+    except GgufropeError as error:
+        pytest.skip(f"the pinned source could not be fetched: {error}")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(shared, tmp_path_factory):
+    """A function that makes a random model with a given rope scaling; its tokenizer is stories260K's."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    kinds = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
+
+    def make(kind: str, rope: dict | None):
+        folder = tmp_path_factory.mktemp(kind)
+        config_class, model_class = kinds[kind]
+        torch.manual_seed(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model_class(config_class(**SIZES)).save_pretrained(folder)
+        config = json.loads((folder / "config.json").read_text())
+        config.pop("rope_parameters", None)
+        config |= {"rope_theta": 10000.0, "rope_scaling": rope}
+        (folder / "config.json").write_text(json.dumps(config))
+        for name in ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"):
+            (folder / name).write_bytes((shared / "models/stories260K/hf" / name).read_bytes())
+        return folder
+
+    return make
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+LONG = {
+    "rope_type": "longrope",
+    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7],
+    "long_factor": [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0],
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "rope", "method"),
+    [
+        ("llama", None, "none"),
+        ("llama", {"rope_type": "linear", "factor": 3.0}, "linear"),
+        ("llama", YARN, "yarn"),
+        ("llama", {**YARN, "attention_factor": 1.7}, "yarn"),  # upstream writes it where llama.cpp overwrites it
+        ("qwen2", {**YARN, "mscale": 0.7, "mscale_all_dim": 0.5}, "yarn"),
+        ("qwen2", {**YARN, "beta_fast": 8}, "yarn"),  # qwen2 never reads beta_fast
+        ("llama", LLAMA3, "none"),  # upstream writes rope_freqs.weight
+        ("qwen2", LLAMA3, "llama3"),  # upstream drops it
+        ("llama", LONG, "longrope"),  # upstream drops the lists
+    ],
+    ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v.values()))[:30] if v else "plain",
+)
+def test_a_configuration_s_scaling_arrives(checkpoint, tmp_path, kind, rope, method):
+    from transformers import AutoConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    folder, out = checkpoint(kind, rope), tmp_path / "out.gguf"
+    carry_out(Request(folder, out, None, outtype="f32", require_patched=bool(rope and "beta_fast" in rope)))
+    found = inspect_file(out)
+    assert found.decoded.method == method
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = AutoConfig.from_pretrained(folder)
+    if rope is None:
+        wanted, scale = 10000.0 ** -(np.arange(8) / 8), 1.0
+    else:
+        wanted, scale = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, "cpu", seq_len=256)
+        wanted = np.asarray(wanted)
+    got = found.decoded.table.frequencies(found.decoded.model, length=256)
+    assert got == pytest.approx(wanted, rel=2e-6)
+    assert found.decoded.table.attn_scale == pytest.approx(scale, rel=1e-6)
+
+
+def test_stock_s_approximation_is_told_when_it_is_kept(checkpoint, tmp_path):
+    folder = checkpoint("qwen2", {**YARN, "beta_fast": 8})
+    made, notes = carry_out(Request(folder, tmp_path / "out.gguf", None, outtype="f32"))
+    assert made is None
+    assert any("--require-patched for the exact one" in n for n in notes)
+
+
+def test_ms_poe_keeps_the_configuration_s_scaling(checkpoint, tmp_path):
+    out = tmp_path / "out.gguf"
+    carry_out(Request(checkpoint("qwen2", LLAMA3), out, "ms-poe", outtype="f32"))
+    found = inspect_file(out).decoded
+    assert found.method == "ms-poe+llama3"
+    assert found.table.per_head
+    assert not np.allclose(found.table.factors, 1)
+
+
+def test_a_method_replaces_the_configuration_s_scaling_and_says_so(checkpoint, tmp_path):
+    folder = checkpoint("llama", {"rope_type": "dynamic", "factor": 2.0})
+    made, notes = carry_out(Request(folder, tmp_path / "out.gguf", "ntk", {"factor": 2.0}, outtype="f32"))
+    assert made.name == "ntk"
+    assert any("replaced by ntk" in n for n in notes)
+    with pytest.raises(CheckpointError, match="dynamic NTK"):
+        carry_out(Request(folder, tmp_path / "out2.gguf", None))
+    assert not (tmp_path / "out2.gguf").exists()
+
+
+def test_directory_and_gguf_give_the_same_file(shared, tmp_path):
+    """stories260K from its directory and from its GGUF: the same tensors and rope keys, with every method."""
+    lists = {"short_factor": (1.0, 1.1, 1.2, 1.3), "long_factor": (1.0, 2.0, 3.0, 4.0)}
+    methods = {
+        "none": {},
+        "linear": {"factor": 4.0},
+        "ntk": {"factor": 4.0},
+        "yarn": {"factor": 4.0},
+        "llama3": {"factor": 4.0},
+        "longrope": {"factor": 4.0, **lists},
+        "ms-poe": {},
+        "ms-poe+yarn": {"factor": 4.0},
+    }
+    base = shared / "models/stories260K"
+    weights = tmp_path / "weights.gguf"
+    hf.convert_weights(base / "hf", weights, "f32")
+    for name, params in methods.items():
+        a, b = tmp_path / f"a-{name}.gguf", tmp_path / f"b-{name}.gguf"
+        carry_out(Request(weights, a, name, params))
+        carry_out(Request(base / "stories260K-f32.gguf", b, name, params))
+        left, right = open_source(a).header, open_source(b).header
+        rope = [k for k in {f.key for f in left.fields} | {f.key for f in right.fields} if _is_rope(k)]
+        assert {k: _plain(left.get(k)) for k in rope} == {k: _plain(right.get(k)) for k in rope}, name
+        assert {t.name: (t.shape, t.ggml_type) for t in left.tensors} == {
+            t.name: (t.shape, t.ggml_type) for t in right.tensors
+        }
+        for info in left.tensors:
+            assert _bytes(left, info.name) == _bytes(right, info.name), (name, info.name)
+    through, direct = tmp_path / "through.gguf", tmp_path / "a-ms-poe.gguf"
+    carry_out(Request(base / "hf", through, "ms-poe", outtype="f32"))
+    assert through.read_bytes() == direct.read_bytes()
+
+
+def _is_rope(key):
+    return ("rope" in key and key != "ggufrope.original") or key.endswith("context_length")
+
+
+def _plain(value):
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _bytes(header, name):
+    info = header.tensor(name)
+    begin = header.data_offset + info.offset
+    return header.read(begin, begin + info.nbytes)
+
+
+def test_what_the_converter_says_is_passed_on(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["NoSuchModel"], "num_hidden_layers": 1}')
+    (tmp_path / "model.safetensors").write_bytes((8).to_bytes(8, "little") + b"{}      ")
+    with pytest.raises(CheckpointError, match="NoSuchModel"):
+        carry_out(Request(tmp_path, tmp_path / "out.gguf", None))
+    assert not list(tmp_path.glob("*.gguf"))
