@@ -36,7 +36,7 @@ class ProgressLine:
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
-        self._last = 0.0
+        self._last = time.monotonic()
         self._shown = False
 
     def __enter__(self) -> ProgressLine:

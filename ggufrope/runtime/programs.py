@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -110,7 +111,9 @@ def _quantize_to(runtime: Runtime, arguments: list[str], log: Path, progress: Pr
         raise UsageError(
             f"llama-quantize does not know {' '.join(arguments[:-3] + arguments[-1:])}; try Q8_0 or Q4_K_M"
         )
-    raise InputError(f"{arguments[-3]}: llama-quantize failed: {compile_errors(log)}")
+    reason = re.search(r"failed to quantize: (.*)", text)
+    said = reason[1] if reason else compile_errors(log)
+    raise InputError(f"{arguments[-3]}: llama-quantize failed: {said}; its options go after --")
 
 
 def _our_entries(path: Path) -> dict[str, bytes]:
