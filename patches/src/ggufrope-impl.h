@@ -38,6 +38,10 @@ struct ggufrope_spec {
     uint32_t           length_point      = 0;
     float              length_attn_scale = 1.0f;
 
+    // for saving the model: the keys as they were read, and the file's own context length
+    std::shared_ptr<gguf_context> keys;
+    uint32_t                      n_ctx_file = 0;
+
     bool has_tables(const llama_hparams & hparams) const;
 
     // true if the rotation of layer il differs from the model's own
@@ -52,6 +56,9 @@ struct ggufrope_spec {
 // reads and checks the `ggufrope.*` keys; null when the file has none
 // removes the sentinel tensor from the loader and sets hparams.n_ctx_train
 std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, const llama_model & model, llama_hparams & hparams);
+
+// adds the keys that the model was loaded with to a file that is about to be saved
+void ggufrope_save(const ggufrope_spec & spec, const std::string & key_context_length, gguf_context * ctx);
 
 // throws if the model cannot be run with these factors at all
 void ggufrope_check_model(const llama_model & model, const ggufrope_spec & spec);
@@ -79,6 +86,11 @@ struct ggufrope_tables {
     ggml_tensor * get(uint32_t il) const;
 
     const ggufrope_spec & get_spec() const { return *spec; }
+
+    bool any() const;
+
+    // names the factors that cached K was rotated with, for saved states; empty if it was rotated as in the plain model
+    std::string state_tag() const;
 
     std::map<ggml_backend_buffer_type_t, size_t> memory_breakdown() const;
 
@@ -123,6 +135,15 @@ private:
     void upload(uint32_t il);
     void log() const;
 };
+
+// the tables that the file asks for, or null
+std::unique_ptr<ggufrope_tables> ggufrope_make_tables(const llama_model & model, const llama_cparams & cparams);
+
+// empty without tables
+std::string ggufrope_state_tag(const ggufrope_tables * tables);
+
+// throws if a saved state with this tag was not made with these tables
+void ggufrope_check_state_tag(const ggufrope_tables * tables, const std::string & tag);
 
 // attention scale to pass to a K shift: cached keys carry theirs already, it must not be applied again
 float ggufrope_shift_attn_factor(const llama_cparams & cparams, float freq_scale);

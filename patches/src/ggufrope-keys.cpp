@@ -107,6 +107,23 @@ public:
         return std::vector<uint32_t>(data, data + n);
     }
 
+    // a context of these keys alone; they have been checked, so only these types occur
+    std::shared_ptr<gguf_context> copy() const {
+        std::shared_ptr<gguf_context> res(gguf_init_empty(), gguf_free);
+        for (int64_t i = 0; i < gguf_get_n_kv(ctx); ++i) {
+            const char * key = gguf_get_key(ctx, i);
+            if (strncmp(key, GGUFROPE_PREFIX, strlen(GGUFROPE_PREFIX)) != 0) {
+                continue;
+            }
+            switch (gguf_get_kv_type(ctx, i)) {
+                case GGUF_TYPE_UINT32: gguf_set_val_u32(res.get(), key, gguf_get_val_u32(ctx, i)); break;
+                case GGUF_TYPE_STRING: gguf_set_val_str(res.get(), key, gguf_get_val_str(ctx, i)); break;
+                default: gguf_set_arr_data(res.get(), key, gguf_get_arr_type(ctx, i), gguf_get_arr_data(ctx, i), gguf_get_arr_n(ctx, i));
+            }
+        }
+        return res;
+    }
+
 private:
     const gguf_context * ctx;
 
@@ -347,8 +364,15 @@ std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, cons
     load_length_row  (keys, hparams, *spec);
     ggufrope_check_model(model, *spec);
 
+    spec->keys       = keys.copy();
+    spec->n_ctx_file = hparams.n_ctx_train;
     if (keys.has("context_length")) {
         load_context_length(keys, model, hparams);
     }
     return spec;
+}
+
+void ggufrope_save(const ggufrope_spec & spec, const std::string & key_context_length, gguf_context * ctx) {
+    gguf_set_kv(ctx, spec.keys.get());
+    gguf_set_val_u32(ctx, key_context_length.c_str(), spec.n_ctx_file);
 }

@@ -3,6 +3,7 @@
 
 #include "ggufrope-impl.h"
 
+#include "llama-context.h"
 #include "llama-cparams.h"
 #include "llama-hparams.h"
 #include "llama-impl.h"
@@ -10,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 ggufrope_tables::ggufrope_tables(
         const llama_model & model, const llama_cparams & cparams, std::shared_ptr<const ggufrope_spec> spec) :
@@ -40,6 +42,49 @@ void ggufrope_tables::add_weight(const ggml_tensor * weight, rope_role role, uin
     auto [it, is_new] = weights.emplace(weight, origin { role, il, "" });
     if (!is_new) {
         it->second.role = ROPE_ROLE_SHARED;
+    }
+}
+
+std::unique_ptr<ggufrope_tables> ggufrope_make_tables(const llama_model & model, const llama_cparams & cparams) {
+    const ggufrope_tables * other = cparams.ctx_other ? cparams.ctx_other->get_rope_tables() : nullptr;
+    if (model.arch == LLM_ARCH_GEMMA4_ASSISTANT && other && other->any()) {
+        ggufrope_fail("this draft model reads the K cache of a model with per-head RoPE factors, which is not supported yet");
+    }
+    return model.rope_spec ? std::make_unique<ggufrope_tables>(model, cparams, model.rope_spec) : nullptr;
+}
+
+bool ggufrope_tables::any() const {
+    return spec->has_tables(model.hparams);
+}
+
+std::string ggufrope_tables::state_tag() const {
+    uint64_t hash = 0xcbf29ce484222325; // FNV-1a
+    const auto add = [&hash](float value) {
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof(bits));
+        hash = (hash ^ bits) * 0x100000001b3;
+    };
+    for (uint32_t il = 0; il < model.hparams.n_layer_all; ++il) {
+        for (uint32_t h = 0; h < model.hparams.n_head_kv(il); ++h) {
+            add(spec->head_factor(il, h));
+        }
+    }
+    for (float f : spec->length_factors) {
+        add(f);
+    }
+    add(spec->length_attn_scale);
+    return any() ? format(" ggufrope:%016llx", (unsigned long long) hash) : "";
+}
+
+std::string ggufrope_state_tag(const ggufrope_tables * tables) {
+    return tables ? tables->state_tag() : "";
+}
+
+void ggufrope_check_state_tag(const ggufrope_tables * tables, const std::string & tag) {
+    const std::string expected = ggufrope_state_tag(tables);
+    if (tag != expected) {
+        ggufrope_fail(format("the saved state was made with other RoPE factors ('%s') than this context has ('%s')",
+            tag.c_str(), expected.c_str()));
     }
 }
 
