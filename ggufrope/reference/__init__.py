@@ -1,0 +1,13 @@
+"""PyTorch forward passes to check a GGUF against: the oracle, which shares no rope maths with ``methods/``.
+
+``linear``, ``yarn``, ``llama3`` and ``longrope`` are transformers' own; NTK-aware scaling and Ms-PoE are written here
+from their papers. Nothing below imports ``methods``, ``table``, ``stock`` or ``codec``; a test reads the imports.
+
+Only ``ReferenceSpec`` is light. ``ggufrope.reference.forward`` imports torch and transformers.
+"""
+
+from __future__ import annotations
+
+from ggufrope.reference.spec import ReferenceSpec
+
+__all__ = ["ReferenceSpec"]

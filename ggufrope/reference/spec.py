@@ -1,0 +1,70 @@
+"""What the reference is asked to compute, as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ggufrope.errors import ParameterError
+
+__all__ = ["PARAMETERS", "ReferenceSpec"]
+
+#: Base methods and the parameters that each one takes, under ggufrope's names.
+PARAMETERS: dict[str, frozenset[str]] = {
+    "none": frozenset(),
+    "linear": frozenset({"factor"}),
+    "ntk": frozenset({"factor"}),
+    "yarn": frozenset(
+        {"factor", "original_context", "beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim"}
+        | {"truncate"}
+    ),
+    "llama3": frozenset({"factor", "low_freq_factor", "high_freq_factor", "original_context"}),
+    "longrope": frozenset({"factor", "short_factor", "long_factor", "original_context", "attention_factor"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSpec:
+    """A base method, and a position divisor for each KV head on top of it.
+
+    Attributes:
+        method: a name in ``PARAMETERS``; None keeps whatever the model's own ``config.json`` declares.
+        params: the method's parameters (``factor``, ``original_context``, ...); an absent one takes its default.
+        head_ratios: Ms-PoE's position divisors, one row per layer with one entry per KV head; empty: all 1.
+    """
+
+    method: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    head_ratios: tuple[tuple[float, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.method is not None and self.method not in PARAMETERS:
+            raise ParameterError(f"the reference has no method '{self.method}'; it has {', '.join(PARAMETERS)}")
+        if self.method is None and self.params:
+            raise ParameterError(f"parameters without a method: {sorted(self.params)}")
+        strange = set(self.params) - PARAMETERS.get(self.method or "none", frozenset())
+        if strange:
+            raise ParameterError(f"the reference's '{self.method}' takes no {', '.join(sorted(strange))}")
+        for layer, row in enumerate(self.head_ratios):
+            for head, ratio in enumerate(row):
+                if not 0 < ratio < math.inf:
+                    raise ParameterError(f"head ratio of layer {layer}, KV head {head} is {ratio}; it must be above 0")
+
+    @property
+    def per_head(self) -> bool:
+        """Whether any head differs from plain rotation."""
+        return any(ratio != 1.0 for row in self.head_ratios for ratio in row)
+
+    def describe(self) -> str:
+        """One phrase for people."""
+        base = "the model's own rope settings" if self.method is None else self.method
+        shown = ", ".join(
+            f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}"
+            for k, v in sorted(self.params.items())
+            if not isinstance(v, (list, tuple))
+        )
+        ratios = {r for row in self.head_ratios for r in row if r != 1.0}
+        heads = f", head ratios {min(ratios):.4g} to {max(ratios):.4g}" if ratios else ""
+        return f"{base}{f' ({shown})' if shown else ''}{heads}"

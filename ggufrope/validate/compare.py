@@ -1,0 +1,78 @@
+"""Two streams of log-probabilities: how far apart they are at each position, and over ranges of positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Bucket", "PositionErrors", "bucket", "compare", "edges"]
+
+Block = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PositionErrors:
+    """What two predictions of the next token differ by, at each of n positions.
+
+    Attributes:
+        kl: ``(n,)`` KL(reference ‖ runtime) in nats.
+        max_abs: ``(n,)`` largest |Δ log p| over the whole vocabulary.
+        same_top: ``(n,)`` whether the likeliest token is the same.
+    """
+
+    kl: Block
+    max_abs: Block
+    same_top: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """``PositionErrors`` over positions ``start`` ≤ p < ``end``."""
+
+    start: int
+    end: int
+    mean_kl: float
+    max_kl: float
+    max_abs: float
+    top1: float
+
+
+def compare(
+    reference: Iterable[Block], runtime: Iterable[Block], progress: Callable[[int], None] | None = None
+) -> PositionErrors:
+    """Compare two streams of ``(positions, n_vocab)`` log-probabilities, cut alike. Holds one block of each.
+
+    ``progress`` is called with the number of positions done.
+    """
+    kl, max_abs, same_top, done = [], [], [], 0
+    for left, right in zip(reference, runtime, strict=True):
+        gap = left - right
+        kl.append((np.exp(left) * gap).sum(axis=1))
+        max_abs.append(np.abs(gap).max(axis=1))
+        same_top.append(left.argmax(axis=1) == right.argmax(axis=1))
+        done += len(left)
+        if progress:
+            progress(done)
+    return PositionErrors(np.concatenate(kl), np.concatenate(max_abs), np.concatenate(same_top))
+
+
+def edges(length: int, original_ctx: int) -> list[int]:
+    """Where buckets begin and end: powers of two from 64 on, and the original context, up to ``length``."""
+    powers = {2**k for k in range(6, length.bit_length())}
+    return sorted({0, length} | {e for e in powers | {original_ctx} if e < length})
+
+
+def bucket(errors: PositionErrors, start: int, end: int) -> Bucket:
+    """The errors over a range of positions; NaN anywhere stays NaN."""
+    part = slice(start, end)
+    return Bucket(
+        start,
+        end,
+        float(errors.kl[part].mean()),
+        float(errors.kl[part].max()),
+        float(errors.max_abs[part].max()),
+        float(errors.same_top[part].mean()),
+    )

@@ -1,0 +1,68 @@
+"""Log-probabilities of a GGUF on the patched runtime, streamed, in the strictest setting that llama.cpp has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ggufrope.errors import RuntimeLibraryError
+
+if TYPE_CHECKING:
+    from llama_cpp import Llama
+
+__all__ = ["chunk_size", "log_probs", "logits", "open_strict"]
+
+_GGML_F32 = 0  # enum ggml_type
+
+
+def chunk_size(n_vocab: int) -> int:
+    """How many positions to hold at a time: at most 64 MB of float32 logits, at most 256 positions."""
+    return max(1, min(256, 2**24 // n_vocab))
+
+
+def open_strict(path: Path, length: int, chunk: int, **kwargs: Any) -> Llama:
+    """Open ``path`` for ``length`` tokens with an F32 KV cache and without flash attention, on the CPU.
+
+    The context is exactly as long as the text (llama.cpp pads it to a multiple of 256), because llama.cpp picks
+    LongRoPE's short or long factors by the allocated context and transformers by the length in use.
+
+    Raises:
+        RuntimeLibraryError, InputError: see ``ggufrope.runtime.library.load``.
+    """
+    from ggufrope.runtime.library import load
+
+    settings = {"n_ctx": length, "n_batch": chunk, "n_ubatch": chunk, "flash_attn": False}
+    settings |= {"type_k": _GGML_F32, "type_v": _GGML_F32, "n_gpu_layers": 0}
+    return load(path, **(settings | kwargs))
+
+
+def logits(model: Llama, ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
+    """Logits at every position of ``ids``, one batch of the context at a time: ``(≤ n_batch, n_vocab)``.
+
+    Raises:
+        RuntimeLibraryError: llama.cpp could not evaluate a batch.
+    """
+    model.reset()
+    model._ctx.kv_cache_clear()
+    n_vocab = model.n_vocab()
+    for start in range(0, len(ids), model.n_batch):
+        part = list(ids[start : start + model.n_batch])
+        model._batch.set_batch(part, n_past=start, logits_all=True)
+        try:
+            model._ctx.decode(model._batch)
+        except RuntimeError as error:
+            raise RuntimeLibraryError(f"{model.model_path}: llama.cpp stopped at position {start}: {error}") from error
+        # llama.cpp reuses this memory for the next batch
+        yield np.ctypeslib.as_array(model._ctx.get_logits(), shape=(len(part), n_vocab)).copy()
+
+
+def log_probs(model: Llama, ids: Sequence[int]) -> Iterator[npt.NDArray[np.float64]]:
+    """Log-probabilities of the next token at every position of ``ids``, a batch at a time."""
+    for block in logits(model, ids):
+        values = block.astype(np.float64)
+        values -= values.max(axis=1, keepdims=True)
+        yield values - np.log(np.exp(values).sum(axis=1, keepdims=True))

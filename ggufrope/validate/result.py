@@ -1,0 +1,98 @@
+"""What ``validate`` found, for programs and for people."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ggufrope.validate.compare import Bucket
+from ggufrope.validate.tolerances import Limits
+
+__all__ = ["ValidationResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationResult:
+    """A comparison that ran to its end.
+
+    Attributes:
+        file: the GGUF.
+        reference: the Hugging Face directory.
+        method: what the file says it does; ``rotation`` is what the reference computed, in words.
+        rotation: see ``method``.
+        weights: types of the file's matrices.
+        length: positions compared.
+        tokens: where the ids came from.
+        limits: what the total is held to; None when it is not judged.
+        total: errors over all positions.
+        buckets: errors by position.
+        notes: what a person should know, one sentence each.
+    """
+
+    file: str
+    reference: str
+    method: str
+    rotation: str
+    weights: str
+    length: int
+    tokens: str
+    limits: Limits | None
+    total: Bucket
+    buckets: tuple[Bucket, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the limits held; None when there are none. Numbers that are not finite never pass."""
+        finite = math.isfinite(self.total.max_abs) and math.isfinite(self.total.mean_kl)
+        if self.limits is None or not finite:
+            return None if finite else False
+        kl = self.limits.mean_kl
+        return self.total.max_abs <= self.limits.max_abs and (kl is None or self.total.mean_kl <= kl)
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        seen = f"max |Δ log p| {self.total.max_abs:.1e}, mean KL {self.total.mean_kl:.1e}"
+        where = f"over {self.length} positions"
+        if self.passed is None:
+            return (
+                f"not judged: {seen} {where}; there is no set limit for {self.weights} weights, --tolerance gives one"
+            )
+        held = "" if self.limits is None else f" (limits: {self._limits(self.limits)})"
+        if self.passed:
+            return f"passed: {seen} {where}{held}"
+        worst = max(self.buckets, key=lambda b: b.max_abs if math.isfinite(b.max_abs) else math.inf)
+        return f"FAILED: {seen} {where}{held}; worst at positions {worst.start} to {worst.end - 1}"
+
+    @staticmethod
+    def _limits(limits: Limits) -> str:
+        kl = "" if limits.mean_kl is None else f" and {limits.mean_kl:.1e}"
+        return f"{limits.max_abs:.1e}{kl}, {limits.name}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields above with ``passed`` and ``verdict``, NaN and infinity as None; see docs/validate.md."""
+        found: dict[str, Any] = _finite({**asdict(self), "passed": self.passed, "verdict": self.verdict})
+        return found
+
+    def lines(self) -> list[str]:
+        """A table by position, and the verdict last."""
+        out = [
+            f"{self.file} ({self.method}, {self.weights}) against {self.reference}",
+            f"reference: {self.rotation}; tokens: {self.tokens}",
+            "",
+            f"{'positions':>13}  {'mean KL':>9}  {'max KL':>9}  {'max |Δ|':>9}  top-1",
+        ]
+        for b in (*self.buckets, self.total):
+            name = "all" if b is self.total else f"{b.start}-{b.end - 1}"
+            out.append(f"{name:>13}  {b.mean_kl:9.2e}  {b.max_kl:9.2e}  {b.max_abs:9.2e}  {b.top1:6.2%}")
+        return [*out, "", *(f"note: {n}" for n in self.notes), self.verdict]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
