@@ -10,6 +10,11 @@ A job is ``{"model": path, "context": {...}, "steps": [[name, ...], ...]}``. The
 ``["shift", seq, p0, p1, delta]``   move cached positions (a K shift follows with the next decode)
 ``["remove", seq, p0, p1]``         drop cached positions
 ``["clear"]``                       empty the memory
+``["save", path]``                  the whole state to a file; answers ``[1.0]`` or ``[0.0]``, as do the next three
+``["load", path]``                  the state from a file
+``["save_seq", path]``              the state of sequence 0 to a file
+``["load_seq", path]``              the state of sequence 0 from a file
+``["save_model", path]``            the model to a GGUF
 ``["set", factors]``                head factors; answers ``[1.0]`` or ``[0.0]``
 ``["get"]``                         answers the head factors
 ==================================  ==================================================================
@@ -124,7 +129,7 @@ def _last_error(library: ctypes.CDLL) -> str:
 
 class _Steps:
     def __init__(self, ll: Any, model: Any, context: Any) -> None:
-        self.ll, self.context = ll, context
+        self.ll, self.model, self.context = ll, model, context
         self.memory = ll.llama_get_memory(context)
         self.n_vocab = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(model))
         self.n_batch = ll.llama_n_batch(context)
@@ -164,6 +169,26 @@ class _Steps:
 
     def do_clear(self) -> None:
         self.ll.llama_memory_clear(self.memory, True)
+
+    def do_save(self, path: str) -> np.ndarray:
+        return np.array([float(self.ll.llama_state_save_file(self.context, path.encode(), None, 0))])
+
+    def do_load(self, path: str) -> np.ndarray:
+        none, count = (self.ll.llama_token * 1)(), ctypes.c_size_t()
+        ok = self.ll.llama_state_load_file(self.context, path.encode(), none, 1, ctypes.byref(count))
+        return np.array([float(ok)])
+
+    def do_save_seq(self, path: str) -> np.ndarray:
+        size = self.ll.llama_state_seq_save_file(self.context, path.encode(), 0, None, 0)
+        return np.array([float(size > 0)])
+
+    def do_load_seq(self, path: str) -> np.ndarray:
+        none, count = (self.ll.llama_token * 1)(), ctypes.c_size_t()
+        size = self.ll.llama_state_seq_load_file(self.context, path.encode(), 0, none, 1, ctypes.byref(count))
+        return np.array([float(size > 0)])
+
+    def do_save_model(self, path: str) -> None:
+        self.ll.llama_model_save_to_file(self.model, path.encode())
 
     def do_set(self, factors: list[float]) -> np.ndarray:
         array = (ctypes.c_float * len(factors))(*factors)

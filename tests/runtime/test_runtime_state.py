@@ -1,0 +1,49 @@
+"""Saved states know their factors; saved models keep their keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf_builder import U32, entry
+from llama_process import run_job
+from test_runtime_head_factors import RATIOS, TOKENS, with_factors
+from tiny_transformer import TinyModel
+
+HEAD, TAIL = ["eval", TOKENS[:90], 0, 0], ["eval", TOKENS[90:], 90, 0]
+
+
+@pytest.mark.parametrize("what", ["", "_seq"])
+def test_state_returns_to_the_same_factors_only(runtime_dir: Path, tmp_path: Path, what: str) -> None:
+    model, state, path = TinyModel("llama"), str(tmp_path / "state"), tmp_path / "model.gguf"
+    save, load = [f"save{what}", state], [f"load{what}", state]
+    variants = {"plain": [], "ratios": with_factors(RATIOS), "others": with_factors(RATIOS[::-1])}
+    for saved, saved_keys in variants.items():
+        path.write_bytes(model.file(saved_keys))
+        direct = run_job(runtime_dir, path, [HEAD, save, TAIL])
+        assert not direct.error
+        for loaded, loaded_keys in variants.items():
+            path.write_bytes(model.file(loaded_keys))
+            outcome = run_job(runtime_dir, path, [load, TAIL])
+            assert outcome.arrays[0][0] == (saved == loaded), f"{saved} into {loaded}"
+            if saved == loaded:
+                np.testing.assert_array_equal(outcome.arrays[1], direct.arrays[2])
+
+
+def test_state_of_a_plain_model_is_the_unpatched_one(runtime_dir: Path, stock_dir: Path, tmp_path: Path) -> None:
+    path, states = tmp_path / "model.gguf", [tmp_path / "patched", tmp_path / "stock"]
+    path.write_bytes(TinyModel("llama").file())
+    for library, state in zip((runtime_dir, stock_dir), states, strict=True):
+        assert not run_job(library, path, [HEAD, ["save", str(state)]]).error
+    assert states[0].read_bytes() == states[1].read_bytes()
+
+
+def test_saved_model_keeps_its_keys(runtime_dir: Path, tmp_path: Path) -> None:
+    path, copy = tmp_path / "model.gguf", tmp_path / "copy.gguf"
+    path.write_bytes(TinyModel("llama").file(with_factors(RATIOS, entry("ggufrope.context_length", U32, 4096))))
+    first = run_job(runtime_dir, path, [["eval", TOKENS, 0, 0], ["save_model", str(copy)]])
+    second = run_job(runtime_dir, copy, [["eval", TOKENS, 0, 0], ["get"]])
+    np.testing.assert_array_equal(second.arrays[0], first.arrays[0])
+    np.testing.assert_array_equal(second.arrays[1], RATIOS.ravel())
+    assert "n_ctx_train = 4096 (was 256)" in second.log
