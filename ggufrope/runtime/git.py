@@ -40,8 +40,12 @@ def run_git(tree: Path, *args: str, check: bool = True, env: dict[str, str] | No
     )
     if check and done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip() or done.stdout.decode(errors="replace").strip()
-        raise BuildError(f"git {args[0]} failed in {tree}: {_essence(said)}")
+        raise BuildError(f"git {_verb(args)} failed in {tree}: {_essence(said)}")
     return done.stdout.decode("utf-8", errors="surrogateescape")
+
+
+def _verb(args: tuple[str, ...]) -> str:
+    return args[2] if args[0] == "-c" else args[0]
 
 
 def _essence(said: str) -> str:

@@ -60,7 +60,7 @@ def make_repository(patches: Path, tree: Path, pristine: Path | None = None) -> 
         raise UsageError(f"{tree} is not empty; name a new directory")
     pin = Pin.read(patches)
     shutil.copytree(pristine or source_tree(pin), tree, dirs_exist_ok=True)
-    run_git(tree, "init", "--quiet", "--initial-branch=ggufrope")
+    run_git(tree, "-c", "init.defaultBranch=ggufrope", "init", "--quiet")
     _commit_all(tree, f"llama.cpp {pin.upstream} as packed in {pin.package} {pin.version}")
     _copy_sources(patches, tree)
     _commit_all(tree, "ggufrope's own sources")
