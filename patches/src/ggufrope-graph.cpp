@@ -127,8 +127,8 @@ void ggufrope_tables::check_site(const site & s) const {
     if (base != nullptr && (base->type != GGML_TYPE_F32 || base->ne[0] < n_dims/2 || base->ne[1] != 1 || base->op != GGML_OP_NONE)) {
         ggufrope_fail(where + " has frequency factors of an unexpected shape");
     }
-    if (!layers.empty() && base != layers[il].base) {
-        ggufrope_fail(where + " has other frequency factors than when the context was created");
+    if (!layers.empty() && (layers[il].table == nullptr || base != layers[il].base)) {
+        ggufrope_fail(where + " was not there, or had other frequency factors, when the context was created");
     }
 }
 
