@@ -364,11 +364,11 @@ std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, cons
     load_length_row  (keys, hparams, *spec);
     ggufrope_check_model(model, *spec);
 
-    spec->keys       = keys.copy();
     spec->n_ctx_file = hparams.n_ctx_train;
     if (keys.has("context_length")) {
         load_context_length(keys, model, hparams);
     }
+    spec->keys = keys.copy(); // last: it relies on the types that were checked above
     return spec;
 }
 
