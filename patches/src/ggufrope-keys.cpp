@@ -20,7 +20,7 @@ static const char * const GGUFROPE_SENTINEL       = "ggufrope.requires_patched_r
 
 static const char * const GGUFROPE_KEYS[] = {
     "version", "method", "params", "original", "context_length", "head_factors", "head_order",
-    "length_points", "length_factors", "length_attn_scale",
+    "length_points", "length_factors", "length_attn_scale", "padding",
 };
 
 //
@@ -101,10 +101,16 @@ public:
     }
 
     std::vector<uint32_t> points(const char * name) const {
-        const int64_t id = find(name);
-        const size_t  n  = id >= 0 && gguf_get_kv_type(ctx, id) == GGUF_TYPE_ARRAY ? gguf_get_arr_n(ctx, id) : 1;
+        const size_t n = n_values(name);
         const uint32_t * data = (const uint32_t *) array(name, GGUF_TYPE_UINT32, n, "a u32 array");
         return std::vector<uint32_t>(data, data + n);
+    }
+
+    // room that the converter left for its next edit
+    void check_padding() const {
+        if (has("padding")) {
+            array("padding", GGUF_TYPE_UINT8, n_values("padding"), "a u8 array");
+        }
     }
 
     // a context of these keys alone; they have been checked, so only these types occur
@@ -112,7 +118,7 @@ public:
         std::shared_ptr<gguf_context> res(gguf_init_empty(), gguf_free);
         for (int64_t i = 0; i < gguf_get_n_kv(ctx); ++i) {
             const char * key = gguf_get_key(ctx, i);
-            if (strncmp(key, GGUFROPE_PREFIX, strlen(GGUFROPE_PREFIX)) != 0) {
+            if (strncmp(key, GGUFROPE_PREFIX, strlen(GGUFROPE_PREFIX)) != 0 || i == find("padding")) {
                 continue;
             }
             switch (gguf_get_kv_type(ctx, i)) {
@@ -129,6 +135,12 @@ private:
 
     int64_t find(const char * name) const {
         return gguf_find_key(ctx, (GGUFROPE_PREFIX + std::string(name)).c_str());
+    }
+
+    // length of an array; 1 for what is none
+    size_t n_values(const char * name) const {
+        const int64_t id = find(name);
+        return id >= 0 && gguf_get_kv_type(ctx, id) == GGUF_TYPE_ARRAY ? gguf_get_arr_n(ctx, id) : 1;
     }
 
     int64_t require(const char * name, gguf_type type, const std::string & expected) const {
@@ -360,6 +372,7 @@ std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, cons
             keys.str(name);
         }
     }
+    keys.check_padding();
     load_head_factors(keys, hparams, *spec);
     load_length_row  (keys, hparams, *spec);
     ggufrope_check_model(model, *spec);

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf_builder import ARR, F32, I32, STR, U32, U64, entry
+from gguf_builder import ARR, F32, I32, STR, U8, U32, U64, entry
 from llama_process import Outcome, run_job
 from tiny_transformer import TinyModel
 
@@ -65,6 +65,7 @@ BAD = {
         "'ggufrope.context_length': .* type f32",
     ),
     "table": ([VERSION, METHOD, *row([256, 512], [1] * 32, [1, 1])], "'ggufrope.length_points': .* found 2"),
+    "padding": ([VERSION, METHOD, entry("ggufrope.padding", STR, "")], "'ggufrope.padding': expected a u8 array"),
     "no points": ([VERSION, METHOD, *row([512], [1] * 16, [1])[1:]], "'ggufrope.length_points': .* found no such key"),
     "point 0": ([VERSION, METHOD, *row([0], [1] * 16, [1])], "'ggufrope.length_points': expected lengths > 0, found 0"),
     "row length": ([VERSION, METHOD, *row([512], [1] * 15, [1])], "'ggufrope.length_factors': expected 16 .* found 15"),
@@ -88,6 +89,11 @@ def test_bad_key_is_a_load_error(runtime_dir: Path, tmp_path: Path, case: str) -
     lines = [line for line in outcome.log.splitlines() if "error loading model" in line]
     assert len(lines) == 1
     assert outcome.last_error in lines[0]
+
+
+def test_padding_is_let_pass(runtime_dir: Path, tmp_path: Path) -> None:
+    data = TinyModel("llama").file([VERSION, METHOD, entry("ggufrope.padding", ARR, [0] * 77, U8)])
+    assert not load(runtime_dir, tmp_path, data).error
 
 
 def test_context_beyond_the_last_length_is_refused(runtime_dir: Path, tmp_path: Path) -> None:
