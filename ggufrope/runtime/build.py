@@ -128,7 +128,8 @@ def build(spec: BuildSpec | None = None, *, jobs: int | None = None, progress: P
     pin, tools = Pin.read(patches), find_tools()
     series_hash = "" if spec.stock else patches_hash(patches)
     shared = [pin.sha256, spec.backend, tools.compiler, cpu_identity(), *_settings()]
-    work = cache_dir() / "work" / _key(shared)
+    # a tree for each: going to and fro would compile everything anew, since ggml.h differs
+    work = cache_dir() / "work" / _key([*shared, "stock" if spec.stock else "patched"])
     final = cache_dir() / "runtime" / _key([*shared, series_hash, *spec.programs])
     facts = (pin.upstream, series_hash, spec.backend, spec.programs, cpu_identity(), tools.compiler, pin.sha256)
     if done := _complete(final):
@@ -226,7 +227,7 @@ def _processors() -> int:
 
 def _build_environment(work: Path) -> dict[str, str]:
     # The pin's cmake asks git for a commit: it must not find a repository that happens to surround the cache.
-    # llama.cpp uses ccache where there is one; relative paths let the two builds share its results.
+    # llama.cpp uses ccache where there is one; relative paths let all builds share its results.
     return os.environ | {
         "NINJA_STATUS": "[%f/%t] ",
         "GIT_CEILING_DIRECTORIES": str(work.resolve()),

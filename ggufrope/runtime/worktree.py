@@ -1,7 +1,7 @@
 """The tree that the compiler sees: the pin with the patches on top, refreshed so that unchanged files keep their age.
 
-One such tree serves the patched and the stock build, and every later state of the patches: only files whose bytes
-differ are written, so ninja compiles only what they reach.
+One such tree serves every later state of the patches: only files whose bytes differ are written, so ninja compiles
+only what they reach.
 """
 
 from __future__ import annotations
