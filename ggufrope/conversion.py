@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ggufrope import hf
-from ggufrope.convert import Plan, plan, write
+from ggufrope.convert import Plan, plan, write, write_in_place
 from ggufrope.errors import InputError, OutputError, UsageError
+from ggufrope.gguf import move_into_place
 from ggufrope.methods import check_name
+from ggufrope.saving import Progress, Saved, outputs
 
-__all__ = ["Request", "carry_out", "check_output"]
+__all__ = ["Done", "Request", "carry_out", "check_output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +31,31 @@ class Request:
     require_patched: bool = False
     dry_run: bool = False
     overwrite: bool = False
+    in_place: bool = False
+    force: bool = False
 
 
-def carry_out(request: Request, progress: Callable[[int, int], None] | None = None) -> tuple[Plan | None, list[str]]:
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A conversion that was carried out, or planned in a dry run.
+
+    Attributes:
+        plan: None when a Hugging Face directory needed nothing but llama.cpp's own conversion.
+        notes: what a person should know, one sentence each.
+        saved: the result; None after a dry run.
+    """
+
+    plan: Plan | None
+    notes: tuple[str, ...]
+    saved: Saved | None = None
+
+
+def carry_out(request: Request, progress: Progress | None = None) -> Done:
     """Convert.
 
     Args:
         request: what to do.
         progress: called with bytes done and in all.
-
-    Returns:
-        The plan (None when a Hugging Face directory needed nothing but llama.cpp's own conversion), and notes.
 
     Raises:
         GgufropeError: see ``errors``; nothing was written or lost.
@@ -48,11 +64,20 @@ def carry_out(request: Request, progress: Callable[[int, int], None] | None = No
         raise InputError(f"{request.source}: no such file or directory")
     if request.method is not None:
         check_name(request.method)
-    if request.output is None and not request.dry_run:
-        raise UsageError("no output given: add -o OUT.gguf, or --dry-run to see what would change")
+    _check_target(request)
+    return _from_directory(request, progress) if hf.is_checkpoint(request.source) else _from_gguf(request, progress)
+
+
+def _check_target(request: Request) -> None:
+    if request.in_place and (request.output or hf.is_checkpoint(request.source)):
+        odd = "no -o" if request.output else "a GGUF, not a directory"
+        raise UsageError(f"--in-place edits SRC itself: it takes {odd}")
+    if request.force and not request.in_place:
+        raise UsageError("--force goes with --in-place; to replace an output give --overwrite")
+    if request.output is None and not request.dry_run and not request.in_place:
+        raise UsageError("no output given: add -o OUT.gguf, --in-place, or --dry-run to see what would change")
     if request.output is not None and not request.dry_run:
         check_output(request.output, request.source, request.overwrite)
-    return _from_directory(request, progress) if hf.is_checkpoint(request.source) else _from_gguf(request, progress)
 
 
 def check_output(output: Path, source: Path, overwrite: bool) -> None:
@@ -69,26 +94,32 @@ def check_output(output: Path, source: Path, overwrite: bool) -> None:
         raise OutputError(f"{output}: its directory does not exist; create {output.parent} first")
 
 
-def _from_gguf(request: Request, progress: Callable[[int, int], None] | None) -> tuple[Plan, list[str]]:
+def _from_gguf(request: Request, progress: Progress | None) -> Done:
     if request.method is None:
         raise UsageError("no method given: add --method M (`ggufrope methods` lists them)")
     if request.outtype:
         raise UsageError("--outtype is for Hugging Face directories; `ggufrope quantize` changes a GGUF's type")
     made = plan(request.source, request.method, request.params, request.context, request.require_patched)
-    if not request.dry_run and request.output is not None:
-        write(made, request.output, progress)
-    return made, list(made.notes)
+    saved = None
+    if request.in_place and not request.dry_run:
+        saved = write_in_place(made, force=request.force, progress=progress)
+    elif request.output is not None and not request.dry_run:
+        for name in outputs(made.source, request.output):
+            check_output(name, request.source, request.overwrite)
+        saved = write(made, request.output, progress)
+    return Done(made, made.notes, saved)
 
 
-def _from_directory(request: Request, progress: Callable[[int, int], None] | None) -> tuple[Plan | None, list[str]]:
+def _from_directory(request: Request, progress: Progress | None) -> Done:
     from ggufrope.from_hf import planned
 
     out = request.output or Path(tempfile.gettempdir()) / "dry-run.gguf"
     asked = (request.method, request.params, request.context, request.outtype or "auto", request.require_patched)
     with planned(request.source, out, *asked) as (weights, made, notes):
-        if not request.dry_run:
-            if made is None:
-                weights.replace(out)
-            else:
-                write(made, out, progress)
-        return made, [*notes, *(made.notes if made else ())]
+        told = (*notes, *(made.notes if made else ()))
+        if request.dry_run:
+            return Done(made, told)
+        if made is not None:
+            write_in_place(made, progress=progress)  # the weights are ours alone: no second copy of them
+        move_into_place(weights, out)
+        return Done(made, told, Saved(out, False, "", False))

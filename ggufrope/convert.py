@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,17 +13,19 @@ from ggufrope import keys
 from ggufrope.codec import Edit, encode_heads, encode_identity, encode_scaling
 from ggufrope.errors import NotHonouredError, ParameterError, UnsupportedModelError
 from ggufrope.facts import read_model, read_stock
-from ggufrope.gguf import plan_rewrite, rewrite, write_plan
+from ggufrope.gguf import TypedValue
 from ggufrope.methods import Method, resolve
 from ggufrope.methods.ms_poe import MsPoe
 from ggufrope.model import ModelRope
+from ggufrope.saving import Progress, Saved, save_as, save_in_place
 from ggufrope.source import Source, open_source
 from ggufrope.stock import StockRope
 from ggufrope.table import RopeTable
 
-__all__ = ["Plan", "plan", "strip", "write"]
+if TYPE_CHECKING:
+    from ggufrope.gguf import Edits
 
-Progress = Callable[[int, int], None]
+__all__ = ["Plan", "plan", "strip", "strip_in_place", "write", "write_in_place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,53 +105,70 @@ def plan(
         edit = edit | encode_heads(table.head_ratios)
     if require_patched:
         edit = edit | Edit(tensors={keys.SENTINEL: np.ones(1, dtype=np.float32)})
-    edit = _book(source, edit, name, method)
+    edit = _book(source, _counted(source, edit), name, method)
     return Plan(source, model, method, name, table, target, edit, tuple(_notes(source, model, method, current, edit)))
 
 
-def write(plan: Plan, out: Path, progress: Progress | None = None) -> None:
+def write(plan: Plan, out: Path, progress: Progress | None = None) -> Saved:
     """Write the planned file to ``out``; the source and any old ``out`` stay whole until it is complete.
 
     Raises:
         OutputError: ``out`` is the source, or cannot be written.
     """
-    source, edit = plan.source, plan.edit
-    restored = {k: v for k, (_, v) in source.before.items() if k not in edit.set and k not in edit.remove}
-    rewrite(
-        source.header,
-        out,
-        set={**restored, **edit.set},
-        remove=(source.added | edit.remove) - set(edit.set) - set(restored),
-        add_tensors=edit.tensors,
-        drop_tensors=source.added_tensors,
-        progress=progress,
-    )
+    return save_as(plan.source, out, progress, **_edits(plan))
 
 
-def strip(path: Path, out: Path, progress: Progress | None = None) -> bool:
+def write_in_place(plan: Plan, *, force: bool = False, progress: Progress | None = None) -> Saved:
+    """Make the source itself the planned file. Whatever happens meanwhile, it is the one or the other afterwards.
+
+    Raises:
+        OutputError: it cannot be written, has several names or is in use (unless ``force``).
+    """
+    return save_in_place(plan.source, force=force, progress=progress, **_edits(plan))
+
+
+def strip(path: Path, out: Path, progress: Progress | None = None) -> Saved:
     """Undo a conversion: write to ``out`` what the source of ``path`` was.
 
     Returns:
-        Whether the result is the source, byte for byte. It is not when another program (llama-quantize, say)
-        rewrote the file after the conversion; then the rope keys alone are restored.
+        Where it is. ``restored`` says whether the result is the source, byte for byte. It is not when another program
+        (llama-quantize, say) rewrote the file after the conversion; then the rope keys alone are restored.
 
     Raises:
-        GgufError: the file was not converted by ggufrope.
+        ParameterError: the file was not converted by ggufrope.
         OutputError: see ``write``.
     """
     source = open_source(path)
+    return save_as(source, out, progress, **_undo(source))
+
+
+def strip_in_place(path: Path, *, force: bool = False, progress: Progress | None = None) -> Saved:
+    """Undo a conversion in the file itself; see ``strip`` and ``write_in_place``."""
+    source = open_source(path)
+    return save_in_place(source, force=force, progress=progress, **_undo(source))
+
+
+def _edits(plan: Plan) -> Edits:
+    source, edit = plan.source, plan.edit
+    restored = {k: v for k, (_, v) in source.before.items() if k not in edit.set and k not in edit.remove}
+    return {
+        "set": {**restored, **edit.set},
+        "remove": (source.added | edit.remove) - set(edit.set) - set(restored),
+        "add_tensors": edit.tensors,
+        "drop_tensors": source.added_tensors,
+    }
+
+
+def _undo(source: Source) -> Edits:
     if not source.converted:
-        raise ParameterError(f"{path}: there is nothing to strip, ggufrope did not convert this file")
-    undo = plan_rewrite(
-        source.header,
-        set={k: v for k, (_, v) in source.before.items()},
-        insert_at={k: i for k, (i, _) in source.before.items() if k not in source.header},
-        remove=source.added,
-        drop_tensors=source.added_tensors,
-        restore=source.facts,
-    )
-    write_plan(source.header, undo, out, progress=progress)
-    return undo.restored
+        raise ParameterError(f"{source.path}: there is nothing to strip, ggufrope did not convert this file")
+    return {
+        "set": {k: v for k, (_, v) in source.before.items()},
+        "insert_at": {k: i for k, (i, _) in source.before.items() if k not in source.header},
+        "remove": source.added,
+        "drop_tensors": source.added_tensors,
+        "restore": source.facts,
+    }
 
 
 def _book(source: Source, edit: Edit, name: str, method: Method) -> Edit:
@@ -157,9 +176,19 @@ def _book(source: Source, edit: Edit, name: str, method: Method) -> Edit:
     put = {k: v for k, v in edit.set.items() if k not in source or source.get(k) != v.value}
     gone = frozenset(k for k in edit.remove if k in source)
     changed = gone | {k for k in put if k in source}
-    added = {k for k in put if k not in source} | {keys.VERSION, keys.METHOD, keys.PARAMS, keys.ORIGINAL}
+    added = {k for k in put if k not in source}
+    added |= {keys.VERSION, keys.METHOD, keys.PARAMS, keys.ORIGINAL, keys.PADDING}
     original = source.record(frozenset(changed), frozenset(added), frozenset(edit.tensors))
     return Edit(put, gone, edit.tensors) | encode_identity(name, method.params(), original)
+
+
+def _counted(source: Source, edit: Edit) -> Edit:
+    """``edit`` with the number of tensors that llama.cpp expects in all shards together."""
+    if not (source.shards and edit.tensors and keys.SPLIT_TENSORS in source):
+        return edit
+    count = source.header.typed(keys.SPLIT_TENSORS)
+    total = int(source.get(keys.SPLIT_TENSORS)) + len(edit.tensors)
+    return edit | Edit({keys.SPLIT_TENSORS: TypedValue(count.type, total)})
 
 
 def _require_replaceable(source: Source, model: ModelRope, current: StockRope) -> None:

@@ -44,6 +44,9 @@ YARN_BETA_FAST = "{arch}.rope.scaling.yarn_beta_fast"
 YARN_BETA_SLOW = "{arch}.rope.scaling.yarn_beta_slow"
 YARN_LOG_MUL = "{arch}.rope.scaling.yarn_log_multiplier"
 
+#: Of a model in several files, in the first one; llama.cpp compares it with what it finds.
+SPLIT_TENSORS = "split.tensors.count"
+
 ROPE_FREQS = "rope_freqs.weight"
 ROPE_SHORT = "rope_factors_short.weight"
 ROPE_LONG = "rope_factors_long.weight"
@@ -58,6 +61,7 @@ LENGTH_POINTS = PREFIX + "length_points"
 LENGTH_FACTORS = PREFIX + "length_factors"
 LENGTH_ATTN_SCALE = PREFIX + "length_attn_scale"
 ORIGINAL = PREFIX + "original"
+PADDING = PREFIX + "padding"
 
 KEYS = (
     Key(CONTEXT_LENGTH, "u32", "context in tokens; raised only when stock llama.cpp can use the longer one"),
@@ -68,6 +72,7 @@ KEYS = (
     Key(ATTN_FACTOR, "f32", "multiplies cos and sin, on top of YaRN's own 1 + 0.1 ln(factor)"),
     Key(YARN_BETA_FAST, "f32", "fast end of YaRN's ramp; few architectures read it"),
     Key(YARN_BETA_SLOW, "f32", "slow end of YaRN's ramp; few architectures read it"),
+    Key(SPLIT_TENSORS, "i32", "tensors in all files of a split model, with those that were added"),
     Key(VERSION, "u32", "version of this contract: 1", ours=True),
     Key(METHOD, "str", "the method's name, e.g. ms-poe+yarn", ours=True),
     Key(PARAMS, "str (JSON)", "the method's parameters, for people", ours=True),
@@ -78,6 +83,7 @@ KEYS = (
     Key(LENGTH_FACTORS, "f32[n · rot_dim/2]", "frequency divisors of each row", ours=True),
     Key(LENGTH_ATTN_SCALE, "f32[n]", "what multiplies cos and sin in each row", ours=True),
     Key(ORIGINAL, "str (JSON)", "what strip needs to restore the source byte for byte", ours=True),
+    Key(PADDING, "u8[n]", "zeros: room in which the next edit grows without moving the data", ours=True),
 )
 
 OURS = tuple(k.name for k in KEYS if k.ours)

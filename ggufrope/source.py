@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufrope import keys
-from ggufrope.errors import GgufError
-from ggufrope.gguf import Header, TypedValue, ValueType, encode_entry, original_facts, read_header, require_whole
+from ggufrope.errors import GgufError, OutputError
+from ggufrope.gguf import Header, TypedValue, ValueType, encode_entry, original_facts, read_shards
 
 __all__ = ["Source", "open_source"]
 
@@ -32,6 +32,7 @@ class Source:
         added: keys that the conversion added.
         added_tensors: tensors that the conversion added.
         facts: what restores the original byte for byte (``gguf.original_facts``); empty for an unconverted file.
+        shards: the headers of the model's other files, when it is split; ``header`` is the first one's.
     """
 
     header: Header
@@ -39,6 +40,7 @@ class Source:
     added: frozenset[str] = frozenset()
     added_tensors: frozenset[str] = frozenset()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    shards: tuple[Header, ...] = ()
 
     @property
     def converted(self) -> bool:
@@ -66,11 +68,20 @@ class Source:
 
     def has_tensor(self, name: str) -> bool:
         """Whether the original had this tensor."""
-        return name not in self.added_tensors and self.header.tensor(name) is not None
+        return name not in self.added_tensors and self._holder(name) is not None
 
     def tensor_data(self, name: str) -> NDArray[np.float32]:
         """A small float tensor."""
-        return self.header.tensor_data(name)
+        return (self._holder(name) or self.header).tensor_data(name)
+
+    @property
+    def data_offset(self) -> int:
+        """Where the original's tensor data started."""
+        offset = self.facts.get("header_bytes")
+        return offset if isinstance(offset, int) and 0 < offset <= self.header.data_offset else self.header.data_offset
+
+    def _holder(self, name: str) -> Header | None:
+        return next((h for h in (self.header, *self.shards) if h.tensor(name) is not None), None)
 
     def index(self, key: str) -> int:
         """Place of ``key`` among the original's keys."""
@@ -113,15 +124,14 @@ class Source:
 
 
 def open_source(path: Path) -> Source:
-    """Read ``path``'s header, whole files only, and see through an earlier conversion.
+    """Read ``path``'s header, and those of its further shards, and see through an earlier conversion.
 
     Raises:
-        GgufError: not a GGUF, a shard, or ``ggufrope`` keys without a usable ``ggufrope.original``.
+        GgufError: not a GGUF, an incomplete set of shards, or ``ggufrope`` keys without a usable ``ggufrope.original``.
     """
-    header = read_header(path)
-    require_whole(header)
+    header, *shards = read_shards(path)
     if not any(f.key.startswith(keys.PREFIX) for f in header.fields):
-        return Source(header)
+        return Source(header, shards=tuple(shards))
     try:
         record = json.loads(header.get(keys.ORIGINAL, ""))
         before = {
@@ -133,8 +143,9 @@ def open_source(path: Path) -> Source:
             frozenset(map(str, record["added"])),
             frozenset(map(str, record["tensors"])),
             dict(record["file"]),
+            tuple(shards),
         )
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError, OutputError) as error:
         raise GgufError(
             f"{path}: {keys.ORIGINAL} is missing or damaged ({type(error).__name__}: {error}); "
             "convert the original model again"

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from ggufrope import hf
+from ggufrope import hf, keys
 from ggufrope.conversion import Request, carry_out
 from ggufrope.errors import CheckpointError, GgufropeError
 from ggufrope.inspection import inspect_file
@@ -116,7 +116,8 @@ def test_a_configuration_s_scaling_arrives(checkpoint, tmp_path, kind, rope, met
 
 def test_stock_s_approximation_is_told_when_it_is_kept(checkpoint, tmp_path):
     folder = checkpoint("qwen2", {**YARN, "beta_fast": 8})
-    made, notes = carry_out(Request(folder, tmp_path / "out.gguf", None, outtype="f32"))
+    done = carry_out(Request(folder, tmp_path / "out.gguf", None, outtype="f32"))
+    made, notes = done.plan, done.notes
     assert made is None
     assert any("--require-patched for the exact one" in n for n in notes)
 
@@ -132,7 +133,8 @@ def test_ms_poe_keeps_the_configuration_s_scaling(checkpoint, tmp_path):
 
 def test_a_method_replaces_the_configuration_s_scaling_and_says_so(checkpoint, tmp_path):
     folder = checkpoint("llama", {"rope_type": "dynamic", "factor": 2.0})
-    made, notes = carry_out(Request(folder, tmp_path / "out.gguf", "ntk", {"factor": 2.0}, outtype="f32"))
+    done = carry_out(Request(folder, tmp_path / "out.gguf", "ntk", {"factor": 2.0}, outtype="f32"))
+    made, notes = done.plan, done.notes
     assert made.name == "ntk"
     assert any("replaced by ntk" in n for n in notes)
     with pytest.raises(CheckpointError, match="dynamic NTK"):
@@ -174,7 +176,7 @@ def test_directory_and_gguf_give_the_same_file(shared, tmp_path):
 
 
 def _is_rope(key):
-    return ("rope" in key and key != "ggufrope.original") or key.endswith("context_length")
+    return ("rope" in key and key not in (keys.ORIGINAL, keys.PADDING)) or key.endswith("context_length")
 
 
 def _plain(value):

@@ -24,6 +24,7 @@ ROWS = [
     ["facts"],
     ["codec"],
     ["source"],
+    ["saving"],
     ["convert"],
     ["inspection"],
     ["runtime"],
@@ -48,6 +49,7 @@ NUMPY_ONLY = [
     "facts",
     "codec",
     "source",
+    "saving",
     "convert",
 ]
 

@@ -8,30 +8,38 @@ import click
 import numpy as np
 
 from ggufrope import keys
-from ggufrope.conversion import Request
+from ggufrope.conversion import Done, Request
 from ggufrope.convert import Plan
+from ggufrope.saving import Saved
 
-__all__ = ["show_plan", "value_text"]
+__all__ = ["saved_text", "show_conversion", "value_text"]
 
 
-def show_plan(request: Request, plan: Plan | None, notes: list[str]) -> None:
+def show_conversion(request: Request, done: Done) -> None:
     """Say what was (or would be) written, and who will honour it."""
-    done = "would write" if request.dry_run else "wrote"
-    target = request.output or "the output"
+    plan = done.plan
+    target = request.source if request.in_place else request.output or "the output"
+    said = saved_text(done.saved) if done.saved else f"would {'edit' if request.in_place else 'write'} {target}"
     if plan is None:
-        click.echo(f"{done} {target}: llama.cpp's own conversion, its rope keys agree with config.json")
+        click.echo(f"{said}: llama.cpp's own conversion, its rope keys agree with config.json")
     else:
-        click.echo(f"{done} {target}: {plan.name}, context {plan.context}")
+        click.echo(f"{said}: {plan.name}, context {plan.context}")
         rows = [(k, b, a) for k, b, a in plan.changes() if k != keys.ORIGINAL]
         width = max(len(k) for k, _, _ in rows)
         for key, before, after in rows:
             click.echo(f"  {key:<{width}}  {value_text(before)} → {value_text(after)}")
         for name, data in plan.edit.tensors.items():
             click.echo(f"  {name + ' (tensor)':<{width}}  - → {value_text(data)}")
-    for note in notes:
+    for note in done.notes:
         click.echo(f"note: {note}")
     if plan is not None:
         click.echo(_runs(plan))
+
+
+def saved_text(saved: Saved) -> str:
+    """Where a result is and how it got there, without a full stop."""
+    how = f" ({saved.how})" if saved.how else ""
+    return f"{'edited' if saved.in_place else 'wrote'} {saved.path}{how}"
 
 
 def value_text(value: Any) -> str:

@@ -16,6 +16,8 @@ from ggufrope.cli._method_options import method_options, method_params
 @click.option("-m", "--method", help="See `ggufrope methods`. Default for a HF directory: what config.json says.")
 @click.option("--context", type=click.IntRange(min=1), help="Target context in tokens; gives the factor.")
 @method_options
+@click.option("--in-place", is_flag=True, help="Edit SRC itself, in a fraction of a second; a crash undoes the edit.")
+@click.option("--force", is_flag=True, help="Edit in place although SRC is in use or has hard links.")
 @click.option("--outtype", type=click.Choice(["auto", "f32", "f16", "bf16", "q8_0"]), help="HF directories only.")
 @click.option("--require-patched", is_flag=True, help="Make stock llama.cpp refuse the file.")
 @click.option("--dry-run", is_flag=True, help="Print the keys that would change; write nothing.")
@@ -23,10 +25,11 @@ from ggufrope.cli._method_options import method_options, method_params
 def command(source: Path, output: Path | None, method: str | None, overwrite: bool, **options: Any) -> None:
     """Write a RoPE-scaling method into a GGUF, or convert a Hugging Face directory with it.
 
-    SRC stays as it is. A file that ggufrope converted is converted again from its recorded original.
+    SRC stays as it is, unless --in-place is given. A file that ggufrope converted is converted again from its recorded
+    original. Of a split model give the first shard.
     """
     from ggufrope.cli._progress import bytes_progress
-    from ggufrope.cli._show import show_plan
+    from ggufrope.cli._show import show_conversion
     from ggufrope.conversion import Request, carry_out
 
     request = Request(
@@ -34,7 +37,7 @@ def command(source: Path, output: Path | None, method: str | None, overwrite: bo
         output,
         method,
         method_params(options),
-        **{k: options[k] for k in ("context", "outtype", "require_patched", "dry_run")},
+        **{k: options[k] for k in ("context", "outtype", "require_patched", "dry_run", "in_place", "force")},
         overwrite=overwrite,
     )
-    show_plan(request, *carry_out(request, bytes_progress()))
+    show_conversion(request, carry_out(request, bytes_progress()))

@@ -9,15 +9,25 @@ import click
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The GGUF to write.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The GGUF to write.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
-def command(file: Path, output: Path, overwrite: bool) -> None:
+@click.option("--in-place", is_flag=True, help="Restore FILE itself; a crash undoes the edit.")
+@click.option("--force", is_flag=True, help="Edit in place although FILE is in use or has hard links.")
+def command(file: Path, output: Path | None, overwrite: bool, in_place: bool, force: bool) -> None:
     """Undo a conversion: restore the source of FILE."""
+    from ggufrope.cli._progress import bytes_progress
+    from ggufrope.cli._show import saved_text
     from ggufrope.conversion import check_output
-    from ggufrope.convert import strip
+    from ggufrope.convert import strip, strip_in_place
 
-    check_output(output, file, overwrite)
-    if strip(file, output):
-        click.echo(f"wrote {output}: the source, byte for byte")
+    if in_place == (output is not None):
+        raise click.UsageError("give either -o OUT or --in-place")
+    if output is None:
+        saved = strip_in_place(file, force=force, progress=bytes_progress())
     else:
-        click.echo(f"wrote {output}: the source's rope keys (another program changed the file after its conversion)")
+        check_output(output, file, overwrite)
+        saved = strip(file, output, bytes_progress())
+    what = "the source, byte for byte"
+    if not saved.restored:
+        what = "the source's rope keys (another program changed the file after its conversion)"
+    click.echo(f"{saved_text(saved)}: {what}")

@@ -5,27 +5,39 @@
 
 from __future__ import annotations
 
-from .header import Field, Header, TensorInfo, require_whole
+from .header import Field, Header, TensorInfo
+from .inplace import Edited, edit_in_place
+from .output import move_into_place
 from .parse import parse_entry, read_header
 from .plan import Edits, Plan, encode_header, original_facts, plan_rewrite
+from .recovery import recover
 from .rewrite import rewrite, write_plan
+from .shards import output_names, place, read_shards
+from .slack import Layout
 from .values import TypedValue, ValueType, encode_entry
 
 __all__ = [
+    "Edited",
     "Edits",
     "Field",
     "Header",
+    "Layout",
     "Plan",
     "TensorInfo",
     "TypedValue",
     "ValueType",
+    "edit_in_place",
     "encode_entry",
     "encode_header",
+    "move_into_place",
     "original_facts",
+    "output_names",
     "parse_entry",
+    "place",
     "plan_rewrite",
     "read_header",
-    "require_whole",
+    "read_shards",
+    "recover",
     "rewrite",
     "write_plan",
 ]

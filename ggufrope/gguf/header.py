@@ -199,16 +199,3 @@ class Header:
         except UnicodeDecodeError as error:
             message = f"{self.path}: key {entry.key!r} is not UTF-8 ({error.reason}); convert the original model again"
             raise GgufError(message) from None
-
-
-def require_whole(header: Header) -> None:
-    """Refuse a part of a model that was split into several files.
-
-    Raises:
-        GgufError: ``split.count`` says that there are other files.
-    """
-    count, number = header.get("split.count", 1), header.get("split.no", 0)
-    if not isinstance(count, int) or count <= 1:
-        return
-    which = f"shard {number + 1} of {count}" if isinstance(number, int) else f"one of {count} shards"
-    raise GgufError(f"{header.path}: this is {which}; join them first with `llama-gguf-split --merge FIRST_SHARD OUT`")

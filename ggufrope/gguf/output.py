@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import GgufError, OutputError
+from .extents import holes
 from .files import read_some
+from .slack import BLOCK
 
 CHUNK = 64 << 20  # between two progress reports
 _BUFFER = 4 << 20
@@ -23,23 +25,24 @@ _UNSUPPORTED.add(errno.EIO)  # the last means tells whether reading or writing f
 
 
 @contextlib.contextmanager
-def replacing(out: Path, source: Path, size: int) -> Iterator[BinaryIO]:
+def replacing(out: Path, source: Path | None, size: int, like: BinaryIO) -> Iterator[BinaryIO]:
     """Give a new file that takes the place of ``out`` once it is complete and on disk.
 
-    It has the permissions of the file it replaces, or of ``source``. Until then, and for good when anything is raised,
-    ``out`` stays as it was. A symlink is followed: the file it points to is replaced.
+    It has the permissions of the file it replaces, or of ``like``, and the times of ``like``. Until then, and for good
+    when anything is raised, ``out`` stays as it was. A symlink is followed: the file it points to is replaced.
 
     Args:
         out: Where the result goes.
-        source: The file that must not be overwritten.
+        source: The file that must not be overwritten; None when it may.
         size: Bytes that will be written, for the message when there is no space.
+        like: The open file that the result comes from.
 
     Raises:
         OutputError: ``out`` is the source or not a regular file, or the system refused to write.
     """
     try:
-        target = _target(out)
-        mode = _check_target(out, target, source)
+        target, model = _target(out), os.fstat(like.fileno())
+        mode = _check_target(out, target, source, model.st_mode)
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".tmp")
         temporary = Path(name)
         try:
@@ -47,13 +50,30 @@ def replacing(out: Path, source: Path, size: int) -> Iterator[BinaryIO]:
                 yield file
                 os.fsync(file.fileno())
             temporary.chmod(mode)
+            os.utime(temporary, ns=(model.st_atime_ns, model.st_mtime_ns))
             temporary.replace(target)
         except BaseException:  # KeyboardInterrupt too: never leave a partial file behind
             temporary.unlink(missing_ok=True)
             raise
-        _sync_directory(target.parent)
+        sync_directory(target.parent)
     except OSError as error:
-        raise OutputError(_explain(error, out, size)) from error
+        raise OutputError(explain(error, out, size)) from error
+
+
+def move_into_place(file: Path, out: Path) -> None:
+    """Give a finished file of the same file system the name ``out``, once it is on disk; see ``replacing``.
+
+    Raises:
+        OutputError: the system refused.
+    """
+    try:
+        target = _target(out)
+        with file.open("r+b") as finished:
+            os.fsync(finished.fileno())
+        file.replace(target)
+        sync_directory(target.parent)
+    except OSError as error:
+        raise OutputError(explain(error, out, 0)) from error
 
 
 def write_all(file: BinaryIO, data: bytes) -> None:
@@ -66,16 +86,28 @@ def write_all(file: BinaryIO, data: bytes) -> None:
 def copy_range(source: BinaryIO, out: BinaryIO, start: int, length: int, report: Callable[[int], None]) -> None:
     """Append ``length`` bytes of ``source`` to ``out``, by the fastest means that works.
 
-    ``report`` gets the size of each part once it is written.
+    Holes are stepped over, also at the end: the caller sets the final size. ``report`` gets the size of each part.
 
     Raises:
         GgufError: the source ends too early.
         OSError: the system refused to write.
     """
+    end = start + length
+    for begin, after in [*holes(source.fileno(), start, end), (end, end)]:
+        _copy(source, out, start, begin - start, report)
+        if after > begin:
+            out.seek(after - begin, os.SEEK_CUR)
+            report(after - begin)
+        start = after
+
+
+def _copy(source: BinaryIO, out: BinaryIO, start: int, length: int, report: Callable[[int], None]) -> None:
     means, done = [_by_copy_file_range, _by_sendfile, _by_buffer], 0
     while done < length:
+        # blocks can be shared between files, but whole ones only: copy what comes before the first one on its own
+        part = min(CHUNK, length - done, -(start + done) % BLOCK or CHUNK)
         try:
-            count = means[0](source, out, start + done, min(CHUNK, length - done))
+            count = means[0](source, out, start + done, part)
         except OSError as error:
             if error.errno not in _UNSUPPORTED or len(means) == 1:
                 raise
@@ -112,13 +144,13 @@ def _target(out: Path) -> Path:
     return Path(os.path.realpath(out))  # Path.resolve raises RuntimeError for a symlink loop before Python 3.13
 
 
-def _check_target(out: Path, target: Path, source: Path) -> int:
+def _check_target(out: Path, target: Path, source: Path | None, default: int) -> int:
     """Refuse what must not be replaced; return the permission bits that the result gets."""
     if not target.exists():
         if not target.parent.is_dir():
             raise OutputError(f"{out}: {target.parent} is not a directory; create it first")
-        return stat.S_IMODE(source.stat().st_mode) & 0o777
-    if target.samefile(source):
+        return stat.S_IMODE(default) & 0o777
+    if source and target.samefile(source):
         raise OutputError(f"{out}: is the same file as the source {source}; choose another output")
     if not target.is_file():
         kind = "a directory" if target.is_dir() else "not a regular file"
@@ -126,7 +158,8 @@ def _check_target(out: Path, target: Path, source: Path) -> int:
     return stat.S_IMODE(target.stat().st_mode) & 0o777
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable, where the system can."""
     with contextlib.suppress(OSError):  # Windows and some network file systems cannot, and the file itself is synced
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -135,7 +168,8 @@ def _sync_directory(directory: Path) -> None:
             os.close(descriptor)
 
 
-def _explain(error: OSError, out: Path, size: int) -> str:
+def explain(error: OSError, out: Path, size: int) -> str:
+    """Say in one sentence why ``out`` cannot be written, and what helps; ``size`` is what would have been written."""
     directory, needed = _target(out).parent, _human(size)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         with contextlib.suppress(OSError):

@@ -15,6 +15,8 @@ from ..errors import GgufError
 from .files import FileStamp, open_source, read_at, read_some
 from .ggml_types import GGML_TYPES, tensor_nbytes
 from .header import Field, Header, TensorInfo
+from .lock import lock
+from .recovery import recover
 from .scan import Scanner
 from .values import MAX_KEY_BYTES, ValueType
 
@@ -38,13 +40,15 @@ _LOOKS_LIKE = {
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """Read and check the header of a GGUF file.
+    """Read and check the header of a GGUF file; an edit of it that was interrupted is undone first (``recover``).
 
     Raises:
         GgufError: not a readable, complete, little-endian GGUF v2 or v3 file, with the reason and the remedy.
     """
     path = Path(path)
+    recover(path)
     with open_source(path) as file:
+        lock(file, alone=False)
         stamp = FileStamp.of(file)
         scanner = Scanner(lambda start, length: read_some(file, start, length), stamp.size, str(path))
         version, n_tensors, n_fields = _scan_prefix(scanner)

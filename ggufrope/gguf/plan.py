@@ -13,9 +13,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from ..errors import GgufError, OutputError
+from ..keys import PADDING
 from .ggml_types import F32
-from .header import Header, TensorInfo
+from .header import PREFIX_BYTES, Header, TensorInfo
 from .parse import MAX_DIMS, MAX_NAME_BYTES, align, parse_entry
+from .slack import Layout
 from .values import TypedValue, encode_entry, encode_string
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Edits(TypedDict, total=False):
     drop_tensors: Collection[str]  # absent ones are ignored
     insert_tensors_at: Mapping[str, int]  # positions among all tensors of the result
     restore: Mapping[str, Any]  # original_facts() of the file that the result should equal
+    layout: Layout  # where data starts, with ``ggufrope.padding`` as the last key; without: right behind the header
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +112,16 @@ def plan_rewrite(header: Header, **edits: Unpack[Edits]) -> Plan:
     source = header.read(0, header.data_offset)
     entries = _edit_fields(header, source, edits)
     infos, body, unpadded = _edit_tensors(header, source, edits)
+    if infos and "layout" in edits:  # without tensors there is no data to keep in place
+        length = PREFIX_BYTES + sum(map(len, entries)) + sum(map(len, infos))
+        entries += filter(None, [edits["layout"].padding(length, header.alignment)])
     prefix = struct.pack("<4sIQQ", b"GGUF", header.version, len(infos), len(entries))
     start = b"".join((prefix, *entries, *infos))
     facts = edits.get("restore", {})
     new = start + _padding(len(start), header.alignment if infos else 1, facts)
     tail = Copy(header.data_offset + _data_end(header), header.file_size - header.data_offset - _data_end(header))
     if tail.length > 0:  # bytes behind the last tensor and its padding belong to nobody, and stay last
-        body.append(tail)
+        body = _merge([*body, tail])
     restored = bool(facts) and facts.get("header_sha256") == sha256(new).hexdigest()
     if restored:
         body, restored = _restore_end(body, facts, len(new), unpadded)
@@ -124,6 +130,8 @@ def plan_rewrite(header: Header, **edits: Unpack[Edits]) -> Plan:
 
 def _edit_fields(header: Header, source: bytes, edits: Edits) -> list[bytes]:
     values, remove = edits.get("set", {}), edits.get("remove", ())
+    if "layout" in edits:
+        remove = {*remove, PADDING}  # replaced by one of the right size
     if "general.alignment" in values or "general.alignment" in remove:
         raise OutputError(f"{header.path}: general.alignment moves all tensor data and cannot be edited")
     encoded = {key: _entry_bytes(header, key, value) for key, value in values.items()}

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from ..errors import GgufError
 from .files import FileStamp
 from .header import Header
+from .lock import lock
 from .output import copy_range, replacing, write_all
 from .plan import Copy, Edits, Plan, plan_rewrite
+from .recovery import recover
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -37,8 +39,23 @@ def rewrite(
     write_plan(header, plan_rewrite(header, **edits), out, progress=progress)
 
 
-def write_plan(header: Header, plan: Plan, out: str | os.PathLike[str], *, progress: Progress | None = None) -> None:
-    """Carry out a plan that ``plan_rewrite`` made for ``header``; see ``rewrite``."""
+def write_plan(
+    header: Header,
+    plan: Plan,
+    out: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    replace_source: bool = False,
+) -> None:
+    """Carry out a plan that ``plan_rewrite`` made for ``header``; see ``rewrite``.
+
+    Args:
+        header: The source.
+        plan: What to write.
+        out: Where to.
+        progress: See ``rewrite``.
+        replace_source: ``out`` is the source; it is replaced once the copy is complete.
+    """
     written = 0
 
     def report(count: int) -> None:
@@ -47,12 +64,16 @@ def write_plan(header: Header, plan: Plan, out: str | os.PathLike[str], *, progr
         if progress is not None:
             progress(written, plan.size)
 
-    with header.open() as source, replacing(Path(out), header.path, plan.size) as file:
-        for piece in (plan.header, *plan.body):
-            if isinstance(piece, Copy):
-                copy_range(source, file, piece.start, piece.length, report)
-            else:
-                write_all(file, piece)
-                report(len(piece))
-        if FileStamp.of(source) != header.stamp:
-            raise GgufError(f"{header.path}: the file changed while it was copied; wait until it is complete")
+    recover(Path(out))  # what is replaced shall be a whole file, in case that this is interrupted
+    with header.open() as source:
+        lock(source, alone=replace_source)
+        with replacing(Path(out), None if replace_source else header.path, plan.size, like=source) as file:
+            for piece in (plan.header, *plan.body):
+                if isinstance(piece, Copy):
+                    copy_range(source, file, piece.start, piece.length, report)
+                else:
+                    write_all(file, piece)
+                    report(len(piece))
+            file.truncate(plan.size)  # it may end in a hole
+            if FileStamp.of(source) != header.stamp:
+                raise GgufError(f"{header.path}: the file changed while it was copied; wait until it is complete")

@@ -23,6 +23,7 @@ def folder(tmp_path, monkeypatch):
         "short.gguf": good[: len(good) // 2],
         "big-endian.gguf": good[:4] + good[4:8][::-1] + good[8:],
         "shard.gguf": gb.tiny_llama(extra=[gb.entry("split.count", gb.U16, 3), gb.entry("split.no", gb.U16, 1)]),
+        "set-00001-of-00002.gguf": gb.tiny_llama(extra=[gb.entry("split.count", gb.U16, 2)]),
         "gpt2.gguf": gb.tiny_llama("gpt2"),
         "martian.gguf": gb.tiny_llama("martian"),
         "mla.gguf": gb.build(gb.llama_entries("deepseek2", **{"attention.kv_lora_rank": 16}), gb.tiny_tensors()),
@@ -30,6 +31,8 @@ def folder(tmp_path, monkeypatch):
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
+    (tmp_path / "linked.gguf").write_bytes(good)
+    (tmp_path / "name.gguf").hardlink_to(tmp_path / "linked.gguf")
     ratios = {
         "shape": [[1, 1]] * 2,
         "narrow": [[1], [1], [1]],
@@ -64,6 +67,16 @@ CASES = [
     ("convert short.gguf -o out.gguf " + YARN, "short.gguf: "),
     ("convert big-endian.gguf -o out.gguf " + YARN, "big-endian"),
     ("convert shard.gguf -o out.gguf " + YARN, "shard 2 of 3"),
+    ("convert set-00001-of-00002.gguf --in-place " + YARN, "set-00002-of-00002.gguf: no such file"),
+    ("convert good.gguf -o out.gguf --in-place " + YARN, "--in-place edits SRC itself: it takes no -o"),
+    ("convert hf-bare --in-place", "it takes a GGUF, not a directory"),
+    ("convert good.gguf -o out.gguf --force " + YARN, "--force goes with --in-place"),
+    ("convert short.gguf --in-place " + YARN, "short.gguf: "),
+    ("convert good.gguf --in-place --method yarm", "did you mean yarn"),
+    ("convert linked.gguf --in-place " + YARN, "has 2 names (hard links)"),
+    ("strip linked.gguf --in-place", "nothing to strip"),
+    ("strip good.gguf", "give either -o OUT or --in-place"),
+    ("strip good.gguf -o out.gguf --in-place", "give either -o OUT or --in-place"),
     ("convert gpt2.gguf -o out.gguf " + YARN, "'gpt2' does not use RoPE"),
     ("convert martian.gguf -o out.gguf " + YARN, "'martian' is unknown"),
     ("convert no-base.gguf -o out.gguf " + YARN, "llama.block_count is None"),

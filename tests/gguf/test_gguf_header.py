@@ -28,7 +28,7 @@ from gguf_builder import (
 )
 
 from ggufrope.errors import GgufError
-from ggufrope.gguf import ValueType, read_header, require_whole
+from ggufrope.gguf import ValueType, read_header
 
 
 @pytest.fixture
@@ -237,14 +237,6 @@ def test_text_that_is_not_utf8_only_matters_when_decoded(read):
     for key in "sa":
         with pytest.raises(GgufError, match=f"key '{key}' is not UTF-8"):
             header.get(key)
-
-
-def test_shards_are_read_but_not_whole(read):
-    shard = [entry("split.no", U16, 1), entry("split.count", U16, 3), entry("split.tensors.count", I32, 9)]
-    with pytest.raises(GgufError, match=r"this is shard 2 of 3; .*`llama-gguf-split --merge"):
-        require_whole(read(tiny_llama(extra=shard)))
-    require_whole(read(tiny_llama(extra=[entry("split.no", U16, 0), entry("split.count", U16, 1)])))
-    require_whole(read(tiny_llama()))
 
 
 def test_paths_that_are_no_files(tmp_path):
