@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers.utils import logging
 
 from ggufrope.errors import CheckpointError, UnsupportedModelError
@@ -101,7 +102,7 @@ def _weights(path: Path, config: Any, dtype: torch.dtype) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: transformers cannot load it: {_line(error)}") from None
     for kind in ("missing_keys", "mismatched_keys"):  # transformers would run on with random weights
         if report[kind]:

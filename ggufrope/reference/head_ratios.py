@@ -73,7 +73,8 @@ class HeadRotation:
         config, layers = model.config, model.base_model.layers
         if config.model_type not in PROJECTIONS or getattr(config, "qk_layernorm", False):
             raise UnsupportedModelError(
-                f"the reference has no Ms-PoE for {config.model_type}; it has {', '.join(PROJECTIONS)}"
+                f"the reference has no Ms-PoE for {config.model_type}; it has {', '.join(PROJECTIONS)} "
+                "(without qk_layernorm)"
             )
         n_kv = config.num_key_value_heads
         if len(ratios) != len(layers) or any(len(row) != n_kv for row in ratios):

@@ -20,8 +20,11 @@ _GGML_F32 = 0  # enum ggml_type
 
 
 def chunk_size(n_vocab: int) -> int:
-    """How many positions to hold at a time: at most 64 MB of float32 logits, at most 256 positions."""
-    return max(1, min(256, 2**24 // n_vocab))
+    """How many positions to hold at a time: at most 256, and 4 million logits, 32 MB in float64.
+
+    ``compare`` holds about six arrays of that size at its peak.
+    """
+    return max(1, min(256, 2**22 // n_vocab))
 
 
 def open_strict(path: Path, length: int, chunk: int, **kwargs: Any) -> Llama:

@@ -72,7 +72,7 @@ class ValidationResult:
         return f"{limits.max_abs:.1e}{kl}, {limits.name}"
 
     def as_json(self) -> dict[str, Any]:
-        """The fields above with ``passed`` and ``verdict``, NaN and infinity as None; see docs/validate.md."""
+        """The fields above with ``passed`` and ``verdict``, NaN and infinity as None; see docs/validation.md."""
         found: dict[str, Any] = _finite({**asdict(self), "passed": self.passed, "verdict": self.verdict})
         return found
 

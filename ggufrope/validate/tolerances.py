@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from ggufrope.gguf import Header
 from ggufrope.gguf.ggml_types import GGML_TYPES
 
-__all__ = ["TOLERANCES", "Limits", "Tolerance", "limits", "weight_types"]
+__all__ = ["TOLERANCES", "Limits", "Tolerance", "limits", "tolerance_for", "weight_types"]
 
 _STEADY = 2048
+_GELU = frozenset({"phi2"})  # of the architectures that the reference knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Tolerance:
     """Two limits that must both hold, for files whose matrices are all of one type.
 
     Attributes:
-        name: that type.
+        name: that type, and what else sets such files apart.
         max_abs: of |Δ log p| over all positions and the whole vocabulary, up to 2048 positions; see ``limits``.
         mean_kl: of the mean KL(reference ‖ runtime), in nats: a small error everywhere moves it first.
         stored: torch's name of the type that the reference rounds its matrices to, or None.
@@ -41,7 +42,16 @@ TOLERANCES = {
             1e-8,
             None,
             "stories260K with every method, 2000 pseudo-random tokens: max |Δ| 3e-5 to 3e-4, mean KL 2e-12 to 7e-11; "
-            "Ms-PoE over 6000: 1.4e-3 and 7e-10. Random llama, qwen2, phi2 and phi3 models, 600 tokens: below 1e-4.",
+            "Ms-PoE over 6000: 1.4e-3 and 7e-10. Random llama, qwen2, qwen3 and phi3 models with none, ms-poe and "
+            "ms-poe+yarn, 600 tokens: 3e-5 to 4e-4, mean KL up to 2e-10.",
+        ),
+        Tolerance(
+            "F32 with GELU",
+            1e-2,
+            1e-6,
+            None,
+            "a random phi2 model with none, ms-poe and ms-poe+yarn, 600 tokens: max |Δ| 2.3e-3 to 3.0e-3, mean KL "
+            "1.2e-7. llama.cpp's CPU backend looks GELU up in an F16 table; rounded alike, mean KL is 2e-9.",
         ),
         Tolerance(
             "F16",
@@ -78,15 +88,20 @@ class Limits:
     mean_kl: float | None = None
 
 
-def limits(weights: str, length: int, given: float | None = None) -> Limits | None:
-    """The limits for ``length`` positions of a file with these ``weight_types``; None when it is not to be judged.
+def tolerance_for(weights: str, arch: str) -> Tolerance | None:
+    """The tolerance for a file with these ``weight_types``; None when there is none."""
+    return TOLERANCES.get(f"{weights} with GELU" if weights == "F32" and arch in _GELU else weights)
+
+
+def limits(named: Tolerance | None, length: int, given: float | None = None) -> Limits | None:
+    """What ``length`` positions are held to; None when they are not to be judged.
 
     Beyond 2048 positions the limit on |Δ log p| grows in proportion: in float32 both sides know an angle of p radians
     to p · 6e-8 only. ``given``, a limit on |Δ log p| from the caller, replaces everything.
     """
     if given is not None:
         return Limits("--tolerance", given)
-    if (named := TOLERANCES.get(weights)) is None:
+    if named is None:
         return None
     return Limits(f"{named.name} weights", named.max_abs * max(1.0, length / _STEADY), named.mean_kl)
 

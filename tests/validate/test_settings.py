@@ -1,0 +1,110 @@
+"""What a file claims becomes what the reference computes: names and parameters, never our tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gguf_builder import tiny_llama
+
+from ggufrope.codec import decode
+from ggufrope.conversion import Request, carry_out
+from ggufrope.errors import InputError, ParameterError, UsageError
+from ggufrope.gguf import read_header
+from ggufrope.methods import METHODS
+from ggufrope.reference.spec import PARAMETERS
+from ggufrope.source import Source
+from ggufrope.validate.settings import reference_spec
+from ggufrope.validate.tokens import random_ids, text_ids
+from ggufrope.validate.tolerances import weight_types
+
+
+@pytest.fixture
+def spec_of(tmp_path):
+    source = tmp_path / "source.gguf"
+    source.write_bytes(tiny_llama())
+
+    def spec_of(name=None, **params):
+        path = source
+        if name:
+            path = tmp_path / "out.gguf"
+            carry_out(Request(source, path, name, params, overwrite=True))
+        return reference_spec(decode(Source(read_header(path))))
+
+    return spec_of
+
+
+def test_a_file_without_our_keys_claims_what_its_configuration_says(spec_of):
+    spec = spec_of()
+    assert (spec.method, spec.head_ratios) == (None, ())
+
+
+def test_base_methods_pass_on_their_parameters(spec_of):
+    spec = spec_of("yarn", factor=4.0, beta_fast=20.0)
+    assert spec.method == "yarn"
+    assert spec.params["factor"] == 4.0
+    assert spec.params["beta_fast"] == 20.0
+    assert not spec.per_head
+
+
+def test_ms_poe_keeps_the_model_s_scaling(spec_of):
+    spec = spec_of("ms-poe", first_layer=0)
+    assert spec.method is None
+    assert spec.per_head
+
+
+def test_ms_poe_over_a_base(spec_of):
+    spec = spec_of("ms-poe+ntk", factor=2.0, first_layer=0, min_ratio=1.25, max_ratio=1.25)
+    assert (spec.method, dict(spec.params)) == ("ntk", {"factor": 2.0})
+    assert spec.head_ratios[0] == tuple(np.full(len(spec.head_ratios[0]), np.float32(1.25)))
+    assert "ntk (factor 2), head ratios 1.25 to 1.25" in spec.describe()
+
+
+def test_the_reference_knows_every_base_method():
+    """A method that it does not know is an error of ``validate``, so a new one must come with its reference."""
+    assert METHODS.keys() - {"ms-poe"} == PARAMETERS.keys()
+    with pytest.raises(ParameterError, match="no method"):
+        reference_spec(_Claims("no-such"))
+
+
+class _Claims:
+    ours, params = True, {}
+    table = type("Table", (), {"head_ratios": ()})
+
+    def __init__(self, method):
+        self.method = method
+
+
+def test_types_of_matrices_only(tmp_path):
+    path = tmp_path / "a.gguf"
+    path.write_bytes(tiny_llama())
+    assert weight_types(read_header(path)) == "F32"
+
+
+class _Tokenizer:
+    """Stands for a loaded model: a byte is a token, with a first one before them."""
+
+    def n_vocab(self):
+        return 300
+
+    def token_bos(self):
+        return 299
+
+    def tokenize(self, text, add_bos):
+        return [299, *text] if add_bos else list(text)
+
+
+def test_ids(tmp_path):
+    model, text = _Tokenizer(), tmp_path / "t.txt"
+    text.write_bytes(b"abcd" * 10)
+    assert text_ids(model, text, 5) == [299, 97, 98, 99, 100]
+    assert text_ids(model, text, 41)[-1] == 100
+    with pytest.raises(UsageError, match="has 41 tokens, --length 42 needs more"):
+        text_ids(model, text, 42)
+    with pytest.raises(InputError, match="cannot be read"):
+        text_ids(model, tmp_path / "none.txt", 5)
+    ids = random_ids(model, 1000)
+    assert ids == random_ids(model, 1000)
+    assert ids != random_ids(model, 1000, seed=1)
+    assert ids[0] == 299
+    assert len(ids) == 1000
+    assert 0 <= min(ids) < max(ids) < 300
