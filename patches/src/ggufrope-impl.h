@@ -69,6 +69,9 @@ std::shared_ptr<const ggufrope_spec> ggufrope_with_head_factors(
 
 size_t ggufrope_count_head_factors(const llama_hparams & hparams);
 
+// flat array, see ggufrope.h -> [n_layer_all][n_head_kv(il)]
+std::vector<std::vector<float>> ggufrope_split_by_layer(const llama_hparams & hparams, const float * flat);
+
 //
 // the tables of one context, on the devices of their layers
 //
