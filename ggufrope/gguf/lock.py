@@ -32,7 +32,7 @@ def lock(file: BinaryIO, *, alone: bool) -> None:
         GgufError: another process held on to it for more than ``WAIT_SECONDS``.
     """
     end = time.monotonic() + WAIT_SECONDS
-    while not _try_lock(file, alone):
+    while not try_lock(file, alone):
         if time.monotonic() > end:
             raise GgufError(f"{file.name}: another ggufrope process is using the file; try again when it is done")
         time.sleep(_POLL_SECONDS)
@@ -67,7 +67,8 @@ if sys.platform == "win32":
 
     _FAR = 1 << 62  # behind any file's end: Windows refuses reads of a locked range
 
-    def _try_lock(file: BinaryIO, alone: bool) -> bool:
+    def try_lock(file: BinaryIO, alone: bool) -> bool:
+        """``lock`` without waiting: whether the lock was to be had."""
         if not alone:  # there are no readers' locks in msvcrt
             return True
         here = file.tell()
@@ -83,7 +84,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(file: BinaryIO, alone: bool) -> bool:
+    def try_lock(file: BinaryIO, alone: bool) -> bool:
+        """``lock`` without waiting: whether the lock was to be had."""
         try:
             fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except OSError as error:

@@ -15,10 +15,12 @@ from typing import BinaryIO
 from ..errors import GgufError, OutputError
 from .extents import holes
 from .files import read_some
+from .lock import lock, try_lock
 from .slack import BLOCK
 
 CHUNK = 64 << 20  # between two progress reports
 _BUFFER = 4 << 20
+_SUFFIX = ".ggufrope-tmp"
 # what a kernel or file system answers when it does not do this kind of copy between these two files
 _UNSUPPORTED = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ENOTSOCK}
 _UNSUPPORTED.add(errno.EIO)  # the last means tells whether reading or writing failed
@@ -43,10 +45,13 @@ def replacing(out: Path, source: Path | None, size: int, like: BinaryIO) -> Iter
     try:
         target, model = _target(out), os.fstat(like.fileno())
         mode = _check_target(out, target, source, model.st_mode)
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".tmp")
+        prefix = f".{target.name[:40]}."
+        _remove_abandoned(target.parent, prefix)
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=_SUFFIX)
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
+                lock(file, alone=True)
                 yield file
                 os.fsync(file.fileno())
             temporary.chmod(mode)
@@ -156,6 +161,15 @@ def _check_target(out: Path, target: Path, source: Path | None, default: int) ->
         kind = "a directory" if target.is_dir() else "not a regular file"
         raise OutputError(f"{out}: is {kind}; give the name of the file to write")
     return stat.S_IMODE(target.stat().st_mode) & 0o777
+
+
+def _remove_abandoned(directory: Path, prefix: str) -> None:
+    """Delete temporary files of processes that were killed; those of running ones are locked."""
+    for path in directory.iterdir():
+        if path.name.startswith(prefix) and path.name.endswith(_SUFFIX):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                if try_lock(file, alone=True):
+                    path.unlink()
 
 
 def sync_directory(directory: Path) -> None:
