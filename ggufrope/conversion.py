@@ -42,11 +42,13 @@ class Done:
     Attributes:
         plan: None when a Hugging Face directory needed nothing but llama.cpp's own conversion.
         notes: what a person should know, one sentence each.
+        changes: ``Plan.changes``, read before the source itself changed.
         saved: the result; None after a dry run.
     """
 
     plan: Plan | None
     notes: tuple[str, ...]
+    changes: tuple[tuple[str, Any, Any], ...] = ()
     saved: Saved | None = None
 
 
@@ -100,14 +102,14 @@ def _from_gguf(request: Request, progress: Progress | None) -> Done:
     if request.outtype:
         raise UsageError("--outtype is for Hugging Face directories; `ggufrope quantize` changes a GGUF's type")
     made = plan(request.source, request.method, request.params, request.context, request.require_patched)
-    saved = None
+    changes, saved = tuple(made.changes()), None
     if request.in_place and not request.dry_run:
         saved = write_in_place(made, force=request.force, progress=progress)
     elif request.output is not None and not request.dry_run:
         for name in outputs(made.source, request.output):
             check_output(name, request.source, request.overwrite)
         saved = write(made, request.output, progress)
-    return Done(made, made.notes, saved)
+    return Done(made, made.notes, changes, saved)
 
 
 def _from_directory(request: Request, progress: Progress | None) -> Done:
@@ -117,9 +119,10 @@ def _from_directory(request: Request, progress: Progress | None) -> Done:
     asked = (request.method, request.params, request.context, request.outtype or "auto", request.require_patched)
     with planned(request.source, out, *asked) as (weights, made, notes):
         told = (*notes, *(made.notes if made else ()))
+        changes = tuple(made.changes()) if made else ()
         if request.dry_run:
-            return Done(made, told)
+            return Done(made, told, changes)
         if made is not None:
             write_in_place(made, progress=progress)  # the weights are ours alone: no second copy of them
         move_into_place(weights, out)
-        return Done(made, told, Saved(out, False, "", False))
+        return Done(made, told, changes, Saved(out, False, "", False))

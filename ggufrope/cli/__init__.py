@@ -18,6 +18,7 @@ __all__ = ["main"]
 COMMANDS = {
     "convert": "Write a RoPE-scaling method into a GGUF, or convert a Hugging Face directory with it.",
     "inspect": "Show the effective rotation of FILE, and which runtimes will honour it.",
+    "diff": "Show the keys and tensors in which two GGUF files differ; exit code 1 when they do.",
     "strip": "Undo a conversion: restore the source of FILE.",
     "methods": "List the methods and their parameters.",
     "validate": "Compare FILE on the patched runtime with a PyTorch reference.",

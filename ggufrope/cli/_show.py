@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
@@ -10,9 +11,12 @@ import numpy as np
 from ggufrope import keys
 from ggufrope.conversion import Done, Request
 from ggufrope.convert import Plan
+from ggufrope.gguf import Side
 from ggufrope.saving import Saved
 
-__all__ = ["saved_text", "show_conversion", "value_text"]
+__all__ = ["saved_text", "show_conversion", "side_text", "value_text"]
+
+_WIDE = 200
 
 
 def show_conversion(request: Request, done: Done) -> None:
@@ -24,7 +28,7 @@ def show_conversion(request: Request, done: Done) -> None:
         click.echo(f"{said}: llama.cpp's own conversion, its rope keys agree with config.json")
     else:
         click.echo(f"{said}: {plan.name}, context {plan.context}")
-        rows = [(k, b, a) for k, b, a in plan.changes() if k != keys.ORIGINAL]
+        rows = [(k, b, a) for k, b, a in done.changes if k != keys.ORIGINAL]
         width = max(len(k) for k, _, _ in rows)
         for key, before, after in rows:
             click.echo(f"  {key:<{width}}  {value_text(before)} → {value_text(after)}")
@@ -40,6 +44,16 @@ def saved_text(saved: Saved) -> str:
     """Where a result is and how it got there, without a full stop."""
     how = f" ({saved.how})" if saved.how else ""
     return f"{'edited' if saved.in_place else 'wrote'} {saved.path}{how}"
+
+
+def side_text(side: Side | None) -> str:
+    """A key or tensor of one of two files, on one line; ``-`` where it has none."""
+    if side is None:
+        return "-"
+    if side.value is None:
+        return side.type
+    text = json.dumps(side.value, ensure_ascii=False)
+    return f"{side.type} {text if len(text) <= _WIDE else text[: _WIDE - 1] + '…'}"
 
 
 def value_text(value: Any) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .difference import Difference, Side, differences
 from .header import Field, Header, TensorInfo
 from .inplace import Edited, edit_in_place
 from .output import move_into_place
@@ -17,15 +18,18 @@ from .slack import Layout
 from .values import TypedValue, ValueType, encode_entry
 
 __all__ = [
+    "Difference",
     "Edited",
     "Edits",
     "Field",
     "Header",
     "Layout",
     "Plan",
+    "Side",
     "TensorInfo",
     "TypedValue",
     "ValueType",
+    "differences",
     "edit_in_place",
     "encode_entry",
     "encode_header",

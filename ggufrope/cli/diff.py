@@ -1,0 +1,31 @@
+"""``ggufrope diff A B``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, documented in docs/files.md.")
+def command(a: Path, b: Path, as_json: bool) -> int:
+    """Show the keys and tensors in which two GGUF files differ; exit code 1 when they do.
+
+    The weights are not read, and order and slack make no difference. Of a split model give the first shard.
+    """
+    import json
+
+    from ggufrope.cli._show import side_text
+    from ggufrope.gguf import differences, read_shards
+
+    found = differences(read_shards(a), read_shards(b))
+    if as_json:
+        facts = {"a": str(a), "b": str(b), "equal": not found, "differences": [d.as_json() for d in found]}
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        for d in found:
+            click.echo(f"{d.kind} {d.name}: {side_text(d.a)} → {side_text(d.b)}")
+    return int(bool(found))
