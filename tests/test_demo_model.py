@@ -5,7 +5,16 @@ import random
 from pathlib import Path
 
 import pytest
-from demo_model.text import FACT_WORDS, NAMES, QUESTION_WORDS, THINGS, make_document, training_document, vocabulary
+from demo_model.text import (
+    FACT_WORDS,
+    NAMES,
+    QUESTION_WORDS,
+    THINGS,
+    make_document,
+    make_quiz,
+    training_document,
+    vocabulary,
+)
 
 MODEL = Path(__file__).resolve().parent.parent / "models" / "demo"
 MIB = 1 << 20
@@ -34,6 +43,16 @@ def test_answer_is_stated_once_at_the_depth_asked(n_tokens, depth):
         assert [words[i + 2] for i in stated] == [answer]
         body = len(words) - 3 - FACT_WORDS
         assert abs(stated[0] - depth * body) <= 13  # the longest sentence
+
+
+def test_quiz_asks_for_a_fact_at_each_depth():
+    depths = (1.0, 0.0, 0.5)  # in any order
+    words, asked = make_quiz(random.Random(3), 300, depths)
+    assert len(words) == 300
+    places = [next(i for i in range(300) if words[i : i + 3] == ["give", *fact]) for fact in asked]
+    assert places[1] == 0
+    assert places[0] == 300 - FACT_WORDS
+    assert abs(places[2] - 150) <= 13
 
 
 def test_prompt_too_short_or_depth_outside_is_refused():

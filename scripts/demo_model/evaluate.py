@@ -87,7 +87,7 @@ def hits_at(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, n_token
         right = torch.tensor(tokenizer(" ".join(value for _, value in asked), add_special_tokens=False)["input_ids"])
         logits = model(tokens, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=ends).logits
         hits += logits[0].argmax(-1) == right
-    return hits.tolist()
+    return [int(hit) for hit in hits]
 
 
 def _side_by_side(n_text: int, size: int, n: int) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,7 @@ class Muon(torch.optim.Optimizer):
         self.pool = pool
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Update every weight from its gradient."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
@@ -56,5 +56,5 @@ class Muon(torch.optim.Optimizer):
         if "buffer" not in state:
             state["buffer"] = torch.zeros_like(weight)
         buffer: Tensor = state["buffer"]
-        buffer.lerp_(weight.grad, 1 - momentum)  # type: ignore[arg-type]
-        return torch.lerp(weight.grad, buffer, momentum)  # type: ignore[arg-type]
+        buffer.lerp_(weight.grad, 1 - momentum)
+        return torch.lerp(weight.grad, buffer, momentum)

@@ -115,7 +115,8 @@ def loss_of(model: LlamaForCausalLM, tokens: Tensor, answers: Tensor) -> tuple[T
 
 
 def _optimizers(model: LlamaForCausalLM, pool: Executor) -> list[torch.optim.Optimizer]:
-    matrices, others = [], []
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
     for name, weight in model.named_parameters():
         in_layer = name.startswith("model.layers.") and weight.ndim == 2
         (matrices if in_layer else others).append(weight)
