@@ -9,7 +9,9 @@ import click
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--reference", required=True, metavar="HF_DIR", type=click.Path(path_type=Path), help="Its origin.")
+@click.option(
+    "--reference", required=True, metavar="HF_DIR", type=click.Path(path_type=Path), help="What FILE was made from."
+)
 @click.option("--length", type=int, metavar="N", help="Positions to compare; default: its context, at most 1024.")
 @click.option("--text", type=click.Path(path_type=Path), help="Text to read; default: pseudo-random tokens.")
 @click.option("--tolerance", type=float, metavar="X", help="Allowed |Δ log p|; default: by the type of the weights.")

@@ -17,7 +17,7 @@ from ggufrope.validate.engine import chunk_size, log_probs, open_strict
 from ggufrope.validate.result import ValidationResult
 from ggufrope.validate.settings import reference_spec
 from ggufrope.validate.tokens import random_ids, text_ids
-from ggufrope.validate.tolerances import limits, tolerance_for, weight_types
+from ggufrope.validate.tolerances import TOLERANCES, limits, weight_types
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -61,8 +61,7 @@ def validate(
     length = min(decoded.context, _DEFAULT_LENGTH) if length is None else length
     if length < 1:
         raise UsageError(f"--length {length}: at least one position is needed")
-    named = tolerance_for(weights, decoded.model.arch)
-    stored = named.stored if named else None
+    stored = TOLERANCES[weights].stored if weights in TOLERANCES else None
     runtime = open_strict(file, length, chunk_size(_vocabulary(header)))
     try:
         ids = text_ids(runtime, text, length) if text else random_ids(runtime, length, seed)
@@ -78,7 +77,7 @@ def validate(
         weights=weights,
         length=length,
         tokens=str(text) if text else f"pseudo-random, seed {seed}",
-        limits=limits(named, length, tolerance),
+        limits=limits(weights, length, tolerance),
         total=bucket(errors, 0, length),
         buckets=tuple(bucket(errors, a, b) for a, b in pairwise(bounds)),
         notes=tuple(_notes(decoded, length, stored)),

@@ -13,7 +13,7 @@ from ggufrope.errors import CheckFailed
 from ggufrope.validate import ValidationResult, require
 from ggufrope.validate.compare import Bucket, PositionErrors, bucket, compare, edges
 from ggufrope.validate.engine import chunk_size
-from ggufrope.validate.tolerances import TOLERANCES, Limits, limits, tolerance_for
+from ggufrope.validate.tolerances import TOLERANCES, Limits, limits
 
 
 def log(*rows):
@@ -60,11 +60,10 @@ def test_limits_are_named_and_documented():
         assert tolerance.name == name
         assert tolerance.measured
         assert f"| {name} | {tolerance.max_abs:g} | {tolerance.mean_kl:g} |" in page
-    assert limits(tolerance_for("F32", "llama"), 2000) == Limits("F32 weights", 1e-3, 1e-8)
-    assert limits(tolerance_for("F32", "llama"), 8192).max_abs == pytest.approx(4e-3)
-    assert limits(tolerance_for("F32", "phi2"), 10).name == "F32 with GELU weights"
-    assert limits(tolerance_for("Q4_K+Q6_K", "llama"), 10) is None
-    assert limits(None, 10, 0.5) == Limits("--tolerance", 0.5)
+    assert limits("F32", 2000) == Limits("F32 weights", 2e-2, 1e-6)
+    assert limits("F32", 8192).max_abs == pytest.approx(8e-2)
+    assert limits("Q4_K+Q6_K", 10) is None
+    assert limits("F32", 10, 0.5) == limits("Q8_0", 10, 0.5) == Limits("--tolerance", 0.5)
 
 
 GOOD = Bucket(0, 100, 1e-10, 1e-9, 1e-4, 1.0)

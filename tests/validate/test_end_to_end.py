@@ -89,6 +89,8 @@ def test_random_models_of_every_kind(tiny, tmp_path, name, params):
     result = validate(convert(tiny, tmp_path / "out.gguf", name, params), tiny.parent, length=600)
     assert result.passed, "\n".join(result.lines())
     assert result.total.max_kl > 0
+    if "phi2" not in tiny.read_bytes()[:200].decode(errors="replace"):  # llama.cpp looks its GELU up in an F16 table
+        assert result.total.max_abs < 1e-3
 
 
 @pytest.mark.parametrize("length", [512, 2000])
@@ -97,7 +99,8 @@ def test_a_trained_model_with_every_method(stories, tmp_path, name, length):
     file = convert(stories / "stories260K-f32.gguf", tmp_path / "out.gguf", name, METHODS[name])
     result = validate(file, stories / "hf", length=length)
     assert result.passed, "\n".join(result.lines())
-    assert result.total.top1 > 0.99
+    assert result.total.max_abs < 1e-3  # this model's attention is not so sharp as to need the whole limit
+    assert result.total.mean_kl < 1e-8
 
 
 def test_methods_differ_from_one_another(stories, tmp_path):
@@ -116,6 +119,7 @@ def test_one_percent_on_one_ratio_fails(tiny, tmp_path, monkeypatch):
     def change(factors):
         factors[3] *= 1.01
 
+    assert validate(file, tiny.parent, length=300).passed
     broken_runtime(monkeypatch, change)
     assert validate(file, tiny.parent, length=300).passed is False
 
@@ -192,7 +196,7 @@ def test_chunked_runtime_equals_one_batch(stories):
     ids, path = list(range(3, 400)), stories / "stories260K-f32.gguf"
     found = []
     for chunk in (512, 100, 31):
-        model = open_strict(path, len(ids), chunk)
+        model = open_strict(path, len(ids), chunk, n_threads=1, n_threads_batch=1)
         found += [np.concatenate(list(logits(model, ids))) for _ in range(2)]  # the second one starts afresh
         model.close()
     for other in found[1:]:
