@@ -97,7 +97,8 @@ def encode_scaling(wanted: RopeTable, stock: StockRope | None, model: ModelRope,
     arch = model.arch
     plain = replace(wanted, head_ratios=())
     removed = frozenset(keys.stock(k, arch) for k in keys.REPLACED)
-    if stock is not None and _as_stored(stock).table(model).close_to(plain):
+    taken = stock is not None and stock.rope_freqs and model.own_factors  # one tensor cannot hold both
+    if stock is not None and not taken and _as_stored(stock).table(model).close_to(plain):
         return Edit(remove=removed) | _stock_edit(stock, model, context)
     if len(plain.factors) > 1:
         raise NotHonouredError(

@@ -173,13 +173,19 @@ def _undo(source: Source) -> Edits:
 
 def _book(source: Source, edit: Edit, name: str, method: Method) -> Edit:
     """``edit`` less what changes nothing, with our bookkeeping keys."""
-    put = {k: v for k, v in edit.set.items() if k not in source or source.get(k) != v.value}
+    put = {k: v for k, v in edit.set.items() if k not in source or not _equal(source.get(k), v.value)}
     gone = frozenset(k for k in edit.remove if k in source)
     changed = gone | {k for k in put if k in source}
     added = {k for k in put if k not in source}
     added |= {keys.VERSION, keys.METHOD, keys.PARAMS, keys.ORIGINAL, keys.PADDING}
     original = source.record(frozenset(changed), frozenset(added), frozenset(edit.tensors))
     return Edit(put, gone, edit.tensors) | encode_identity(name, method.params(), original)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two values of a key are the same; either may be an array."""
+    left, right = (v.tolist() if hasattr(v, "tolist") else v for v in (a, b))
+    return bool(left == right)
 
 
 def _counted(source: Source, edit: Edit) -> Edit:

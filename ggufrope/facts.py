@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ggufrope import archs, keys
 from ggufrope.errors import GgufError, UnsupportedModelError
-from ggufrope.model import ModelRope
+from ggufrope.gguf.values import shorten
+from ggufrope.model import MAX_LAYERS, ModelRope
 from ggufrope.stock import StockRope
 
 __all__ = ["KeySource", "read_model", "read_stock"]
@@ -43,6 +44,9 @@ def read_model(source: KeySource) -> ModelRope:
     if archs.pairing(arch) == "none":
         ModelRope(arch, (1,), (1,), 2, 2, 10000.0, 1, 1)  # raises, in its own words
     n_layer = _count(source, f"{arch}.block_count")
+    if not 0 < n_layer <= MAX_LAYERS:
+        allowed = f"llama.cpp allows 1 to {MAX_LAYERS}"
+        raise UnsupportedModelError(f"{source.path}: {arch}.block_count is {n_layer}; {allowed}")
     n_head = _per_layer(source, f"{arch}.attention.head_count", n_layer)
     n_head_kv = _per_layer(source, f"{arch}.attention.head_count_kv", n_layer, default=n_head)
     widest = max(n_head)
@@ -75,9 +79,9 @@ def read_stock(source: KeySource) -> StockRope:
     """
     arch = source.architecture
     kind = source.get(keys.stock(keys.SCALING_TYPE, arch))
-    if kind not in (None, "none", "linear", "yarn", "longrope"):
+    if not (kind is None or (isinstance(kind, str) and kind in ("none", "linear", "yarn", "longrope"))):
         raise GgufError(
-            f"{source.path}: {keys.stock(keys.SCALING_TYPE, arch)} is {kind!r}; "
+            f"{source.path}: {keys.stock(keys.SCALING_TYPE, arch)} is {shorten(kind)}; "
             "llama.cpp knows none, linear, yarn and longrope, and aborts on anything else"
         )
     factor = _number(source, keys.stock(keys.SCALING_FACTOR, arch), 0.0)
@@ -99,7 +103,8 @@ def _count(source: KeySource, key: str, default: int | None = None) -> int:
     if isinstance(value, np.ndarray) and value.size:  # some converters write one entry per layer
         value = int(value.max())
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise GgufError(f"{source.path}: {key} is {value!r}; a whole number is needed (is this a language model?)")
+        shown = shorten(value)
+        raise GgufError(f"{source.path}: {key} is {shown}; a whole number is needed (is this a language model?)")
     return value
 
 
@@ -108,7 +113,7 @@ def _number(source: KeySource, key: str, default: float) -> float:
     if isinstance(value, np.ndarray) and value.size:
         value = value.flat[0]
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise GgufError(f"{source.path}: {key} is {value!r}; a number is needed")
+        raise GgufError(f"{source.path}: {key} is {shorten(value)}; a number is needed")
     return float(value)
 
 
@@ -116,8 +121,10 @@ def _per_layer(source: KeySource, key: str, n_layer: int, default: tuple[int, ..
     value = source.get(key, default)
     if isinstance(value, int) and not isinstance(value, bool):
         return (value,) * n_layer
-    if value is None or isinstance(value, str) or len(value) < n_layer:
-        raise GgufError(f"{source.path}: {key} is {value!r}; a number, or one for each of {n_layer} layers, is needed")
+    counts = isinstance(value, tuple) or (isinstance(value, np.ndarray) and value.dtype.kind in "iu")
+    if not counts or len(value) < n_layer:
+        shown = shorten(value)
+        raise GgufError(f"{source.path}: {key} is {shown}; a number, or one for each of {n_layer} layers, is needed")
     return tuple(int(v) for v in value[:n_layer])
 
 
@@ -128,7 +135,7 @@ def _floats(source: KeySource, name: str) -> tuple[float, ...]:
 
 
 def _sliding(source: KeySource, arch: str, n_layer: int) -> tuple[bool, ...]:
-    if not source.get(f"{arch}.attention.sliding_window", 0):
+    if not _count(source, f"{arch}.attention.sliding_window", default=0):
         return ()
     pattern = source.get(f"{arch}.attention.sliding_window_pattern")
     if isinstance(pattern, np.ndarray) and len(pattern) >= n_layer:

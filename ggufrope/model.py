@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from ggufrope import archs
 from ggufrope.errors import UnsupportedModelError
 
-__all__ = ["ModelRope"]
+__all__ = ["MAX_LAYERS", "ModelRope"]
+
+MAX_LAYERS = 512  # LLAMA_MAX_LAYERS at the pin
+_MAX_HEADS = 1024
+_MAX_HEAD_DIM = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,12 @@ class ModelRope:
         if self.pairing == "none":
             known = "does not use RoPE" if archs.knows(self.arch) else "is unknown to the pinned llama.cpp"
             raise UnsupportedModelError(f"architecture '{self.arch}' {known}: there is nothing to scale")
+        heads = (*self.n_head, *self.n_head_kv)
+        if n > MAX_LAYERS or not 0 <= min(heads) <= max(heads) <= _MAX_HEADS or self.head_dim > _MAX_HEAD_DIM:
+            raise UnsupportedModelError(
+                f"{self.arch}: {n} layers of {min(heads)} to {max(heads)} heads with {self.head_dim} dimensions; "
+                f"at most {MAX_LAYERS}, {_MAX_HEADS} and {_MAX_HEAD_DIM} are handled"
+            )
         if self.rot_dim < 2 or self.rot_dim % 2 or self.rot_dim > self.head_dim:
             raise UnsupportedModelError(
                 f"{self.arch}: rope.dimension_count is {self.rot_dim}; it must be even, ≥ 2 and at most the head size "
@@ -60,8 +70,13 @@ class ModelRope:
             )
         if not (np.isfinite(self.freq_base) and self.freq_base > 1):
             raise UnsupportedModelError(f"{self.arch}: rope.freq_base is {self.freq_base}; it must be above 1")
-        if self.train_ctx < 1 or self.original_ctx < 1:
-            raise UnsupportedModelError(f"{self.arch}: context_length {self.train_ctx} is not positive")
+        if not (0 < self.train_ctx < 1 << 32 and 0 < self.original_ctx < 1 << 32):
+            raise UnsupportedModelError(
+                f"{self.arch}: context_length {self.train_ctx}, {self.original_ctx} before scaling: not positive u32s"
+            )
+        own = np.asarray(self.own_factors)
+        if not (np.isfinite(own) & (own > 0)).all():
+            raise UnsupportedModelError(f"{self.arch}: rope_freqs.weight has entries that are not positive numbers")
         if self.own_factors and len(self.own_factors) != self.rot_dim // 2:
             raise UnsupportedModelError(
                 f"{self.arch}: rope_freqs.weight has {len(self.own_factors)} entries, expected {self.rot_dim // 2}"

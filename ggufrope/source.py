@@ -110,7 +110,8 @@ class Source:
         for key in sorted(changed):
             value = self.before[key][1] if key in self.before else self.header.typed(key)
             entry = self.header.field(key)
-            if key not in self.before and entry and encode_entry(key, value) != self.header.raw(entry):
+            altered = key not in self.before and entry and encode_entry(key, value) != self.header.raw(entry)
+            if altered or value.item_type is not None:
                 raise GgufError(
                     f"{self.path}: {key} is stored in a way that could not be restored; rewrite the file first"
                 )

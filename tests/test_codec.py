@@ -208,3 +208,12 @@ def test_an_unknown_scaling_type_is_refused(tmp_path):
     path.write_bytes(gb.tiny_llama(extra=[gb.entry("llama.rope.scaling.type", gb.STR, "dynamic")]))
     with pytest.raises(GgufropeError, match="aborts"):
         plan(path, "none", {})
+
+
+def test_a_model_s_own_factors_are_never_overwritten_even_by_equal_ones(tmp_path):
+    path = tmp_path / "own.gguf"
+    path.write_bytes(gb.build(gb.llama_entries(), [*gb.tiny_tensors(), ("rope_freqs.weight", np.ones(4, np.float32))]))
+    made, out = converted(path, "llama3", {"factor": 8.0})
+    assert not made.edit.tensors
+    assert made.needs_patched
+    assert strip(out, tmp_path / "back.gguf").restored

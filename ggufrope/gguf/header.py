@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..errors import GgufError
 from .files import FileStamp, open_source, read_at
 from .ggml_types import BF16, F16, F32, GGML_TYPES
-from .values import TypedValue, ValueType, decode_items, decode_scalar
+from .values import TypedValue, ValueType, decode_items, decode_scalar, shorten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,7 +120,7 @@ class Header:
         """
         name = self.get("general.architecture")
         if not isinstance(name, str) or not name:
-            raise GgufError(f"{self.path}: general.architecture is {name!r}, not a name; is this a model file?")
+            raise GgufError(f"{self.path}: general.architecture is {shorten(name)}, not a name; is this a model file?")
         return name
 
     def get(self, key: str, default: Any = None) -> Any:

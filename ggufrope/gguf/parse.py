@@ -22,7 +22,11 @@ from .values import MAX_KEY_BYTES, ValueType
 
 DEFAULT_ALIGNMENT = 32
 MAX_ALIGNMENT = 1 << 24
-MAX_HEADER_BYTES = 1 << 30  # the largest vocabularies take about 20 MB
+# a header is held in memory while it is edited; these bound that, far above any model (vocabularies take up to 20 MB)
+MAX_HEADER_BYTES = 64 << 20
+MAX_FIELDS = 1 << 16
+MAX_TENSORS = 1 << 17
+MAX_KEYS_BYTES = 4 << 20
 MAX_NAME_BYTES = 63  # GGML_MAX_NAME counts the terminating zero
 MAX_DIMS = 4
 _MIN_FIELD_BYTES = 8 + 1 + 4 + 1
@@ -96,16 +100,28 @@ def _scan_prefix(scanner: Scanner) -> tuple[int, int, int]:
         raise GgufError(f"{scanner.label}: GGUF version {version}, only 2 and 3 are supported; {remedy}")
     n_tensors, n_fields = scanner.u64(), scanner.u64()
     room = scanner.size - scanner.pos
-    for what, count, least in (("keys", n_fields, _MIN_FIELD_BYTES), ("tensors", n_tensors, _MIN_TENSOR_BYTES)):
+    for what, count, least, most in (
+        ("keys", n_fields, _MIN_FIELD_BYTES, MAX_FIELDS),
+        ("tensors", n_tensors, _MIN_TENSOR_BYTES, MAX_TENSORS),
+    ):
         if count > room // least:
             scanner.fail(f"claims {count} {what}, more than a file of {scanner.size} bytes can hold")
+        if count > most:
+            scanner.fail(f"claims {count} {what}, more than the {most} that ggufrope reads", "is it really a model?")
     return version, n_tensors, n_fields
 
 
 def _scan_fields(scanner: Scanner, count: int) -> tuple[Field, ...]:
-    fields = tuple(_scan_field(scanner, index, count) for index in range(count))
+    fields, names = [], 0
+    for index in range(count):
+        entry = _scan_field(scanner, index, count)
+        fields.append(entry)
+        names += len(entry.key)
+        if scanner.pos > MAX_HEADER_BYTES or names > MAX_KEYS_BYTES:
+            most = f"{MAX_HEADER_BYTES >> 20} MiB"
+            scanner.fail(f"makes the header longer than the {most} that ggufrope reads", "is it really a model?")
     _refuse_duplicates(scanner, "key", (entry.key for entry in fields))
-    return fields
+    return tuple(fields)
 
 
 def _scan_field(scanner: Scanner, index: int, total: int) -> Field:

@@ -110,18 +110,19 @@ def _encode_items(kind: ValueType, items: Sequence[Any]) -> bytes:
     wanted = {ValueType.STRING: str, ValueType.BOOL: bool}.get(kind, object)
     strays = [item for item in items if not isinstance(item, wanted)]
     if strays:
-        raise OutputError(f"{_shorten(strays[0])} cannot be stored as GGUF type {kind.name}: give a {wanted.__name__}")
+        raise OutputError(f"{shorten(strays[0])} cannot be stored as GGUF type {kind.name}: give a {wanted.__name__}")
     try:
         if kind is ValueType.STRING:
             return b"".join(map(encode_string, items))
         return struct.pack(f"<{len(items)}{_STRUCT[kind]}", *items)
     except (struct.error, TypeError, ValueError, OverflowError) as error:
-        shown = _shorten(items[0] if len(items) == 1 else items)
+        shown = shorten(items[0] if len(items) == 1 else items)
         raise OutputError(f"{shown} cannot be stored as GGUF type {kind.name}: {error}") from None
 
 
-def _shorten(value: object) -> str:
-    text = repr(value)
+def shorten(value: object) -> str:
+    """A value of any size as at most 60 characters on one line, for error messages."""
+    text = " ".join(repr(value[:80] if isinstance(value, (list, tuple, str)) else value).split())
     return text if len(text) <= 60 else text[:57] + "..."
 
 
