@@ -6,7 +6,20 @@ source again and compares. An architecture that is not here is unknown to the ru
 
 from __future__ import annotations
 
-__all__ = ["LONGROPE_TENSORS", "PAIRING", "READS_YARN_BETA", "ROPE_FREQS_TENSOR", "SLIDING_PERIOD", "knows", "pairing"]
+__all__ = [
+    "LONGROPE_TENSORS",
+    "NO_ROPE_IF_SLIDING",
+    "NO_ROPE_LAYERS",
+    "PAIRING",
+    "READS_YARN_BETA",
+    "RECURRENT_MIX",
+    "ROPE_FREQS_TENSOR",
+    "ROPE_IN_SLIDING_ONLY",
+    "SLIDES_BY_DEFAULT",
+    "SLIDING_PERIOD",
+    "knows",
+    "pairing",
+]
 
 #: Why each architecture rotates the way it does: ``norm`` pairs (2i, 2i+1), ``neox`` pairs (i, i + rot_dim/2),
 #: ``mrope``/``imrope`` are neox with several position sections, ``none`` has no RoPE (`llama_model_rope_type`).
@@ -70,6 +83,27 @@ SLIDING_PERIOD: dict[str, tuple[int, bool]] = {
     "plamo3": (8, False),
     "smallthinker": (4, True),
 }
+
+
+#: Have sliding-window layers even where the file has no ``attention.sliding_window``.
+SLIDES_BY_DEFAULT = frozenset({"gemma2", "llama4"})
+
+#: Layers that attend without rotating: (period, offset), layer l when l % period == offset.
+NO_ROPE_LAYERS: dict[str, tuple[int, int]] = {
+    "afmoe": (4, 3),
+    "llama4": (4, 3),
+    "smallthinker": (4, 0),
+    "smollm3": (4, 3),
+}
+
+#: Of these, the ones where all layers rotate in files without sliding-window layers.
+NO_ROPE_IF_SLIDING = frozenset({"llama4", "smallthinker"})
+
+#: Rotate in sliding-window layers only, where a file has such layers.
+ROPE_IN_SLIDING_ONLY = frozenset({"cohere2", "cohere2moe", "exaone-moe", "exaone4", "muse-glimmer"})
+
+#: Mix recurrent and attention layers; layer l attends when (l + 1) % ``full_attention_interval`` == 0. The key's default.
+RECURRENT_MIX = {"minimax-01": 8, "qwen35": 4, "qwen35moe": 4, "qwen3next": 4}
 
 
 def knows(arch: str) -> bool:

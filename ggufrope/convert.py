@@ -237,6 +237,9 @@ def _notes(source: Source, model: ModelRope, method: Method, current: StockRope,
         )
     if poe and any(model.sliding) and not poe.sliding and not poe.calibrated:
         notes.append(f"{sum(model.sliding)} sliding-window layers stay at ratio 1.0 (--sliding scales them too)")
+    still = sum(not model.rotates(layer) for layer in range(model.n_layer))
+    if poe and still and not poe.calibrated:
+        notes.append(f"{still} layers that do not rotate stay at ratio 1.0")
     if any(model.sliding) and (not poe or poe.base):
         notes.append(
             f"which sliding-window layers follow the new base or factor is {model.arch}'s own rule in llama.cpp"

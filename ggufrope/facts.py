@@ -56,6 +56,7 @@ def read_model(source: KeySource) -> ModelRope:
         source, f"{arch}.attention.key_length", default=_count(source, f"{arch}.embedding_length") // widest
     )
     train_ctx = _count(source, f"{arch}.context_length")
+    sliding = _sliding(source, arch, n_layer)
     return ModelRope(
         arch=arch,
         n_head=n_head,
@@ -65,7 +66,8 @@ def read_model(source: KeySource) -> ModelRope:
         freq_base=_number(source, keys.stock(keys.FREQ_BASE, arch), 10000.0),
         train_ctx=train_ctx,
         original_ctx=_count(source, keys.stock(keys.ORIGINAL_CONTEXT, arch), default=train_ctx),
-        sliding=_sliding(source, arch, n_layer),
+        sliding=sliding,
+        rotating=_rotating(source, arch, n_layer, sliding),
         mla=source.get(f"{arch}.attention.kv_lora_rank") is not None,
         own_factors=_floats(source, keys.ROPE_FREQS),
     )
@@ -135,7 +137,7 @@ def _floats(source: KeySource, name: str) -> tuple[float, ...]:
 
 
 def _sliding(source: KeySource, arch: str, n_layer: int) -> tuple[bool, ...]:
-    if not _count(source, f"{arch}.attention.sliding_window", default=0):
+    if not _count(source, f"{arch}.attention.sliding_window", default=int(arch in archs.SLIDES_BY_DEFAULT)):
         return ()
     pattern = source.get(f"{arch}.attention.sliding_window_pattern")
     if isinstance(pattern, np.ndarray) and len(pattern) >= n_layer:
@@ -148,3 +150,21 @@ def _sliding(source: KeySource, arch: str, n_layer: int) -> tuple[bool, ...]:
     if period == 0:
         return (True,) * n_layer
     return tuple((i % period != 0) if dense_first else (i % period < period - 1) for i in range(n_layer))
+
+
+def _rotating(source: KeySource, arch: str, n_layer: int, sliding: tuple[bool, ...]) -> tuple[bool, ...]:
+    layers = [True] * n_layer
+    if arch in archs.NO_ROPE_LAYERS and (sliding or arch not in archs.NO_ROPE_IF_SLIDING):
+        period, offset = archs.NO_ROPE_LAYERS[arch]
+        layers = [i % period != offset for i in range(n_layer)]
+    elif arch in archs.ROPE_IN_SLIDING_ONLY and sliding:
+        layers = list(sliding)
+    elif arch in archs.RECURRENT_MIX:
+        recurrent = source.get(f"{arch}.attention.recurrent_layers")
+        interval = _count(source, f"{arch}.full_attention_interval", default=archs.RECURRENT_MIX[arch]) or n_layer + 1
+        layers = [(i + 1) % interval == 0 for i in range(n_layer)]
+        if isinstance(recurrent, np.ndarray) and len(recurrent) >= n_layer:
+            layers = [not r for r in recurrent[:n_layer]]
+    extra = min(_count(source, f"{arch}.nextn_predict_layers", default=0), n_layer)
+    layers[n_layer - extra :] = [False] * extra  # next-token-prediction layers come last
+    return () if all(layers) else tuple(layers)

@@ -31,6 +31,7 @@ class ModelRope:
         train_ctx: context the model was trained for, in tokens.
         original_ctx: context before the scaling that the file already declares; equals ``train_ctx`` without one.
         sliding: which layers attend to a sliding window only.
+        rotating: which layers rotate at all; empty: all of them.
         mla: multi-head latent attention: all heads of a layer share one rotated K.
         own_factors: the model's own per-pair divisors (``rope_freqs.weight``), shape ``(rot_dim/2,)``; empty: none.
             They belong to the model, not to a method, and multiply into whatever a method computes.
@@ -45,12 +46,13 @@ class ModelRope:
     train_ctx: int
     original_ctx: int
     sliding: tuple[bool, ...] = ()
+    rotating: tuple[bool, ...] = ()
     mla: bool = False
     own_factors: tuple[float, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.n_head)
-        if not n or len(self.n_head_kv) != n or (self.sliding and len(self.sliding) != n):
+        if not n or len(self.n_head_kv) != n or {len(self.sliding), len(self.rotating)} - {0, n}:
             raise UnsupportedModelError(
                 f"{self.arch}: head counts for {n} layers, KV head counts for {len(self.n_head_kv)}: they must agree"
             )
@@ -100,6 +102,10 @@ class ModelRope:
     def slides(self, layer: int) -> bool:
         """Whether ``layer`` attends to a sliding window only."""
         return bool(self.sliding) and self.sliding[layer]
+
+    def rotates(self, layer: int) -> bool:
+        """Whether ``layer`` has heads that rotate: not in recurrent layers, nor in those without positions."""
+        return self.n_head_kv[layer] > 0 and (not self.rotating or self.rotating[layer])
 
     def base_frequencies(self) -> NDArray[np.float64]:
         """Angular frequency of each pair in radians per token before any scaling, shape ``(rot_dim/2,)``.

@@ -69,3 +69,17 @@ def test_tensor_loaders(src):
     loads_freqs, loads_long = _loaders(src, "LLM_TENSOR_ROPE_FREQS"), _loaders(src, "LLM_TENSOR_ROPE_FACTORS_LONG")
     assert all(loads_freqs(a) for a in archs.ROPE_FREQS_TENSOR)
     assert all(loads_long(a) for a in archs.LONGROPE_TENSORS)
+
+
+def test_layers_without_rope(src):
+    text = {p.stem: p.read_text() for p in (src / "models").glob("*.cpp")}
+    assert {a for a, t in text.items() if "n_no_rope_layer_step" in t} == set(archs.NO_ROPE_LAYERS)
+    for arch, layers in archs.NO_ROPE_LAYERS.items():
+        tested = re.search(r"use_rope = [^;]*?(\(il \+ 1\)|\bil) % hparams.n_no_rope_layer_step != 0", text[arch])
+        assert layers == (4, 3 if tested[1] == "(il + 1)" else 0), arch  # 4 is the default of n_no_rope_layer_step
+    always = {a for a in archs.NO_ROPE_LAYERS if re.search(r"n_no_rope_layer_step = hparams.n_layer\(\)", text[a])}
+    assert always == archs.NO_ROPE_IF_SLIDING
+    default = re.compile(r"full_attn_interval = (\d+);[^;]*LLM_KV_FULL_ATTENTION_INTERVAL")
+    found = {a: int(m[1]) for a, t in text.items() if (m := default.search(t))}
+    found.pop("qwen4exp", None)  # the patches refuse it
+    assert found == archs.RECURRENT_MIX

@@ -143,6 +143,36 @@ def test_sliding_layers_are_left_alone_and_said(tmp_path):
     assert all(set(r) != {1.0} for r in plan(path, "ms-poe", {"sliding": True}).table.head_ratios[2:])
 
 
+@pytest.mark.parametrize(
+    ("arch", "more", "rotating"),
+    [
+        ("smollm3", [], "11101110"),
+        ("llama4", [], "11101110"),  # a window by default
+        ("llama4", [gb.entry("llama4.attention.sliding_window", gb.U32, 0)], "11111111"),
+        ("smallthinker", [gb.entry("smallthinker.attention.sliding_window", gb.U32, 16)], "01110111"),
+        ("cohere2", [gb.entry("cohere2.attention.sliding_window", gb.U32, 16)], "11101110"),
+        ("exaone4", [], "11111111"),
+        ("qwen35", [], "00010001"),
+        ("qwen35", [gb.entry("qwen35.full_attention_interval", gb.U32, 2)], "01010101"),
+        (
+            "qwen3next",
+            [gb.entry("qwen3next.attention.recurrent_layers", gb.ARR, [True] * 6 + [False] * 2, gb.BOOL)],
+            "00000011",
+        ),
+        ("glm4moe", [gb.entry("glm4moe.nextn_predict_layers", gb.U32, 1)], "11111110"),
+    ],
+)
+def test_layers_that_do_not_rotate_get_no_ratio(tmp_path, arch, more, rotating):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(gb.build([*gb.llama_entries(arch, block_count=8), *more], gb.tiny_tensors()))
+    made = plan(path, "ms-poe", {"first_layer": 0, "sliding": True})
+    assert [set(r) != {1.0} for r in made.table.head_ratios] == [c == "1" for c in rotating]
+    if "0" in rotating:
+        assert any("do not rotate" in n for n in made.notes)
+        with pytest.raises(GgufropeError, match="does not rotate"):
+            plan(path, "ms-poe", {"head_ratios": ((1.2, 1.2),) * 8})
+
+
 def test_mla_takes_one_ratio_per_layer_only(tmp_path):
     path = tmp_path / "mla.gguf"
     entries = gb.llama_entries("deepseek2", **{"attention.kv_lora_rank": 16, "attention.head_count_kv": 1})

@@ -105,6 +105,10 @@ class MsPoe(Method):
                     raise ParameterError(
                         f"head ratios: layer {layer}, KV head {head} is {ratio}; it must be a finite number above 0"
                     )
+            if not model.rotates(layer) and any(r != 1.0 for r in row):
+                raise ParameterError(
+                    f"head ratios: layer {layer} of {model.arch} does not rotate; its ratios must be 1"
+                )
         return rows
 
     def _generated(self, model: ModelRope) -> HeadRatios:
@@ -116,7 +120,7 @@ class MsPoe(Method):
         layers = {}
         for layer in range(self.first_layer, model.n_layer):
             n = model.n_head_kv[layer]
-            if n and (self.sliding or not model.slides(layer)):
+            if model.rotates(layer) and (self.sliding or not model.slides(layer)):
                 steps = ratio_steps(n, self.min_ratio, self.max_ratio, self.spacing)
                 layers[layer] = tuple(steps[i] for i in _order(self.head_order or "sequential", layer, n))
         if not layers:
