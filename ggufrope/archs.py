@@ -102,7 +102,8 @@ NO_ROPE_IF_SLIDING = frozenset({"llama4", "smallthinker"})
 #: Rotate in sliding-window layers only, where a file has such layers.
 ROPE_IN_SLIDING_ONLY = frozenset({"cohere2", "cohere2moe", "exaone-moe", "exaone4", "muse-glimmer"})
 
-#: Mix recurrent and attention layers; layer l attends when (l + 1) % ``full_attention_interval`` == 0. The key's default.
+#: Mix recurrent and attention layers; layer l attends when (l + 1) % ``full_attention_interval`` == 0, whose default
+#: this is.
 RECURRENT_MIX = {"minimax-01": 8, "qwen35": 4, "qwen35moe": 4, "qwen3next": 4}
 
 

@@ -21,7 +21,7 @@ COMMANDS = {
     "diff": "Show the keys and tensors in which two GGUF files differ; exit code 1 when they do.",
     "strip": "Undo a conversion: restore the source of FILE.",
     "methods": "List the methods and their parameters.",
-    "validate": "Compare FILE on the patched runtime with a PyTorch reference.",
+    "validate": "Compare FILE on the patched runtime with a PyTorch reference, at every position.",
     "quantize": "Quantize IN to OUT as TYPE (Q8_0, Q4_K_M, ...), keeping every ggufrope.* key byte for byte.",
     "run": "Continue a prompt with upstream's llama-completion, or chat with llama-cli.",
     "serve": "Serve FILE with upstream's llama-server.",
