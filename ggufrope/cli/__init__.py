@@ -24,8 +24,8 @@ COMMANDS = {
     "validate": "Compare FILE on the patched runtime with a PyTorch reference, at every position.",
     "quantize": "Quantize IN to OUT as TYPE (Q8_0, Q4_K_M, ...), keeping every ggufrope.* key byte for byte.",
     "run": "Continue a prompt with upstream's llama-completion, or chat with llama-cli.",
-    "serve": "Serve FILE with upstream's llama-server.",
-    "bench": "Measure the speed of FILE with upstream's llama-bench.",
+    "serve": "Serve a model over HTTP with upstream's llama-server.",
+    "bench": "Measure prompt and generation speed with upstream's llama-bench.",
     "runtime": "Build, describe or find the patched llama.cpp.",
 }
 
