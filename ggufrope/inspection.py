@@ -40,12 +40,16 @@ class Inspection:
         decoded: what it says now.
         before: what its original said; equals ``decoded`` for a file that ggufrope did not convert.
         requires_patched: it holds the sentinel tensor, so stock llama.cpp refuses it.
+        n_files: shards of a split model; 1 for one that is not.
+        slack: bytes in ``ggufrope.padding``, which the next edit can use.
     """
 
     path: Path
     decoded: Decoded
     before: Decoded
     requires_patched: bool
+    n_files: int = 1
+    slack: int = 0
 
     def layer_classes(self) -> list[LayerClass]:
         """Layers grouped by equal ratios and kind of attention, in order of their first layer."""
@@ -83,6 +87,8 @@ class Inspection:
             "params": d.params,
             "converted_by_ggufrope": d.ours,
             "requires_patched": self.requires_patched,
+            "n_files": self.n_files,
+            "slack_bytes": self.slack,
             "n_layer": model.n_layer,
             "n_head": list(model.n_head),
             "n_head_kv": list(model.n_head_kv),
@@ -124,9 +130,11 @@ def inspect_file(path: Path) -> Inspection:
         UnsupportedModelError: the model has no RoPE.
     """
     source = open_source(path)
-    now = Source(source.header)
+    now = Source(source.header, shards=source.shards)
     before = _undecorated(source) if source.converted else decode(now)
-    return Inspection(path, decode(now), before, source.header.tensor(keys.SENTINEL) is not None)
+    sentinel, padding = now.has_tensor(keys.SENTINEL), source.header.field(keys.PADDING)
+    slack = padding.count if padding and padding.item_type else 0
+    return Inspection(path, decode(now), before, sentinel, 1 + len(source.shards), slack)
 
 
 def _undecorated(source: Source) -> Decoded:

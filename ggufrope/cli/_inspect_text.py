@@ -27,6 +27,9 @@ def lines(found: Inspection) -> list[str]:
     picks = np.unique(np.linspace(0, model.n_pairs - 1, min(_SHOWN, model.n_pairs)).astype(int))
     text.append("wavelength       tokens per turn at pair " + " ".join(f"{i:>9}" for i in picks))
     text += [f"  {name:<37} " + " ".join(f"{values[i]:>10.5g}"[1:] for i in picks) for name, values in curves.items()]
+    if found.n_files > 1 or found.slack:
+        shards = f"{found.n_files} shards, " if found.n_files > 1 else ""
+        text.append(f"room             {shards}{found.slack / 1024:.3g} KiB to spare in the header")
     return text + [f"{name + ' llama.cpp':<18} {what}" for name, what in found.honoured_by().items()]
 
 

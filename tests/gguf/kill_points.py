@@ -45,8 +45,8 @@ TENSOR = {"rope_freqs.weight": np.arange(1, 5000, dtype=np.float32)}
 class Countdown:
     """Kills this process when it reaches a point; counts points when there is none to reach."""
 
-    def __init__(self, at=None, fraction=0.5):
-        self.at, self.fraction, self.passed = at, fraction, 0
+    def __init__(self, at=None, fraction=0.5, sync=lambda descriptor: None):
+        self.at, self.fraction, self.sync, self.passed = at, fraction, sync, 0
 
     def point(self):
         if self.passed == self.at:
@@ -81,7 +81,7 @@ class Countdown:
         for name in ("replace", "unlink", "utime", "chmod", "link"):
             setattr(os, name, self.around(getattr(os, name)))
         extents._fallocate = self.around(extents._fallocate)
-        os.fsync = self.around(lambda descriptor: None)
+        os.fsync = self.around(self.sync)
         os.copy_file_range = self.copy
 
 
