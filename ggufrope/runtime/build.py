@@ -81,7 +81,7 @@ class BuildSpec:
         with_tests: Also upstream's test-backend-ops and test-llama-archs.
 
     Raises:
-        NotHonouredError: The backend is not patched in this version, or unknown.
+        NotHonouredError: The backend cannot be built by this version, or is unknown.
     """
 
     backend: str = field(default_factory=default_backend)
@@ -92,7 +92,7 @@ class BuildSpec:
     def __post_init__(self) -> None:
         if self.backend in _PLANNED:
             raise NotHonouredError(
-                f"backend {self.backend} is not patched yet in this version of ggufrope; --backend cpu works"
+                f"this version of ggufrope cannot build backend {self.backend} yet; --backend cpu works"
             )
         if self.backend not in _BACKENDS:
             raise NotHonouredError(f"no backend {self.backend!r}; choose from {', '.join((*_BACKENDS, *_PLANNED))}")

@@ -1,5 +1,7 @@
 """``ggml_rope_ext`` and its relatives of a built ggml, called through ctypes; and the same rotation in float64 numpy.
 
+Also what backends fuse with it: RMS_NORM and MUL before, SET_ROWS (a write into a KV cache) after.
+
 The reference follows ggml.h's description of the op (and the YaRN paper), not the kernels: it shares no code with them.
 """
 
@@ -13,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["MODES", "Ggml", "Rope"]
+__all__ = ["EPS", "MODES", "Ggml", "Rope"]
 
 MODES = {"norm": 0, "neox": 2, "mrope": 8, "vision": 24, "imrope": 40}
-_TYPES = {np.dtype("f4"): 0, np.dtype("f2"): 1, np.dtype("i4"): 26}
+_TYPES = {np.dtype("f4"): 0, np.dtype("f2"): 1, np.dtype("i4"): 26, np.dtype("i8"): 27}
+#: Of the fused norm; small, so that it matters only where a head is all but zero.
+EPS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,10 @@ class Ggml:
             (base.ggml_get_data, c_void_p, [tensor]),
             (base.ggml_view_4d, tensor, [c_void_p, tensor, *[c_int64] * 4, *[c_size_t] * 4]),
             (base.ggml_rope_set_offset, tensor, [tensor, c_int]),
+            (base.ggml_rms_norm, tensor, [c_void_p, tensor, c_float]),
+            (base.ggml_mul, tensor, [c_void_p, tensor, tensor]),
+            (base.ggml_view_2d, tensor, [c_void_p, tensor, c_int64, c_int64, c_size_t, c_size_t]),
+            (base.ggml_set_rows, tensor, [c_void_p, tensor, tensor, tensor]),
             (base.ggml_new_graph, c_void_p, [c_void_p]),
             (base.ggml_build_forward_expand, None, [c_void_p, tensor]),
             (self.cpu.ggml_graph_compute_with_ctx, c_int32, [c_void_p, c_void_p, c_int]),
@@ -152,16 +160,61 @@ class Ggml:
             b = self._tensor(context, pos.astype(np.int32).ravel())
             c = None if factors is None else self._tensor(context, factors.astype(np.float32))
             out = self._rope(context, rope, a, b, c)
-            graph = self.base.ggml_new_graph(context)
-            self.base.ggml_build_forward_expand(graph, out)
-            if self.cpu.ggml_graph_compute_with_ctx(context, graph, threads) != 0:
-                raise RuntimeError("ggml_graph_compute_with_ctx")
-            shape = whole.shape if rope.inplace else x.shape
-            size = int(np.prod(shape)) * x.itemsize
-            data = np.frombuffer(ctypes.string_at(self.base.ggml_get_data(out), size), x.dtype).reshape(shape)
+            self.compute(context, out, threads)
+            data = self._data(out, whole.shape if rope.inplace else x.shape, x.dtype)
             return data[:, :, :head].copy()
         finally:
             self.base.ggml_free(context)
+
+    def rotate_fused(
+        self,
+        rope: Rope,
+        x: np.ndarray,
+        pos: np.ndarray,
+        factors: np.ndarray | None,
+        weight: np.ndarray | None = None,
+        cells: np.ndarray | None = None,
+        cache: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """A rotation with its neighbours in a model's graph, computed as one.
+
+        Args:
+            rope, x, pos, factors: As in ``rotate``; ``x`` is float32, of one batch if there is a cache.
+            weight: ``[dim]``: ``x`` is normed and multiplied by it first.
+            cells: ``[token]``, int64: where each token goes in ``cache`` ``[cell, head * dim]``, of which a copy
+                is returned.
+        """
+        context = self.base.ggml_init(_InitParams(64 << 20, None, False))
+        try:
+            batch, token, head, dim = x.shape
+            a = self._tensor(context, x)
+            if weight is not None:
+                a = self.base.ggml_mul(context, self.base.ggml_rms_norm(context, a, EPS), self._tensor(context, weight))
+            b = self._tensor(context, pos.astype(np.int32).ravel())
+            c = None if factors is None else self._tensor(context, factors.astype(np.float32))
+            out = self._rope(context, rope, a, b, c)
+            shape, dtype = x.shape, x.dtype
+            if cells is not None and cache is not None:
+                rows = self.base.ggml_view_2d(context, out, dim * head, token * batch, dim * head * 4, 0)
+                out = self.base.ggml_set_rows(
+                    context, self._tensor(context, cache), rows, self._tensor(context, cells.astype(np.int64))
+                )
+                shape, dtype = cache.shape, cache.dtype
+            self.compute(context, out, 1)
+            return self._data(out, shape, dtype)
+        finally:
+            self.base.ggml_free(context)
+
+    def compute(self, context: int, out: int, threads: int) -> None:
+        """Compute tensor ``out`` and all that it needs, in ``context``."""
+        graph = self.base.ggml_new_graph(context)
+        self.base.ggml_build_forward_expand(graph, out)
+        if self.cpu.ggml_graph_compute_with_ctx(context, graph, threads) != 0:
+            raise RuntimeError("ggml_graph_compute_with_ctx")
+
+    def _data(self, tensor: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        size = int(np.prod(shape)) * dtype.itemsize
+        return np.frombuffer(ctypes.string_at(self.base.ggml_get_data(tensor), size), dtype).reshape(shape)
 
     def _tensor(self, context: int, array: np.ndarray) -> int:
         shape = (c_int64 * array.ndim)(*array.shape[::-1])

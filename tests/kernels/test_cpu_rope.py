@@ -7,23 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ggml_rope import MODES, Ggml, Rope
+from ggml_rope import MODES, Ggml
+from rope_cases import DEFAULT, FUSED, LARGE, Shape, cases, check, check_fused, inputs, make
 
-N_HEAD, N_HEAD_KV, HEAD_DIM = 8, 4, 64
-POSITIONS = np.array([0, 1, 2, 511, 512, 4095, 16384, 32767])
-YARN = {
-    "n_ctx_orig": 4096,
-    "freq_scale": 0.25,
-    "ext_factor": 1.0,
-    "attn_factor": 0.9,
-    "beta_fast": 32.0,
-    "beta_slow": 1.0,
-}
-VARIANTS = {
-    "plain": {}, "yarn": YARN, "linear": {"freq_scale": 0.25}, "partial": {"n_dims": 24},
-    "partial-yarn": {"n_dims": 24, **YARN}, "offset": {"n_dims": 24, "offset": 16}, "inplace": {"inplace": True},
-    "backward": {"backward": True}, "backward-partial": {"backward": True, "n_dims": 24},
-}  # fmt: skip
+N_HEAD, N_HEAD_KV, HEAD_DIM = DEFAULT.n_head, DEFAULT.n_head_kv, DEFAULT.head_dim
 
 
 @pytest.fixture(scope="module")
@@ -31,40 +18,26 @@ def ggml(runtime_dir: Path) -> Ggml:
     return Ggml(runtime_dir)
 
 
-def make(mode: str, variant: str) -> Rope:
-    n_dims = {"n_dims": HEAD_DIM, **VARIANTS[variant]}["n_dims"]
-    third = n_dims // 6
-    sections = (third + n_dims // 2 - 3 * third, third, third, 0)
-    if mode == "vision":
-        n_dims, sections = HEAD_DIM // 2, (HEAD_DIM // 4, HEAD_DIM // 4, 0, 0)
-    return Rope(mode, **{**VARIANTS[variant], "n_dims": n_dims, "sections": sections})
-
-
-def inputs(rope: Rope, rows: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(rows)
-    x = rng.standard_normal((2, len(POSITIONS), N_HEAD, HEAD_DIM)).astype(dtype)
-    pos = np.stack([np.roll(POSITIONS, i) for i in range(rope.n_pos)])
-    factors = rng.uniform(0.9, 4, (rows, HEAD_DIM // 2)).astype(np.float32)
-    return x, pos, factors
-
-
-def cases() -> list[tuple[str, str]]:
-    whole_head_only = {"partial", "partial-yarn", "offset", "backward-partial"}
-    return [(m, v) for m in MODES for v in VARIANTS if m != "vision" or v not in whole_head_only]
-
-
 @pytest.mark.parametrize("dtype", ["f4", "f2"])
-@pytest.mark.parametrize("rows", [1, N_HEAD_KV, N_HEAD])
+@pytest.mark.parametrize("rows", DEFAULT.rows())
 @pytest.mark.parametrize(("mode", "variant"), cases())
-def test_kernel_equals_numpy(ggml: Ggml, mode: str, variant: str, rows: int, dtype: str) -> None:
-    rope = make(mode, variant)
-    x, pos, factors = inputs(rope, rows, dtype)
-    expected, slack = rope.reference(x, pos, factors)
-    if dtype == "f2":
-        slack = slack + np.abs(expected) * 2.0**-11 + 2.0**-24
-    for gap in (0, 3):
-        got = ggml.rotate(rope, x, pos, factors, gap=gap)
-        assert np.all(np.abs(got - expected) <= slack)
+def test_kernel_equals_numpy(ggml: Ggml, mode: str, variant: str, rows: str, dtype: str) -> None:
+    assert check(ggml, mode, variant, rows, dtype) <= 1
+
+
+@pytest.mark.parametrize("rows", DEFAULT.rows())
+@pytest.mark.parametrize(("mode", "variant", "norm", "cache"), FUSED)
+def test_neighbours_of_a_rope(ggml: Ggml, mode: str, variant: str, norm: bool, cache: str | None, rows: str) -> None:
+    """The CPU computes one op after the other: this checks the reference that fused kernels are held to."""
+    assert check_fused(ggml, mode, variant, norm, cache, rows) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", LARGE, ids=str)
+def test_large_shapes(ggml: Ggml, shape: Shape) -> None:
+    for mode, variant in cases():
+        for rows in shape.rows():
+            assert check(ggml, mode, variant, rows, "f4", shape) <= 1, (mode, variant, rows)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f2"])

@@ -88,7 +88,9 @@ def test_missing_cmake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         toolchain._packaged("cmake", "CMAKE_BIN_DIR")
 
 
-@pytest.mark.parametrize(("backend", "expected"), [("cuda", "not patched yet"), ("tpu", "choose from cpu")])
+@pytest.mark.parametrize(
+    ("backend", "expected"), [("cuda", "cannot build backend cuda yet"), ("tpu", "choose from cpu")]
+)
 def test_backends_that_are_not_patched(backend: str, expected: str) -> None:
     with pytest.raises(NotHonouredError, match=expected):
         BuildSpec(backend)
