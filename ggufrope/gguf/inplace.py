@@ -80,15 +80,10 @@ def edit_in_place(
 
 
 def _plan(header: Header, edits: Edits) -> Plan:
-    """The plan whose data starts where the file's does, or as few blocks behind it as possible."""
-    if edits.get("restore"):
-        return plan_rewrite(header, **edits)
-    edits["layout"] = Layout(header.data_offset, slack=0)
-    plan = plan_rewrite(header, **edits)
-    if len(plan.header) > header.data_offset:
-        edits["layout"] = Layout(header.data_offset)
-        plan = plan_rewrite(header, **edits)
-    return plan
+    """The plan whose data starts where the file's does, or as many blocks behind it as slack needs."""
+    if not edits.get("restore"):
+        edits["layout"] = Layout(header.data_offset, stay=True)
+    return plan_rewrite(header, **edits)
 
 
 def _edit(header: Header, target: Path, plan: Plan) -> str:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import GgufError, OutputError
-from .extents import holes
+from .extents import holes, start_writing
 from .files import read_some
 from .lock import lock, try_lock
 from .slack import BLOCK
 
 CHUNK = 64 << 20  # between two progress reports
 _BUFFER = 4 << 20
+_WORTH_WRITING = 1 << 20
 _SUFFIX = ".ggufrope-tmp"
 # what a kernel or file system answers when it does not do this kind of copy between these two files
 _UNSUPPORTED = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ENOTSOCK}
@@ -119,6 +120,8 @@ def _copy(source: BinaryIO, out: BinaryIO, start: int, length: int, report: Call
             count = 0
         if count:
             done += count
+            if count >= _WORTH_WRITING:
+                start_writing(out.fileno(), out.tell() - count, count)
             report(count)
         elif len(means) > 1:
             means.pop(0)

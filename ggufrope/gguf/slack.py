@@ -27,21 +27,21 @@ class Layout:
     Attributes:
         base: The data offset of the file that the data comes from. As the new one differs from it by whole blocks, the
             data can be shared with that file, or moved inside it, without being copied.
-        slack: Bytes that must be left to spare.
+        stay: Stop at ``base`` if the header fits at all; otherwise, ``SLACK`` bytes must be left to spare.
     """
 
     base: int
-    slack: int = SLACK
+    stay: bool = False
 
     def padding(self, length: int, alignment: int) -> bytes:
         """The padding entry behind a header of ``length`` bytes; empty when it ends at the right place without one."""
-        step = max(BLOCK, alignment)
-        start = self.base + step * max(0, -(-(length + self.slack - self.base) // step))
-        if not self.slack and start - length < alignment:
+        room = self.base - length
+        if self.stay and 0 <= room < alignment:
             return b""
-        if start - length < _EMPTY_BYTES + self.slack:
-            start += step
-        return padding_entry(start - length)
+        if not (self.stay and room >= _EMPTY_BYTES):
+            step = max(BLOCK, alignment)
+            room += step * max(0, -(-(_EMPTY_BYTES + SLACK - room) // step))
+        return padding_entry(room)
 
 
 def padding_entry(length: int) -> bytes:

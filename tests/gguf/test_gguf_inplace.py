@@ -74,17 +74,19 @@ def test_a_padding_entry_has_the_length_asked_for(tmp_path, room):
 
 
 @pytest.mark.parametrize("alignment", [8, 32, 64, 8192])
-@pytest.mark.parametrize("slack", [0, SLACK])
-def test_the_layout_moves_data_by_whole_blocks(alignment, slack):
+@pytest.mark.parametrize("stay", [False, True])
+def test_the_layout_moves_data_by_whole_blocks(alignment, stay):
     base, step = 3 * alignment, max(alignment, BLOCK)
     for length in [*range(base - 150, base + 150), base + step - 41, base + step, base + 3 * step + 7]:
-        end = length + len(Layout(base, slack).padding(length, alignment))
+        end = length + len(Layout(base, stay).padding(length, alignment))
         start = -(-end // alignment) * alignment
         assert (start - base) % step == 0 and start >= base
-        if slack:
-            assert slack + 40 <= end - length < slack + 40 + 2 * step
+        if stay and (length <= base - 40 or base - alignment < length <= base):
+            assert start == base
+        elif stay or length > base:
+            assert SLACK + 40 <= end - length < SLACK + 40 + step
         else:
-            assert start - base < max(0, length - base) + step + 40
+            assert end - length >= SLACK + 40
 
 
 def test_copies_have_slack_and_keep_block_boundaries(model, tmp_path):
