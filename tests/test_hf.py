@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from ggufrope.inspection import inspect_file
 from ggufrope.runtime.fetch import source_tree
 from ggufrope.source import open_source
 
+DEMO = Path(__file__).resolve().parents[1] / "models" / "demo"
 SIZES = {
-    "vocab_size": 512,
+    "vocab_size": 896,
     "hidden_size": 64,
     "intermediate_size": 64,
     "num_hidden_layers": 3,
@@ -36,8 +38,8 @@ def _needs():
 
 
 @pytest.fixture(scope="module")
-def checkpoint(shared, tmp_path_factory):
-    """A function that makes a random model with a given rope scaling; its tokenizer is stories260K's."""
+def checkpoint(tmp_path_factory):
+    """A function that makes a random model with a given rope scaling; its tokenizer is the demo model's."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
@@ -55,7 +57,7 @@ def checkpoint(shared, tmp_path_factory):
         config |= {"rope_theta": 10000.0, "rope_scaling": rope}
         (folder / "config.json").write_text(json.dumps(config))
         for name in ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"):
-            (folder / name).write_bytes((shared / "models/stories260K/hf" / name).read_bytes())
+            (folder / name).write_bytes((DEMO / name).read_bytes())
         return folder
 
     return make
