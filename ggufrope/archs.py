@@ -12,6 +12,7 @@ __all__ = [
     "NO_ROPE_LAYERS",
     "PAIRING",
     "READS_YARN_BETA",
+    "READS_YARN_LOG_MUL",
     "RECURRENT_MIX",
     "ROPE_FREQS_TENSOR",
     "ROPE_IN_SLIDING_ONLY",
@@ -60,6 +61,9 @@ LONGROPE_TENSORS = frozenset(
 
 #: Read ``rope.scaling.yarn_beta_fast`` and ``yarn_beta_slow``; everywhere else YaRN runs with 32 and 1.
 READS_YARN_BETA = frozenset({"grok", "mistral3"})
+
+#: Read ``rope.scaling.yarn_log_multiplier``.
+READS_YARN_LOG_MUL = frozenset({"deepseek2", "deepseek32", "mistral3"})
 
 #: Default layout of sliding-window layers where the file has no ``attention.sliding_window_pattern``:
 #: (period n, dense first). Layer l slides when l % n < n-1, or, dense first, when l % n != 0.

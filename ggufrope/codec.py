@@ -21,7 +21,7 @@ from ggufrope.model import ModelRope
 from ggufrope.stock import StockRope
 from ggufrope.table import HeadRatios, RopeTable
 
-__all__ = ["Decoded", "Edit", "decode", "encode", "encode_heads", "encode_identity", "encode_scaling"]
+__all__ = ["Decoded", "Edit", "decode", "encode_heads", "encode_identity", "encode_scaling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +149,6 @@ def encode_identity(method: str, params: Mapping[str, Any], original: Mapping[st
     )
 
 
-def encode(method: str, wanted: RopeTable, stock: StockRope | None, model: ModelRope, context: int) -> Edit:
-    """Scaling and head ratios together, without bookkeeping. For tests and for methods without a base."""
-    edit = encode_scaling(wanted, stock, model, context)
-    return edit | encode_heads(wanted.head_ratios) if wanted.head_ratios else edit
-
-
 def decode(source: KeySource) -> Decoded:
     """What ``source`` says, with every one of our keys checked as the patched runtime checks them.
 
@@ -173,7 +167,7 @@ def decode(source: KeySource) -> Decoded:
         table = table.with_head_ratios(_head_ratios(source, model))
     except ParameterError as error:
         raise GgufError(f"{source.path}: {error}") from None
-    method = source.get(keys.METHOD) or stock.scaling_type or "none"
+    method = source.get(keys.METHOD) or stock.kind
     return Decoded(
         model=model,
         method=str(method),
@@ -214,10 +208,10 @@ def _stock_edit(stock: StockRope, model: ModelRope, context: int) -> Edit:
 
 def _as_stored(stock: StockRope) -> StockRope:
     """What is left after the float32 keys."""
-    base = None if stock.freq_base is None else float(np.float32(stock.freq_base))
-    return replace(
-        stock, freq_base=base, factor=float(np.float32(stock.factor)), attn_factor=float(np.float32(stock.attn_factor))
-    )
+    with np.errstate(over="ignore", under="ignore"):
+        base = None if stock.freq_base is None else float(np.float32(stock.freq_base))
+        factor, scale = float(np.float32(stock.factor)), float(np.float32(stock.attn_factor))
+    return replace(stock, freq_base=base, factor=factor, attn_factor=scale)
 
 
 def _array(kind: ValueType, values: Any) -> TypedValue:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +89,8 @@ def check_output(output: Path, source: Path, overwrite: bool) -> None:
     """
     if output.exists() and source.exists() and output.samefile(source):
         raise OutputError(f"{output}: output and source are the same file; give another name with -o")
+    if output.exists() and not output.is_file():
+        raise OutputError(f"{output}: is not a regular file; give another name")
     if output.exists() and not overwrite:
         raise OutputError(f"{output}: exists already; give another name, or --overwrite to replace it")
     if not output.parent.is_dir():
@@ -115,7 +116,7 @@ def _from_gguf(request: Request, progress: Progress | None) -> Done:
 def _from_directory(request: Request, progress: Progress | None) -> Done:
     from ggufrope.from_hf import planned
 
-    out = request.output or Path(tempfile.gettempdir()) / "dry-run.gguf"
+    out = request.output or Path("dry-run.gguf")  # what is converted for a dry run lies in this directory meanwhile
     asked = (request.method, request.params, request.context, request.outtype or "auto", request.require_patched)
     with planned(request.source, out, *asked) as (weights, made, notes):
         told = (*notes, *(made.notes if made else ()))

@@ -248,6 +248,11 @@ def _notes(source: Source, model: ModelRope, method: Method, current: StockRope,
         notes.append(f"the model's own {keys.ROPE_FREQS} stays and multiplies into the new factors")
     if (not poe or poe.base) and (kind := current.scaling_type):
         notes.append(f"replaces the file's {kind} scaling (factor {current.factor:g})")
+    if current.factor != 1.0 and current.original_ctx is None and (not poe or poe.base):
+        notes.append(
+            f"the file does not say what its context was before scaling; {model.original_ctx} is taken for it "
+            "(--original-context sets it)"
+        )
     if keys.ROPE_LONG in edit.tensors or current.long:
         notes.append("short or long factors are chosen by the allocated context, not by the length in use")
     return notes

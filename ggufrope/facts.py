@@ -93,6 +93,7 @@ def read_stock(source: KeySource) -> StockRope:
         factor=1.0 if kind == "none" else factor,
         original_ctx=_count(source, keys.stock(keys.ORIGINAL_CONTEXT, arch), default=0) or None,
         attn_factor=_number(source, keys.stock(keys.ATTN_FACTOR, arch), 1.0),
+        log_mul=_number(source, keys.stock(keys.YARN_LOG_MUL, arch), 0.0),
         beta_fast=_number(source, keys.stock(keys.YARN_BETA_FAST, arch), 32.0),
         beta_slow=_number(source, keys.stock(keys.YARN_BETA_SLOW, arch), 1.0),
         short=_floats(source, keys.ROPE_SHORT),

@@ -13,10 +13,11 @@ import numpy as np
 
 from ggufrope import hf, keys
 from ggufrope.convert import Plan, plan
-from ggufrope.errors import CheckpointError, OutputError
+from ggufrope.errors import CheckpointError, NotHonouredError, OutputError, UsageError
 from ggufrope.facts import read_model, read_stock
 from ggufrope.methods import resolve
 from ggufrope.methods.ms_poe import MsPoe
+from ggufrope.model import ModelRope
 from ggufrope.source import Source, open_source
 
 __all__ = ["planned"]
@@ -50,50 +51,81 @@ def planned(
         CheckpointError: the directory cannot be converted, or asks for what nothing here can honour.
     """
     asked = hf.read_rope(directory)
+    given = {k: v for k, v in params.items() if v is not None}
     keeps = name is None or name == MsPoe.name
     if keeps and asked.refused:
         raise CheckpointError(asked.refused)
+    if name is None and (given or context) and not asked.method:
+        flags = ", ".join("--" + k.replace("_", "-") for k in given) or "--context"
+        raise UsageError(f"{flags}: config.json asks for no scaling that this could change; add --method M")
     with _beside(out) as folder:
         weights = folder / "weights.gguf"
         hf.convert_weights(directory, weights, outtype)
         notes: tuple[str, ...] = ()
-        if keeps:
-            done, note = _honoured(open_source(weights), asked)
-            notes = (note,) if note else ()
-            exact = require_patched or not note
-            if not done and exact:
-                name = f"{name}+{asked.method}" if name else asked.method
-                params = {**asked.params, **{k: v for k, v in params.items() if v is not None}}
-        elif asked.method or asked.refused:
-            notes = (f"config.json's own scaling ({asked.method or 'dynamic'}) is replaced by {name}",)
+        if not keeps and (asked.method or asked.refused):
+            notes = (f"config.json's own scaling ({asked.method or 'another'}) is replaced by {name}",)
+        elif keeps and (given or context or not _agrees(open_source(weights), asked)) and asked.method:
+            inherited = {k: v for k, v in asked.params.items() if k != "factor" or context is None}
+            name = f"{name}+{asked.method}" if name else asked.method
+            params = {**inherited, **given}
+            params, notes = _feasible(weights, name, params, context, require_patched)
+        elif name is None and require_patched:
+            name = _declared(open_source(weights), asked)
+            params = asked.params if name == asked.method else {}
         yield weights, plan(weights, name, params, context, require_patched) if name else None, notes
 
 
-def _honoured(source: Source, asked: hf.HfRope) -> tuple[bool, str]:
-    """Whether upstream's converter wrote what was asked for; a note when only the patched runtime could do better."""
+def _agrees(source: Source, asked: hf.HfRope) -> bool:
+    """Whether what upstream's converter wrote rotates as the configuration asks.
+
+    Raises:
+        CheckpointError: it wrote factors into a tensor that are not the ones asked for.
+    """
     model, stock = read_model(source), read_stock(source)
     if asked.left_to_upstream or keys.stock(keys.YARN_LOG_MUL, model.arch) in source:
-        return True, ""
+        return True
     plain = replace(model, own_factors=())
     base = replace(plain, original_ctx=int(asked.params.get("original_context", model.original_ctx)))
-    written = stock.table(model)
-    own = np.asarray(model.own_factors) if model.own_factors else 1.0
-    method = resolve(asked.method or "none", asked.params, base)
-    wanted = method.table(base)
+    wanted, written = resolve(asked.method or "none", asked.params, base).table(base), stock.table(model)
+    own = np.asarray(model.own_factors) if model.own_factors else np.ones(model.n_pairs)
     if wanted.factors.shape == written.factors.shape:
-        gap = float(np.abs(written.factors * own / wanted.factors - 1).max())
-        scale_gap = float(np.abs(written.attn_scale / wanted.attn_scale - 1).max())
-        if gap < 1e-5 and scale_gap < 1e-5:
-            return True, ""
-        as_stock = method.stock(base)
-        if stock.scaling_type == asked.method and not (as_stock and as_stock.table(base).close_to(wanted)):
-            return False, (
-                f"stock llama.cpp's {asked.method} differs from config.json's by up to {gap:.1%} in frequency; "
-                "the file follows stock. Add --require-patched for the exact one, on the patched runtime only"
-            )
+        close = np.allclose(written.factors * own, wanted.factors, rtol=1e-5, atol=0)
+        if close and np.allclose(written.attn_scale, wanted.attn_scale, rtol=1e-5, atol=0):
+            return True
     if model.own_factors:
         raise CheckpointError(f"{source.path}: the converter wrote other {keys.ROPE_FREQS} than config.json asks for")
-    return False, ""
+    return False
+
+
+def _feasible(
+    weights: Path, name: str, params: Mapping[str, Any], context: int | None, require_patched: bool
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """``params``, less what only the patched runtime could do where stock must keep its scaling, and a note on it."""
+    try:
+        plan(weights, name, params, context, require_patched)
+    except NotHonouredError:
+        coarse = {k: v for k, v in params.items() if k not in ("beta_fast", "beta_slow", "truncate")}
+        if "yarn" not in name or coarse == params:
+            raise
+        exact = resolve(name, params, model := _unscaled(weights), context).table(model).factors
+        gap = float(np.abs(resolve(name, coarse, model, context).table(model).factors / exact - 1).max())
+        return coarse, (
+            f"llama.cpp's YaRN ignores config.json's ramp for {model.arch}: frequencies differ by up to {gap:.1%}; "
+            "--require-patched gives the exact ones, on the patched runtime only",
+        )
+    return params, ()
+
+
+def _unscaled(weights: Path) -> ModelRope:
+    model = read_model(open_source(weights))
+    return replace(model, train_ctx=model.original_ctx)
+
+
+def _declared(source: Source, asked: hf.HfRope) -> str:
+    """The method whose plan leaves a converted file's rotation as it is."""
+    if asked.left_to_upstream:
+        raise UsageError(f"--require-patched: add --method (ms-poe, say); {source.architecture}'s own scaling stays")
+    return "none" if asked.method is None or source.has_tensor(keys.ROPE_FREQS) else asked.method
 
 
 @contextmanager

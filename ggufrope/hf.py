@@ -73,8 +73,19 @@ def read_rope(directory: Path) -> HfRope:
     rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
     if not isinstance(rope, dict):
         raise CheckpointError(f"{directory}/config.json: rope_scaling is {rope!r}; an object is needed")
-    rope = rope.get("full_attention", rope)
-    return _rope(directory, text, rope)
+    kinds = {name: entry for name, entry in rope.items() if isinstance(entry, dict)}
+    other = [n for n, e in kinds.items() if n != "full_attention" and e.get("rope_type", "default") != "default"]
+    if other:
+        refused = (
+            f"{directory}/config.json scales its {other[0]} layers, which llama.cpp cannot; give --method to replace it"
+        )
+        return HfRope(refused=refused)
+    try:
+        return _rope(directory, text, rope.get("full_attention", rope))
+    except (TypeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{directory}/config.json: its rope settings are incomplete or not numbers ({error})"
+        ) from None
 
 
 def convert_weights(directory: Path, out: Path, outtype: str) -> None:
@@ -95,9 +106,9 @@ def convert_weights(directory: Path, out: Path, outtype: str) -> None:
     command = [sys.executable, str(script), str(directory), "--outfile", str(out), "--outtype", outtype]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or not out.is_file():
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        last = said[-1].strip() if said else f"exit code {done.returncode}"
-        if "No space left" in done.stderr:
+        said = [line for line in done.stderr.splitlines() if line.strip() and "%|" not in line]
+        last = said[-1].strip() if said and done.returncode > 0 else f"it was ended by signal {-done.returncode}"
+        if "No space left" in done.stderr or "File too large" in done.stderr or done.returncode == -25:  # SIGXFSZ
             raise OutputError(f"{out.parent}: no space left for the converted weights; free some and try again")
         if "ModuleNotFoundError" in last:
             last += " (pip install 'ggufrope[torch]')"
@@ -149,5 +160,13 @@ def _params(kind: str, config: Mapping[str, Any], rope: Mapping[str, Any]) -> di
         given["original_context"] = int(original)
     if longest and original and ("factor" not in given or kind == "longrope"):
         given["factor"] = longest / original
+    if "factor" not in given:
+        raise KeyError("factor")
     params = {k: given[k] for k in _PARAMETERS[kind] if k in given}
-    return {k: tuple(map(float, v)) if isinstance(v, list) else v for k, v in params.items()}
+    return {k: _number(v) for k, v in params.items()}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, (bool, int)):
+        return value
+    return tuple(map(float, value)) if isinstance(value, list) else float(value)

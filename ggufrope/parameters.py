@@ -46,11 +46,14 @@ def _load(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ParameterError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ParameterError(f"{path}: not JSON ({error})") from None
 
 
 def _numbers(value: Any, what: str) -> tuple[float, ...]:
     if not isinstance(value, list) or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in value):
         raise ParameterError(f"{what}: a list of numbers is needed, found {str(value)[:60]}")
-    return tuple(float(v) for v in value)
+    try:
+        return tuple(float(v) for v in value)
+    except OverflowError:
+        raise ParameterError(f"{what}: a number is too large for floating point") from None

@@ -29,6 +29,7 @@ class StockRope:
         factor: ``rope.scaling.factor``; 1 means unscaled.
         original_ctx: ``rope.scaling.original_context_length``.
         attn_factor: ``rope.scaling.attn_factor``, multiplies cos and sin whatever the type.
+        log_mul: ``rope.scaling.yarn_log_multiplier``; 0 when absent.
         beta_fast, beta_slow: YaRN's ramp, in rotations over the original context.
         rope_freqs: ``rope_freqs.weight`` that a *method* adds (the model's own belong to ``ModelRope.own_factors``).
         short, long: ``rope_factors_{short,long}.weight``.
@@ -39,17 +40,25 @@ class StockRope:
     factor: float = 1.0
     original_ctx: int | None = None
     attn_factor: float = 1.0
+    log_mul: float = 0.0
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     rope_freqs: tuple[float, ...] = ()
     short: tuple[float, ...] = ()
     long: tuple[float, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """The scaling in force: its type, and ``linear`` where a factor stands without one."""
+        return self.scaling_type or ("none" if self.factor == 1.0 else "linear")
+
     def as_read_by(self, arch: str) -> StockRope:
         """These settings less what llama.cpp does not read for ``arch``."""
         seen = self
         if arch not in archs.READS_YARN_BETA:
             seen = replace(seen, beta_fast=32.0, beta_slow=1.0)
+        if arch not in archs.READS_YARN_LOG_MUL:
+            seen = replace(seen, log_mul=0.0)
         if arch not in archs.ROPE_FREQS_TENSOR:
             seen = replace(seen, rope_freqs=())
         if arch not in archs.LONGROPE_TENSORS:
@@ -70,8 +79,7 @@ class StockRope:
         if seen.scaling_type == "yarn":
             base = seen.freq_base or model.freq_base
             factors = factors * yarn_factors(model.rot_dim, base, seen.factor, original, seen.beta_fast, seen.beta_slow)
-            # context set-up and kernel together leave 1 + 0.1 ln(factor), at least 1, times attn_factor
-            scale *= 1.0 + 0.1 * math.log(max(seen.factor, 1.0))
+            scale *= _yarn_scale(seen, model.arch)
         else:
             factors = factors * seen.factor
         if seen.rope_freqs:
@@ -81,6 +89,18 @@ class StockRope:
             points = (original, max(model.train_ctx, original + 1))
             return RopeTable(np.stack(rows), np.full(2, scale), length_points=points)
         return RopeTable.uniform(factors, scale)
+
+
+def _yarn_scale(seen: StockRope, arch: str) -> float:
+    """What context set-up and kernel together leave on cos and sin, besides ``attn_factor``."""
+
+    def mscale(weight: float) -> float:
+        return 1.0 + 0.1 * weight * math.log(max(seen.factor, 1.0))
+
+    if not seen.log_mul:
+        return mscale(1.0)
+    all_dims = seen.log_mul * (10.0 if arch.startswith("deepseek") else 1.0)  # its converter stores a tenth
+    return mscale(all_dims if arch == "deepseek2" and all_dims != 1.0 else 1.0) / mscale(all_dims)
 
 
 def _fit(name: str, values: tuple[float, ...], model: ModelRope) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -100,9 +100,13 @@ class RopeTable:
 
 
 def _require_positive(name: str, values: NDArray[np.float64]) -> None:
-    bad = ~(np.isfinite(values) & (values > 0))
+    with np.errstate(over="ignore", under="ignore"):
+        stored = values.astype(np.float32)  # what a file can hold
+    bad = ~(np.isfinite(stored) & (stored > 0))
     if bad.any():
-        raise ParameterError(f"{name}: found {values[bad].flat[0]}; every entry must be a finite number above 0")
+        raise ParameterError(
+            f"{name}: found {values[bad].flat[0]}; every entry must be a finite number above 0 that fits into float32"
+        )
 
 
 def yarn_factors(

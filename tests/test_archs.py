@@ -59,6 +59,11 @@ def test_yarn_beta_readers(src):
     assert "LLM_KV_ROPE_SCALING_YARN_BETA_FAST" not in (src / "llama-model.cpp").read_text()
 
 
+def test_yarn_log_multiplier_readers(src):
+    readers = {p.stem for p in (src / "models").glob("*.cpp") if "(LLM_KV_ROPE_SCALING_YARN_LOG_MUL" in p.read_text()}
+    assert readers == archs.READS_YARN_LOG_MUL
+
+
 def _loaders(src, tensor):
     files = {"granitemoe": "granite-moe", "granitehybrid": "granite-hybrid"}
     loading = {p.stem for p in (src / "models").glob("*.cpp") if tensor in p.read_text()}

@@ -143,6 +143,34 @@ def test_sliding_layers_are_left_alone_and_said(tmp_path):
     assert all(set(r) != {1.0} for r in plan(path, "ms-poe", {"sliding": True}).table.head_ratios[2:])
 
 
+def test_a_scaled_file_that_hides_its_original_context(tmp_path):
+    path = tmp_path / "legacy.gguf"
+    path.write_bytes(gb.tiny_llama(extra=[gb.entry("llama.rope.scale_linear", gb.F32, 4.0)]))
+    assert as_is(path).method == "linear"
+    made = plan(path, "none", {})
+    assert any("--original-context" in n for n in made.notes)
+    assert made.edit.remove == {"llama.rope.scale_linear"}
+    made, out = converted(path, "linear", {"original_context": 16}, context=64)
+    assert (as_is(out).stock.factor, as_is(out).model.original_ctx, as_is(out).context) == (4.0, 16, 64)
+
+
+@pytest.mark.parametrize(
+    ("arch", "stored", "scale"),
+    [("mistral3", 1.0, 1.0), ("deepseek2", 0.0707, 1.0), ("deepseek2", 0.1, 1.0), ("llama", 1.0, 1 + 0.1 * np.log(4))],
+)
+def test_yarn_s_log_multiplier_counts_where_it_is_read(tmp_path, arch, stored, scale):
+    path = tmp_path / "yarn.gguf"
+    more = [
+        gb.entry(f"{arch}.rope.scaling.type", gb.STR, "yarn"),
+        gb.entry(f"{arch}.rope.scaling.factor", gb.F32, 4.0),
+        gb.entry(f"{arch}.rope.scaling.yarn_log_multiplier", gb.F32, stored),
+    ]
+    path.write_bytes(gb.tiny_llama(arch, extra=more))
+    assert as_is(path).table.attn_scale == pytest.approx(scale, rel=1e-6)
+    with pytest.raises(UnsupportedModelError, match="attention scale"):
+        plan(path, "linear", {"factor": 2.0})
+
+
 @pytest.mark.parametrize(
     ("arch", "more", "rotating"),
     [

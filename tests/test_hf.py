@@ -117,11 +117,53 @@ def test_a_configuration_s_scaling_arrives(checkpoint, tmp_path, kind, rope, met
 
 
 def test_stock_s_approximation_is_told_when_it_is_kept(checkpoint, tmp_path):
-    folder = checkpoint("qwen2", {**YARN, "beta_fast": 8})
+    folder = checkpoint("qwen2", {**YARN, "beta_fast": 8, "attention_factor": 1.4})
     done = carry_out(Request(folder, tmp_path / "out.gguf", None, outtype="f32"))
-    made, notes = done.plan, done.notes
-    assert made is None
-    assert any("--require-patched for the exact one" in n for n in notes)
+    assert any("frequencies differ by up to" in n and "--require-patched" in n for n in done.notes)
+    found = inspect_file(tmp_path / "out.gguf").decoded
+    assert found.method == "yarn"
+    assert found.table.attn_scale == pytest.approx(1.4), "the attention factor needs no approximation"
+
+
+def test_what_a_tensor_can_say_needs_no_approximation(checkpoint, tmp_path):
+    folder = checkpoint("llama", {**YARN, "beta_fast": 8, "attention_factor": 1.4})
+    for method in (None, "ms-poe"):
+        done = carry_out(Request(folder, tmp_path / f"{method}.gguf", method, outtype="f32"))
+        assert not any("differ" in n for n in done.notes)
+        found = inspect_file(tmp_path / f"{method}.gguf").decoded
+        assert found.table.attn_scale == pytest.approx(1.4)
+        base = 10000.0 ** -(np.arange(8) / 8)
+        ratio = base / found.table.with_head_ratios(()).frequencies(found.model)
+        assert ratio == pytest.approx(yarn_by_hand(16, 10000.0, 4.0, 256, 8.0, 1.0), rel=1e-5)
+
+
+def yarn_by_hand(dim, base, factor, original, fast, slow):
+    """Equations 19-23 of the paper, a loop at a time."""
+    low, high = (dim * np.log(original / (r * 2 * np.pi)) / (2 * np.log(base)) for r in (fast, slow))
+    low, high = max(np.floor(low), 0), min(np.ceil(high), dim - 1)
+    mixed = []
+    for i in range(dim // 2):
+        keep = 1 - min(max((i - low) / (high - low), 0), 1)
+        mixed.append(1 / (keep + (1 - keep) / factor))
+    return mixed
+
+
+def test_options_without_a_method_change_the_configuration_s_own(checkpoint, tmp_path):
+    folder = checkpoint("llama", {"rope_type": "linear", "factor": 3.0})
+    cases = {"factor": ({"factor": 2.0}, None, 2.0), "context": ({}, 1024, 4.0), "none": ({}, None, 3.0)}
+    for name, (params, context, factor) in cases.items():
+        out = tmp_path / f"{name}.gguf"
+        carry_out(Request(folder, out, None, params, context, outtype="f32"))
+        assert inspect_file(out).decoded.stock.factor == factor
+    plain = checkpoint("llama", None)
+    for more in ({"params": {"factor": 2.0}}, {"context": 1024}):
+        with pytest.raises(GgufropeError, match="add --method"):
+            carry_out(Request(plain, tmp_path / "no.gguf", None, **more))
+    for kind in (plain, folder):
+        out = tmp_path / f"{kind.name}-patched.gguf"
+        carry_out(Request(kind, out, None, outtype="f32", require_patched=True))
+        assert inspect_file(out).requires_patched
+    assert inspect_file(out).decoded.stock.factor == 3.0
 
 
 def test_ms_poe_keeps_the_configuration_s_scaling(checkpoint, tmp_path):

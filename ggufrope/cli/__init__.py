@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import signal
 import sys
+import threading
 from typing import Any
 
 import click
@@ -62,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code; never a traceback without ``--debug``."""
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments[: next((i for i, a in enumerate(arguments) if a in COMMANDS), len(arguments))]
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)  # so that temporary files are removed on the way out
     try:
         result: Any = cli.main(arguments, prog_name="ggufrope", standalone_mode=False)
     except SystemExit as done:  # an upstream program's own exit code
@@ -71,6 +75,10 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _report(error)
     return result if isinstance(result, int) else 0
+
+
+def _terminated(_number: int, _frame: object) -> None:
+    raise SystemExit(143)
 
 
 def _report(error: BaseException) -> int:

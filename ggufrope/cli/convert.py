@@ -14,7 +14,7 @@ from ggufrope.cli._method_options import method_options, method_params
 @click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The GGUF to write.")
 @click.option("-m", "--method", help="See `ggufrope methods`. Default for a HF directory: what config.json says.")
-@click.option("--context", type=click.IntRange(min=1), help="Target context in tokens; gives the factor.")
+@click.option("--context", type=click.IntRange(1, 2**31 - 1), help="Target context in tokens; gives the factor.")
 @method_options
 @click.option("--in-place", is_flag=True, help="Edit SRC itself, in a fraction of a second; a crash undoes the edit.")
 @click.option("--force", is_flag=True, help="Edit in place although SRC is in use or has hard links.")

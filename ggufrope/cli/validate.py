@@ -14,7 +14,12 @@ import click
 )
 @click.option("--length", type=int, metavar="N", help="Positions to compare; default: its context, at most 1024.")
 @click.option("--text", type=click.Path(path_type=Path), help="Text to read; default: pseudo-random tokens.")
-@click.option("--tolerance", type=float, metavar="X", help="Allowed |Δ log p|; default: by the type of the weights.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1e9, min_open=True),
+    metavar="X",
+    help="Allowed |Δ log p|; default: by the type of the weights.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, documented in docs/validation.md.")
 def command(
     file: Path, reference: Path, length: int | None, text: Path | None, tolerance: float | None, as_json: bool

@@ -23,6 +23,10 @@ __all__ = ["METHODS", "Method", "check_name", "method_names", "parameters", "res
 METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (NoScaling, Linear, Ntk, Yarn, Llama3, LongRope, MsPoe)}
 
 
+#: Known by name, so that nobody wonders about the spelling.
+_PLANNED = frozenset({"dynamic-ntk", "clex", "ms-poe+dynamic-ntk", "ms-poe+clex"})
+
+
 def method_names() -> list[str]:
     """Every name that ``resolve`` takes, compositions included."""
     composed = [f"{MsPoe.name}+{n}" for n in METHODS if n not in (MsPoe.name, NoScaling.name)]
@@ -32,7 +36,9 @@ def method_names() -> list[str]:
 def check_name(name: str) -> None:
     """Raise UnknownMethodError, with the nearest names, unless ``resolve`` knows ``name``."""
     if name not in method_names():
-        near = difflib.get_close_matches(name, method_names(), n=2, cutoff=0.5)
+        if name in _PLANNED:
+            raise UnknownMethodError(f"method '{name}' is not in this version: its frequencies follow the length")
+        near = difflib.get_close_matches(name.lower(), method_names(), n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(METHODS)}, ms-poe+BASE"
         raise UnknownMethodError(f"unknown method '{name}': {hint}")
 

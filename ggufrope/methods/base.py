@@ -21,6 +21,9 @@ from ggufrope.table import RopeTable
 __all__ = ["Method", "build", "option", "positive", "reach"]
 
 
+MAX_CONTEXT = 2**31 - 1
+
+
 def option(default: Any, help_text: str, **extra: Any) -> Any:
     """A parameter of a method. ``extra``: ``choices`` (tuple) or ``kind`` (``list``: numbers from a JSON file)."""
     return dataclasses.field(default=default, metadata={"help": help_text, **extra})
@@ -94,6 +97,8 @@ def build(cls: type[Method], params: Mapping[str, Any], model: ModelRope, contex
 def positive(method: str, **values: float | None) -> None:
     """Raise ParameterError unless every given value is a finite number above 0."""
     for name, value in values.items():
+        if name == "original_context" and value is not None and value > MAX_CONTEXT:
+            raise ParameterError(f"{method}: original_context is {value}; llama.cpp counts up to {MAX_CONTEXT} tokens")
         if value is not None and not 0 < value < float("inf"):
             raise ParameterError(f"{method}: {name} is {value}; it must be a finite number above 0")
 

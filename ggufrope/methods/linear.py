@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ggufrope.methods.base import Method, option, reach
+from ggufrope.methods.base import Method, option, positive, reach
 from ggufrope.model import ModelRope
 from ggufrope.stock import StockRope
 from ggufrope.table import RopeTable
@@ -28,15 +28,19 @@ class Linear(Method):
     paper: ClassVar[str] = "arXiv 2306.15595"
 
     factor: float = option(1.0, "how many times longer the context gets")
+    original_context: int | None = option(None, "context before scaling, in tokens; default: the trained context")
 
     def __post_init__(self) -> None:
         reach(self.name, self.factor)
+        positive(self.name, original_context=self.original_context)
 
     def table(self, model: ModelRope) -> RopeTable:
         return RopeTable.uniform(np.full(model.n_pairs, self.factor))
 
     def context(self, model: ModelRope) -> int:
-        return round(model.original_ctx * self.factor)
+        return round((self.original_context or model.original_ctx) * self.factor)
 
     def stock(self, model: ModelRope) -> StockRope:
-        return StockRope(scaling_type="linear", factor=self.factor, original_ctx=model.original_ctx)
+        return StockRope(
+            scaling_type="linear", factor=self.factor, original_ctx=self.original_context or model.original_ctx
+        )

@@ -69,6 +69,11 @@ class MsPoe(Method):
         if self.spacing not in ("code", "paper"):
             raise ParameterError(f"ms-poe: spacing is '{self.spacing}'; it is 'code' or 'paper'")
         _order(self.head_order or "sequential", 0, 1)
+        if self.head_ratios is not None and self._generated_with() != MsPoe()._generated_with():
+            raise ParameterError("ms-poe: head_ratios says everything; give it without the options that make ratios up")
+
+    def _generated_with(self) -> tuple[Any, ...]:
+        return (self.min_ratio, self.max_ratio, self.first_layer, self.spacing, self.head_order, self.sliding)
 
     @property
     def calibrated(self) -> bool:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ggufrope.errors import UnsupportedModelError
-from ggufrope.methods.base import Method, option, reach
+from ggufrope.methods.base import Method, option, positive, reach
 from ggufrope.model import ModelRope
 from ggufrope.stock import StockRope
 from ggufrope.table import RopeTable
@@ -30,9 +30,11 @@ class Ntk(Method):
     paper: ClassVar[str] = "arXiv 2309.00071, section 3.1"
 
     factor: float = option(1.0, "how many times longer the context gets")
+    original_context: int | None = option(None, "context before scaling, in tokens; default: the trained context")
 
     def __post_init__(self) -> None:
         reach(self.name, self.factor)
+        positive(self.name, original_context=self.original_context)
 
     def table(self, model: ModelRope) -> RopeTable:
         if model.rot_dim < 4:
@@ -42,8 +44,8 @@ class Ntk(Method):
         return RopeTable.uniform(self.factor ** (np.arange(model.n_pairs) * 2 / (model.rot_dim - 2)))
 
     def context(self, model: ModelRope) -> int:
-        return round(model.original_ctx * self.factor)
+        return round((self.original_context or model.original_ctx) * self.factor)
 
     def stock(self, model: ModelRope) -> StockRope:
         base = model.freq_base * self.factor ** (model.rot_dim / (model.rot_dim - 2))
-        return StockRope(freq_base=base, original_ctx=model.original_ctx)
+        return StockRope(freq_base=base, original_ctx=self.original_context or model.original_ctx)

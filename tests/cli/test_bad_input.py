@@ -52,6 +52,17 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "hf-dynamic").mkdir()
     (tmp_path / "hf-dynamic" / "config.json").write_text('{"rope_scaling": {"rope_type": "dynamic", "factor": 2}}')
     (tmp_path / "hf-dynamic" / "model.safetensors").write_bytes(b"")
+    (tmp_path / "huge.json").write_text('{"ratios": [[1' + "0" * 400 + ", 1]]}")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    ropes = {
+        "linear": {"rope_type": "linear"},
+        "words": {"rope_type": "linear", "factor": "four"},
+        "sliding": {"full_attention": {}, "sliding_attention": {"rope_type": "linear", "factor": 4}},
+    }
+    for name, rope in ropes.items():
+        (tmp_path / f"hf-{name}").mkdir()
+        (tmp_path / f"hf-{name}" / "config.json").write_text(json.dumps({"rope_parameters": rope}))
+        (tmp_path / f"hf-{name}" / "model.safetensors").write_bytes(b"")
     (tmp_path / "hf-odd").mkdir()
     (tmp_path / "hf-odd" / "config.json").write_text('{"rope_scaling": {"rope_type": "spiral"}}')
     (tmp_path / "hf-odd" / "model.safetensors").write_bytes(b"")
@@ -123,6 +134,23 @@ CASES = [
     ("convert hf-dynamic -o out.gguf", "dynamic NTK"),
     ("convert hf-dynamic -o out.gguf --method ms-poe", "dynamic NTK"),
     ("convert hf-odd -o out.gguf", "'spiral'"),
+    ("convert good.gguf -o out.gguf --method ms-poe --min-ratio 1e-50", "fits into float32"),
+    ("convert good.gguf -o out.gguf --method ms-poe --max-ratio 1e39", "fits into float32"),
+    ("convert good.gguf -o out.gguf --method linear --factor 1e39", "fits into float32"),
+    ("convert good.gguf -o out.gguf --method ntk --factor 1e30", "float32"),
+    ("convert good.gguf -o out.gguf --method yarn --context 5000000000", "--context"),
+    ("convert good.gguf -o out.gguf --method yarn --factor 2 --original-context 5000000000", "original_context"),
+    ("convert good.gguf -o out.gguf --method ms-poe --head-ratios several.json --min-ratio 1.1", "head_ratios says"),
+    ("convert good.gguf -o out.gguf --method ms-poe --head-ratios huge.json", "too large"),
+    ("convert good.gguf -o out.gguf --method ms-poe --head-ratios deep.json", "deep.json: not JSON"),
+    ("convert good.gguf -o out.gguf --method YARM --factor 2", "did you mean yarn"),
+    ("convert good.gguf -o out.gguf --method dynamic-ntk --factor 2", "not in this version"),
+    ("convert good.gguf -o hf-empty --overwrite " + YARN, "not a regular file"),
+    ("convert hf-linear -o out.gguf", "incomplete"),
+    ("convert hf-words -o out.gguf", "not numbers"),
+    ("convert hf-sliding -o out.gguf", "sliding_attention"),
+    ("quantize good.gguf text.gguf Q8_0", "--overwrite"),
+    ("quantize good.gguf good.gguf Q8_0 --overwrite", "same file"),
     ("inspect text.gguf", "text.gguf: not a GGUF"),
     ("inspect gpt2.gguf", "does not use RoPE"),
     ("inspect good.gguf --plot no/such/plot.png", "no/such/plot.png"),
