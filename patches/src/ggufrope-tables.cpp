@@ -196,12 +196,13 @@ void ggufrope_tables::log() const {
         n_heads     += n;
         n_layers    += n > 0;
     }
+    // warnings, because upstream's programs hide what is less, and a rotation of its own is worth a line
     if (n_heads > 0) {
-        LLAMA_LOG_INFO("ggufrope: method %s active: %u of %u KV heads on %u of %u layers, ratios %.3f-%.3f\n",
+        LLAMA_LOG_WARN("ggufrope: method %s active: %u of %u KV heads on %u of %u layers, ratios %.3f-%.3f\n",
             spec->method.c_str(), n_heads, n_heads_all, n_layers, model.hparams.n_layer(), r_min, r_max);
     }
     if (!spec->length_factors.empty()) {
-        LLAMA_LOG_INFO("ggufrope: method %s active: one row of factors for lengths to %u, attention scale %.4f\n",
+        LLAMA_LOG_WARN("ggufrope: method %s active: one row of factors for lengths to %u, attention scale %.4f\n",
             spec->method.c_str(), spec->length_point, spec->length_attn_scale);
     }
     if (n_heads == 0 && spec->length_factors.empty()) {
