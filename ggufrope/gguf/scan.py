@@ -81,10 +81,13 @@ class Scanner:
         length_at = _U64.unpack_from
         while count:
             at = self._take(8)
-            window, first, last = self._window, at, len(self._window) - 8
-            while count and at <= last:
-                at += 8 + length_at(window, at)[0]
-                count -= 1
+            window, first, left = self._window, at, count
+            try:
+                for left in range(count - 1, -1, -1):  # noqa: B007
+                    at += 8 + length_at(window, at)[0]
+                count = 0
+            except (struct.error, OverflowError):  # the next one begins behind the window
+                count = left + 1
             # _take moved past the first length already
             self.skip(at - first - 8)
 
