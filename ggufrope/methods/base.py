@@ -46,9 +46,13 @@ class Method(ABC):
             UnsupportedModelError: the model cannot carry the method.
         """
 
+    def original(self, model: ModelRope) -> int:
+        """The context before scaling, in tokens: the parameter ``original_context``, or else the model's."""
+        return getattr(self, "original_context", None) or model.original_ctx
+
     def context(self, model: ModelRope) -> int:
-        """The context in tokens that the method aims at; the original one unless the method extends it."""
-        return model.original_ctx
+        """The context in tokens that the method aims at: ``factor`` times the original one, if it has a factor."""
+        return round(self.original(model) * getattr(self, "factor", 1.0))
 
     def stock(self, model: ModelRope) -> StockRope | None:
         """The settings with which stock llama.cpp might compute ``table(model)``; None when it has none."""

@@ -37,10 +37,5 @@ class Linear(Method):
     def table(self, model: ModelRope) -> RopeTable:
         return RopeTable.uniform(np.full(model.n_pairs, self.factor))
 
-    def context(self, model: ModelRope) -> int:
-        return round((self.original_context or model.original_ctx) * self.factor)
-
     def stock(self, model: ModelRope) -> StockRope:
-        return StockRope(
-            scaling_type="linear", factor=self.factor, original_ctx=self.original_context or model.original_ctx
-        )
+        return StockRope(scaling_type="linear", factor=self.factor, original_ctx=self.original(model))

@@ -45,14 +45,11 @@ class Llama3(Method):
             )
 
     def table(self, model: ModelRope) -> RopeTable:
-        turns = (self.original_context or model.original_ctx) * model.base_frequencies() / (2 * np.pi)
+        turns = (self.original(model)) * model.base_frequencies() / (2 * np.pi)
         span = self.high_freq_factor - self.low_freq_factor
         smooth = np.clip((turns - self.low_freq_factor) / span, 0.0, 1.0)
         return RopeTable.uniform(1.0 / ((1.0 - smooth) / self.factor + smooth))
 
-    def context(self, model: ModelRope) -> int:
-        return round((self.original_context or model.original_ctx) * self.factor)
-
     def stock(self, model: ModelRope) -> StockRope:
         factors = tuple(float(f) for f in self.table(model).factors[0])
-        return StockRope(rope_freqs=factors, original_ctx=self.original_context or model.original_ctx)
+        return StockRope(rope_freqs=factors, original_ctx=self.original(model))

@@ -49,7 +49,7 @@ class LongRope(Method):
         """What multiplies cos and sin."""
         if self.attention_factor is not None:
             return self.attention_factor
-        return math.sqrt(1.0 + math.log(self.factor) / math.log(self.original_context or model.original_ctx))
+        return math.sqrt(1.0 + math.log(self.factor) / math.log(self.original(model)))
 
     def table(self, model: ModelRope) -> RopeTable:
         for name in ("short_factor", "long_factor"):
@@ -57,18 +57,15 @@ class LongRope(Method):
                 raise ParameterError(f"longrope: {name} has {n} entries, expected rot_dim/2 = {model.n_pairs}")
         if self.short_factor == self.long_factor:
             return RopeTable.uniform(self.long_factor, self.attn_scale(model))
-        original = self.original_context or model.original_ctx
+        original = self.original(model)
         rows = np.array([self.short_factor, self.long_factor], dtype=np.float64)
         points = (original, max(self.context(model), original + 1))
         return RopeTable(rows, np.full(2, self.attn_scale(model)), length_points=points)
 
-    def context(self, model: ModelRope) -> int:
-        return round((self.original_context or model.original_ctx) * self.factor)
-
     def stock(self, model: ModelRope) -> StockRope:
         return StockRope(
             scaling_type="longrope",
-            original_ctx=self.original_context or model.original_ctx,
+            original_ctx=self.original(model),
             attn_factor=self.attn_scale(model),
             short=self.short_factor,
             long=self.long_factor,

@@ -43,9 +43,6 @@ class Ntk(Method):
             )
         return RopeTable.uniform(self.factor ** (np.arange(model.n_pairs) * 2 / (model.rot_dim - 2)))
 
-    def context(self, model: ModelRope) -> int:
-        return round((self.original_context or model.original_ctx) * self.factor)
-
     def stock(self, model: ModelRope) -> StockRope:
         base = model.freq_base * self.factor ** (model.rot_dim / (model.rot_dim - 2))
-        return StockRope(freq_base=base, original_ctx=self.original_context or model.original_ctx)
+        return StockRope(freq_base=base, original_ctx=self.original(model))

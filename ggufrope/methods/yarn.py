@@ -58,21 +58,18 @@ class Yarn(Method):
             model.rot_dim,
             model.freq_base,
             self.factor,
-            self.original_context or model.original_ctx,
+            self.original(model),
             self.beta_fast,
             self.beta_slow,
             self.truncate,
         )
         return RopeTable.uniform(factors, self.attn_scale())
 
-    def context(self, model: ModelRope) -> int:
-        return round((self.original_context or model.original_ctx) * self.factor)
-
     def stock(self, model: ModelRope) -> StockRope:
         return StockRope(
             scaling_type="yarn",
             factor=self.factor,
-            original_ctx=self.original_context or model.original_ctx,
+            original_ctx=self.original(model),
             attn_factor=self.attn_scale() / _mscale(self.factor, 1.0),  # stock multiplies this back in by itself
             beta_fast=self.beta_fast,
             beta_slow=self.beta_slow,
