@@ -87,7 +87,7 @@ def _plan(header: Header, edits: Edits) -> Plan:
 
 
 def _edit(header: Header, target: Path, plan: Plan) -> str:
-    with target.open("r+b", buffering=0) as file:
+    with _writable(header.path, target) as file:
         lock(file, alone=True)
         if journal_path(target).exists() or FileStamp.of(file) != header.stamp or not _is_named(file, target):
             raise GgufError(f"{header.path}: another process changed the file meanwhile; try again")
@@ -107,6 +107,14 @@ def _edit(header: Header, target: Path, plan: Plan) -> str:
         return "the new header fits into the old one's place"
     verb, where = ("inserted", "behind") if change.shift > 0 else ("removed", "from")
     return f"{abs(change.shift) >> 10} KiB {verb} {where} the header"
+
+
+def _writable(path: Path, target: Path) -> BinaryIO:
+    try:
+        return target.open("r+b", buffering=0)
+    except PermissionError as error:
+        found = f"no permission to change the file ({error.strerror})"
+        raise OutputError(f"{path}: {found}; write a copy with -o, or change its permissions") from error
 
 
 def _change(file: BinaryIO, header: Header, plan: Plan) -> Change:

@@ -4,12 +4,15 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from gguf_builder import STR, U8, U32, build, entry, llama_entries, tiny_llama, tiny_tensors
+from test_gguf_output import ordinary_user
 
 from ggufrope import keys
 from ggufrope.errors import GgufError, OutputError
@@ -259,15 +262,22 @@ def test_a_waiting_editor_notices_that_the_file_changed(model):
     assert run.returncode == 0 or "ggufrope.method" in read_header(model)
 
 
-def test_a_read_only_directory_and_file(model):
-    if os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
-    model.parent.chmod(0o555)
-    try:
-        with pytest.raises(OutputError, match="no permission to write"):
-            edit_in_place(read_header(model), set=text(9))
-    finally:
-        model.parent.chmod(0o755)
+def test_a_read_only_directory_and_file():
+    # pytest's own directories are closed to everybody else
+    with tempfile.TemporaryDirectory() as name:
+        folder, path = Path(name), Path(name) / "m.gguf"
+        path.write_bytes(tiny_llama())
+        before, header = path.read_bytes(), read_header(path)
+        folder.chmod(0o555)
+        path.chmod(0o666)
+        with ordinary_user(), pytest.raises(OutputError, match=f"m.gguf: .*no permission to write in {folder}; choose"):
+            edit_in_place(header, set=text(9))
+        path.chmod(0o444)
+        with ordinary_user(), pytest.raises(OutputError, match=r"no permission to change the file .*; write a copy"):
+            edit_in_place(header, set=text(9))
+        folder.chmod(0o700)
+        assert path.read_bytes() == before
+        assert list(folder.iterdir()) == [path]
 
 
 def test_stray_text_keys_stay_as_they_were(tmp_path):
