@@ -212,12 +212,9 @@ def _require_replaceable(source: Source, model: ModelRope, current: StockRope) -
 
 
 def _require_no_product(source: Source, edit: Edit, current: StockRope, require_patched: bool) -> None:
-    if (
-        keys.LENGTH_FACTORS in edit.set
-        and edit.remove & {k for k in edit.remove if k in source}
-        and not require_patched
-    ):
-        kind = current.scaling_type or "linear"
+    scaled = current.kind != "none" or current.attn_factor != 1.0
+    if keys.LENGTH_FACTORS in edit.set and scaled and not require_patched:
+        kind = current.kind if current.kind != "none" else "attention"
         raise NotHonouredError(
             f"{source.path}: the file declares {kind} scaling for stock llama.cpp and the new method needs the patched "
             "one, so stock would lose its scaling; add --require-patched to accept that"

@@ -154,6 +154,18 @@ def test_a_scaled_file_that_hides_its_original_context(tmp_path):
     assert (as_is(out).stock.factor, as_is(out).model.original_ctx, as_is(out).context) == (4.0, 16, 64)
 
 
+def test_stock_keeps_a_scaling_that_only_the_patched_runtime_could_replace(tmp_path):
+    path = tmp_path / "qwen.gguf"
+    original = gb.entry("qwen2.rope.scaling.original_context_length", gb.U32, 32)
+    path.write_bytes(gb.tiny_llama("qwen2", extra=[original]))
+    assert plan(path, "llama3", {"factor": 8.0}).needs_patched, "a context alone is no scaling"
+    linear = [gb.entry("qwen2.rope.scaling.type", gb.STR, "linear"), gb.entry("qwen2.rope.scaling.factor", gb.F32, 2.0)]
+    path.write_bytes(gb.tiny_llama("qwen2", extra=[original, *linear]))
+    with pytest.raises(NotHonouredError, match=r"declares linear scaling.*--require-patched"):
+        plan(path, "llama3", {"factor": 8.0})
+    assert plan(path, "llama3", {"factor": 8.0}, require_patched=True).needs_patched
+
+
 @pytest.mark.parametrize(
     ("arch", "stored", "scale"),
     [("mistral3", 1.0, 1.0), ("deepseek2", 0.0707, 1.0), ("deepseek2", 0.1, 1.0), ("llama", 1.0, 1 + 0.1 * np.log(4))],
