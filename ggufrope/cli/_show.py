@@ -70,7 +70,7 @@ def _runs(plan: Plan) -> str:
     if keys.SENTINEL in plan.edit.tensors:
         return "runs on: the patched llama.cpp (`ggufrope run|serve`); stock llama.cpp refuses the file"
     if not plan.needs_patched:
-        return "runs on: any llama.cpp, and what is built on it"
+        return "runs on: stock llama.cpp as well as the patched one"
     alone = keys.HEAD_FACTORS in plan.edit.set and plan.name != "ms-poe"
     rest = f"{plan.name.partition('+')[2]} without the head ratios" if alone else "the source model, unchanged"
     if keys.LENGTH_FACTORS in plan.edit.set:

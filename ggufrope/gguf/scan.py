@@ -83,7 +83,7 @@ class Scanner:
             at = self._take(8)
             window, first, left = self._window, at, count
             try:
-                for left in range(count - 1, -1, -1):  # noqa: B007
+                for left in range(count - 1, -1, -1):  # noqa: B007  # read below, after a break-off
                     at += 8 + length_at(window, at)[0]
                 count = 0
             except (struct.error, OverflowError):  # the next one begins behind the window

@@ -213,7 +213,10 @@ def test_every_edit_can_be_undone_to_the_byte(tmp_path_factory, source, data):
     header = read_header(folder / "a")
     keys = [field.key for field in header.fields if field.key != "general.alignment"]
     tensors = [info.name for info in header.tensors]
-    some = lambda values: st.lists(st.sampled_from(values), unique=True) if values else st.just([])  # noqa: E731
+
+    def some(values):
+        return st.lists(st.sampled_from(values), unique=True) if values else st.just([])
+
     touched, removed = data.draw(some(keys)), data.draw(some(keys))
     fresh = [key for key in data.draw(st.lists(names, unique=True, max_size=3)) if key not in header]
     dropped = data.draw(some(tensors)) if options["fill"] == b"\0" else []

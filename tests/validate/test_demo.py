@@ -34,8 +34,8 @@ def converted(tmp_path_factory):
 def test_runtime_and_reference_agree(converted):
     result = validate(converted, DEMO, length=300)
     assert result.passed
-    # 1.4e-3 was measured at 1024 tokens; 1% of one ratio is 8e-1
-    assert result.total.max_abs < 1e-2
+    # 4.0e-4 was measured; one ratio off by 0.1% is 1e-1
+    assert result.total.max_abs < 2e-3
 
 
 def test_head_factors_are_the_file_s_and_can_be_set(converted):
