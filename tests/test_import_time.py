@@ -16,3 +16,9 @@ def test_help_imports_nothing_heavy():
     mine -= loaded("import click, sys; print(*sys.modules)")
     assert not HEAVY & mine
     assert {name for name in mine if name.startswith("ggufrope.")} == {"ggufrope.cli", "ggufrope.errors"}
+
+
+def test_numpy_is_not_loaded_before_a_header_is_read():
+    """An edit in place has the kernel work while numpy is loaded: see ``gguf/ahead.py``, and use ``ggufrope.late``."""
+    modules = "ggufrope.cli.convert, ggufrope.cli.strip, ggufrope.cli._show, ggufrope.conversion"
+    assert "numpy" not in loaded(f"import {modules}, sys; print(*sys.modules)")

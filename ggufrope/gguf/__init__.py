@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .ahead import drop_ahead
 from .difference import Difference, Side, differences
 from .header import Field, Header, TensorInfo
 from .inplace import Edited, edit_in_place
@@ -30,6 +31,7 @@ __all__ = [
     "TypedValue",
     "ValueType",
     "differences",
+    "drop_ahead",
     "edit_in_place",
     "encode_entry",
     "encode_header",

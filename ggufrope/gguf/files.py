@@ -27,6 +27,16 @@ class FileStamp:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+def fingerprint(*parts: bytes) -> bytes:
+    """The SHA-256 of some bytes in a row."""
+    from hashlib import sha256  # late: OpenSSL takes as long to load as the whole of this package
+
+    total = sha256()
+    for part in parts:
+        total.update(part)
+    return total.digest()
+
+
 def open_source(path: Path) -> BinaryIO:
     try:
         if not path.is_file():

@@ -14,11 +14,11 @@ import json
 import os
 import struct
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ..errors import GgufError
+from .files import fingerprint
 from .output import sync_directory, write_all
 
 _MAGIC = b"ggufrope journal 1\n"
@@ -154,8 +154,8 @@ def _encode(change: Change) -> bytes:
     del facts["old_head"], facts["old_tail"], facts["new_head"], facts["new_tail"]
     facts |= {"lengths": [len(blob) for blob in blobs], "new_tail_bytes": len(change.new_tail)}
     text = json.dumps(facts).encode()
-    data = b"".join((_MAGIC, _LENGTH.pack(len(text)), text, *blobs))
-    return data + sha256(data).digest()
+    parts = (_MAGIC, _LENGTH.pack(len(text)), text, *blobs)
+    return b"".join((*parts, fingerprint(*parts)))
 
 
 def _decode(data: bytes) -> tuple[Change, bytes]:
@@ -169,7 +169,7 @@ def _decode(data: bytes) -> tuple[Change, bytes]:
         blobs.append(data[position : position + size])
         position += size
     end = position + _HASH_BYTES
-    if sha256(data[:position]).digest() != data[position:end]:
+    if fingerprint(data[:position]) != data[position:end]:
         raise ValueError("its checksum is wrong")
     facts["samples"] = tuple((int(at), int(size), str(digest)) for at, size, digest in facts["samples"])
     facts["old_times"] = tuple(map(int, facts["old_times"]))

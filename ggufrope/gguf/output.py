@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -43,6 +41,8 @@ def replacing(out: Path, source: Path | None, size: int, like: BinaryIO) -> Iter
     Raises:
         OutputError: ``out`` is the source or not a regular file, or the system refused to write.
     """
+    import tempfile  # late: an edit in place does without
+
     try:
         target, model = _target(out), os.fstat(like.fileno())
         mode = _check_target(out, target, source, model.st_mode)
@@ -187,6 +187,8 @@ def sync_directory(directory: Path) -> None:
 
 def explain(error: OSError, out: Path, size: int) -> str:
     """Say in one sentence why ``out`` cannot be written, and what helps; ``size`` is what would have been written."""
+    import shutil
+
     directory, needed = _target(out).parent, _human(size)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         with contextlib.suppress(OSError):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from ..errors import GgufError, OutputError
 from ..keys import PADDING
+from .files import fingerprint
 from .ggml_types import F32
 from .header import PREFIX_BYTES, Header, TensorInfo
 from .parse import MAX_DIMS, MAX_NAME_BYTES, align, parse_entry
@@ -87,7 +87,7 @@ def original_facts(header: Header) -> dict[str, Any]:
     padding = data[header.info_end :]
     facts = {
         "header_bytes": len(data),
-        "header_sha256": sha256(data).hexdigest(),
+        "header_sha256": fingerprint(data).hex(),
         "file_bytes": header.file_size,
     }
     if any(padding) and len(padding) <= _MAX_RECORDED_PADDING:
@@ -122,7 +122,7 @@ def plan_rewrite(header: Header, **edits: Unpack[Edits]) -> Plan:
     tail = Copy(header.data_offset + _data_end(header), header.file_size - header.data_offset - _data_end(header))
     if tail.length > 0:  # bytes behind the last tensor and its padding belong to nobody, and stay last
         body = _merge([*body, tail])
-    restored = bool(facts) and facts.get("header_sha256") == sha256(new).hexdigest()
+    restored = bool(facts) and facts.get("header_sha256") == fingerprint(new).hex()
     if restored:
         body, restored = _restore_end(body, facts, len(new), unpadded)
     return Plan(new, tuple(body), restored)

@@ -6,13 +6,12 @@ Every step may itself be interrupted: the next attempt finds one of the same sta
 from __future__ import annotations
 
 import os
-from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import GgufError, OutputError
 from .extents import collapse_range, holes
-from .files import read_some
+from .files import fingerprint, read_some
 from .journal import MOVED, MOVING, UNDOING, Change, Journal, forget_unfinished, journal_path
 from .lock import lock
 from .output import explain, write_all
@@ -107,7 +106,7 @@ def _close(file: BinaryIO, journal: Journal) -> bool:
 def _require_same(file: BinaryIO, journal: Journal, shift: int) -> None:
     """Check that this is the file that the journal was written for."""
     for start, length, digest in journal.change.samples:
-        if sha256(read_some(file, start + shift, length)).hexdigest() != digest:
+        if fingerprint(read_some(file, start + shift, length)).hex() != digest:
             raise _stranger(file, journal)
 
 
@@ -126,7 +125,7 @@ def _write(file: BinaryIO, start: int, data: bytes) -> None:
 def sample(file: BinaryIO, start: int, end: int) -> tuple[tuple[int, int, str], ...]:
     """A little of the data at either end; see ``Change.samples``."""
     spans = {start: min(_SAMPLE_BYTES, end - start), max(end - _SAMPLE_BYTES, start): min(_SAMPLE_BYTES, end - start)}
-    return tuple((at, size, sha256(read_some(file, at, size)).hexdigest()) for at, size in spans.items() if size > 0)
+    return tuple((at, size, fingerprint(read_some(file, at, size)).hex()) for at, size in spans.items() if size > 0)
 
 
 _SAMPLE_BYTES = 64 << 10

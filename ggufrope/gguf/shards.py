@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,6 +90,8 @@ def _link(source: Path, out: Path) -> bool:
     """Make ``out`` a name of ``source``'s file, replacing an old ``out`` in one step; False where it cannot be."""
     if out.is_dir() or out.is_symlink():
         return False
+    import tempfile
+
     try:
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name[:40]}.") as folder:
             fresh = Path(folder) / "link"
