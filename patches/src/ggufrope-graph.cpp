@@ -4,7 +4,7 @@
 // Most of the architectures pass no frequency factors to their ropes, and neither the names of the ropes nor those of
 // their inputs can be relied on. What identifies a rope is the weight its input was projected with.
 
-#include "ggufrope-impl.h"
+#include "ggufrope-order.h"
 
 #include "llama-hparams.h"
 #include "llama-graph.h"
@@ -68,6 +68,8 @@ ggufrope_tables::origin ggufrope_tables::find_origin(const ggml_tensor * rope) c
             todo.insert(todo.end(), t->src, t->src + GGML_MAX_SRC);
         } else if (t->op != GGML_OP_NONE) {
             res.stopped_at = format("op %s of '%s'", ggml_op_desc(t), t->name);
+        } else if (const auto it = weights.find(t); it != weights.end() && res.role == ROPE_ROLE_NONE) {
+            res = it->second; // the norm of an indexer whose keys come from a cache of their own
         }
     }
     return res;
@@ -85,22 +87,39 @@ std::vector<ggufrope_tables::site> ggufrope_tables::find_sites(ggml_cgraph * gf)
         site s = { find_origin(node), node };
         switch (s.from.role) {
             case ROPE_ROLE_NONE:
-                ggufrope_fail(format("architecture %s is not supported: rope '%s' comes from %s, not from a known Q or K projection",
-                    arch.c_str(), node->name, s.from.stopped_at.c_str()));
+                ggufrope_fail(format("architecture %s is not supported: rope '%s' comes from %s, not from a known Q or K projection; "
+                    "all factors must be 1", arch.c_str(), node->name, s.from.stopped_at.c_str()));
             case ROPE_ROLE_SHARED:
-                ggufrope_fail(format("architecture %s is not supported: rope '%s' comes from a projection that several layers share",
-                    arch.c_str(), node->name));
+                ggufrope_fail(format("architecture %s is not supported: rope '%s' comes from a projection that several layers share; "
+                    "all factors must be 1", arch.c_str(), node->name));
             case ROPE_ROLE_INDEXER:
                 break; // selects keys by itself, its rotation stays as it is
             default:
-                if (spec->wants_table(s.from.il)) {
-                    check_site(s);
-                    s.from.role = split_qkv(s);
-                    res.push_back(s);
-                }
+                s.from.role = split_qkv(s);
+                res.push_back(s);
         }
     }
     return res;
+}
+
+std::vector<ggufrope_tables::site> ggufrope_tables::with_table(const std::vector<site> & sites) const {
+    std::vector<site> res;
+    for (const auto & s : sites) {
+        if (spec->wants_table(s.from.il)) {
+            check_site(s);
+            res.push_back(s);
+        }
+    }
+    return res;
+}
+
+void ggufrope_tables::note_rotating(const std::vector<site> & sites) {
+    for (const auto & s : sites) {
+        layers[s.from.il].rotates |= s.from.role != ROPE_ROLE_Q;
+    }
+    for (uint32_t il = 0; il < layers.size(); ++il) {
+        layers[il].rotates = layers[ggufrope_first_alias(model, il)].rotates;
+    }
 }
 
 void ggufrope_tables::check_site(const site & s) const {
@@ -161,9 +180,10 @@ void ggufrope_tables::check_layers(const std::vector<site> & sites) const {
         f.n_qkv += s.from.role == ROPE_ROLE_QKV;
     }
     for (uint32_t il = 0; il < model.hparams.n_layer(); ++il) {
-        const auto & f    = found[il];
-        const bool   none = f.n_q + f.n_k + f.n_qkv == 0;
-        if (!spec->wants_table(il) || (f.n_q > 0 && f.n_k > 0) || f.n_qkv >= 2) {
+        const auto & f     = found[ggufrope_first_alias(model, il)];
+        const bool   none  = f.n_q + f.n_k + f.n_qkv == 0;
+        const bool   has_k = f.n_k > 0 || ggufrope_k_owner(model.hparams, il) != il; // whose own table is checked
+        if (!spec->wants_table(il) || (f.n_q > 0 && has_k) || f.n_qkv >= 2) {
             continue;
         }
         // a length row is for all layers that rotate; head factors name their layers
@@ -182,15 +202,18 @@ void ggufrope_tables::apply(const llm_graph_params & params, ggml_cgraph * gf) {
     }
     const bool first = layers.empty();
     if (spec->has_tables(model.hparams)) {
-        const auto sites = find_sites(gf);
+        const auto all   = find_sites(gf);
+        const auto sites = with_table(all);
         check_layers(sites);
         if (first) {
             allocate(sites);
+            find_stored_k(gf, sites);
+            note_rotating(all);
         }
         for (const auto & s : sites) {
             float attn_factor;
             memcpy(&attn_factor, s.rope->op_params + ROPE_PARAM_ATTN_FACTOR, sizeof(float));
-            attn_factor *= spec->length_attn_scale;
+            attn_factor *= attn_scale(s.from.il, length_row);
             memcpy(s.rope->op_params + ROPE_PARAM_ATTN_FACTOR, &attn_factor, sizeof(float));
 
             s.rope->src[2] = layers[s.from.il].table;
@@ -198,6 +221,12 @@ void ggufrope_tables::apply(const llm_graph_params & params, ggml_cgraph * gf) {
         }
     } else if (first) {
         layers.resize(model.hparams.n_layer_all);
+    }
+    if (order) {
+        order->add(params, gf, find_pairs(gf));
+    }
+    if (scores) {
+        scores->add(params, gf, find_pairs(gf));
     }
     if (first) {
         log();

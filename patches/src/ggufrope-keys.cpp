@@ -188,43 +188,85 @@ static void load_context_length(const key_reader & keys, const llama_model & mod
     hparams.n_ctx_train = n_ctx;
 }
 
-static void load_head_factors(const key_reader & keys, const llama_hparams & hparams, ggufrope_spec & spec) {
+using kv_overrides = std::unordered_map<std::string, llama_model_kv_override>;
+
+static void load_head_factors(
+        const key_reader & keys, const kv_overrides & overrides, const llama_hparams & hparams, ggufrope_spec & spec) {
     if (keys.has("head_order")) {
-        const std::string order = keys.str("head_order");
-        if (order == "per-prompt") {
-            fail_key("ggufrope.head_order", "'static'", "'per-prompt', which needs a newer runtime");
+        static const std::map<std::string, ggufrope_order> orders = {
+            { "static", GGUFROPE_ORDER_STATIC }, { "per-prompt", GGUFROPE_ORDER_PROMPT }, { "per-prompt-rank", GGUFROPE_ORDER_PROMPT_RANK },
+        };
+        std::string order = keys.str("head_order");
+        const auto given = overrides.find("ggufrope.head_order"); // --override-kv
+        if (given != overrides.end() && given->second.tag == LLAMA_KV_OVERRIDE_TYPE_STR) {
+            order = given->second.val_str;
         }
-        if (order != "static") {
-            fail_key("ggufrope.head_order", "'static'", "'" + order + "'");
+        if (orders.count(order) == 0) {
+            fail_key("ggufrope.head_order", "'static', 'per-prompt' or 'per-prompt-rank'", "'" + order + "'");
         }
+        spec.order = orders.at(order);
     }
     if (keys.has("head_factors")) {
         const size_t n = ggufrope_count_head_factors(hparams);
         const auto flat = keys.factors("head_factors", n, "one for each KV head of each layer");
         spec.head_factors = ggufrope_split_by_layer(hparams, flat.data());
+    } else if (spec.order != GGUFROPE_ORDER_STATIC) {
+        fail_key("ggufrope.head_factors", "the ratios that 'ggufrope.head_order' hands out", "no such key");
     }
 }
 
-static void load_length_row(const key_reader & keys, const llama_hparams & hparams, ggufrope_spec & spec) {
+// Sliding-window layers see distances that they were trained for and keep their rotation, as do the layers that draft
+// (next-token prediction): what they cache is only read by themselves.
+static std::vector<bool> find_length_layers(const llama_hparams & hparams) {
+    std::vector<bool> res(hparams.n_layer_all);
+    for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
+        res[il] = hparams.has_rope(il) && !hparams.is_swa(il) && hparams.n_head_kv(il) > 0;
+    }
+    return res;
+}
+
+// rotated dimensions of the layers that length rows are for
+static uint32_t find_length_n_rot(const llama_hparams & hparams, const std::vector<bool> & layers) {
+    uint32_t res = 0;
+    for (uint32_t il = 0; il < layers.size(); ++il) {
+        if (layers[il] && res != 0 && hparams.n_rot(il) != res) {
+            fail_key("ggufrope.length_factors", "no such key (the layers rotate different numbers of dimensions)", "a table");
+        }
+        res = layers[il] ? hparams.n_rot(il) : res;
+    }
+    if (res == 0) {
+        fail_key("ggufrope.length_factors", "no such key (every layer that rotates has a sliding window)", "a table");
+    }
+    return res;
+}
+
+static void load_length_rows(const key_reader & keys, const llama_hparams & hparams, ggufrope_spec & spec) {
     if (!keys.has("length_points") && !keys.has("length_factors") && !keys.has("length_attn_scale")) {
         return;
     }
 
     const auto points = keys.points("length_points");
-    if (points.size() != 1) {
-        fail_key("ggufrope.length_points", "1 point (this runtime does not yet serve length tables)", format("%zu", points.size()));
+    if (points.empty()) {
+        fail_key("ggufrope.length_points", "at least 1 length", "0");
     }
-    if (points[0] == 0) {
-        fail_key("ggufrope.length_points", "lengths > 0", "0");
-    }
-    for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
-        if (hparams.is_swa(il) || hparams.n_rot(il) != hparams.n_rot()) {
-            fail_key("ggufrope.length_factors", "no such key (length tables do not yet support sliding-window layers)", "a table");
+    for (size_t i = 0; i < points.size(); ++i) {
+        if (points[i] == 0) {
+            fail_key("ggufrope.length_points", "lengths > 0", "0");
+        }
+        if (i > 0 && points[i] <= points[i - 1]) {
+            fail_key("ggufrope.length_points", "increasing lengths", format("%u after %u", points[i], points[i - 1]));
         }
     }
-    spec.length_point      = points[0];
-    spec.length_factors    = keys.factors("length_factors", hparams.n_rot()/2, "one for each rotated pair");
-    spec.length_attn_scale = keys.factors("length_attn_scale", 1, "one for each length point")[0];
+
+    spec.follows_length = find_length_layers(hparams);
+    const size_t n_pairs = find_length_n_rot(hparams, spec.follows_length)/2;
+
+    const auto factors = keys.factors("length_factors", points.size()*n_pairs, points.size() == 1
+        ? "one for each rotated pair" : format("%zu for each of %zu length points", n_pairs, points.size()));
+    const auto scales  = keys.factors("length_attn_scale", points.size(), "one for each length point");
+    for (size_t i = 0; i < points.size(); ++i) {
+        spec.length_rows.push_back({ points[i], { factors.begin() + i*n_pairs, factors.begin() + (i + 1)*n_pairs }, scales[i] });
+    }
 }
 
 std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, const llama_model & model, llama_hparams & hparams) {
@@ -253,8 +295,11 @@ std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, cons
         }
     }
     keys.check_padding();
-    load_head_factors(keys, hparams, *spec);
-    load_length_row  (keys, hparams, *spec);
+    load_head_factors(keys, ml.kv_overrides, hparams, *spec);
+    load_length_rows (keys, hparams, *spec);
+    if (spec->order != GGUFROPE_ORDER_STATIC && spec->length_rows.size() > 1) {
+        fail_key("ggufrope.head_order", "'static' beside several length points", "an order that follows the prompt");
+    }
     ggufrope_check_model(model, *spec);
 
     spec->n_ctx_file = hparams.n_ctx_train;

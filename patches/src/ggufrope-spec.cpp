@@ -43,10 +43,22 @@ std::vector<std::vector<float>> ggufrope_split_by_layer(const llama_hparams & hp
     return res;
 }
 
+bool ggufrope_spec::is_length_layer(uint32_t il) const {
+    return il < follows_length.size() && follows_length[il];
+}
+
+uint32_t ggufrope_spec::length_row(uint32_t n_tokens) const {
+    const auto is_shorter = [](const ggufrope_length_row & row, uint32_t n) { return row.point < n; };
+    const auto it = std::lower_bound(length_rows.begin(), length_rows.end(), n_tokens, is_shorter);
+    return std::min<size_t>(it - length_rows.begin(), length_rows.empty() ? 0 : length_rows.size() - 1);
+}
+
 bool ggufrope_spec::wants_table(uint32_t il) const {
     const auto differs = [](float f) { return f != 1.0f; };
-    if (length_attn_scale != 1.0f || std::any_of(length_factors.begin(), length_factors.end(), differs)) {
-        return true;
+    for (const auto & row : length_rows) {
+        if (is_length_layer(il) && (differs(row.attn_scale) || std::any_of(row.factors.begin(), row.factors.end(), differs))) {
+            return true;
+        }
     }
     return il < head_factors.size() && std::any_of(head_factors[il].begin(), head_factors[il].end(), differs);
 }
@@ -95,6 +107,50 @@ std::shared_ptr<const ggufrope_spec> ggufrope_with_head_factors(
     return res;
 }
 
+uint32_t ggufrope_k_owner(const llama_hparams & hparams, uint32_t il) {
+    // as llama_model::create_memory has it
+    return hparams.has_kv(il) ? il : hparams.n_layer_kv_from_start - (hparams.is_swa(il) ? 2 : 1);
+}
+
+uint32_t ggufrope_first_alias(const llama_model & model, uint32_t il) {
+    if (il >= model.layers.size() || (!model.layers[il].wq && !model.layers[il].wqkv)) {
+        return il; // also before the tensors are there
+    }
+    const auto & layer = model.layers[il];
+    for (uint32_t i = 0; i < il; ++i) {
+        const auto & other = model.layers[i];
+        if (other.wq == layer.wq && other.wk == layer.wk && other.wqkv == layer.wqkv && other.wkv_a_mqa == layer.wkv_a_mqa) {
+            return i;
+        }
+    }
+    return il;
+}
+
+// why an architecture cannot be served although it has RoPE; null if it can
+static const char * why_not(llm_arch arch) {
+    switch (arch) {
+        case LLM_ARCH_DEEPSEEK2OCR:
+            return "rotates with constants of its own, which K shifts do not follow";
+        case LLM_ARCH_DEEPSEEK4:
+            return "also rotates compressed keys, and undoes rotations behind the attention";
+        case LLM_ARCH_GRANITE_SWITCH:
+            return "switches adapters by a layer of its own, which was never tried";
+        case LLM_ARCH_DFLASH:
+        case LLM_ARCH_EAGLE3:
+        case LLM_ARCH_GEMMA4_ASSISTANT:
+            return "is a draft model, which works on what another model computed";
+        default:
+            return nullptr;
+    }
+}
+
+static void check_same_factors(const ggufrope_spec & spec, const std::string & arch, uint32_t il, uint32_t other, const char * why) {
+    const auto & r = spec.head_factors;
+    if (other != il && !r.empty() && r[il] != r[other]) {
+        ggufrope_fail(format("layer %u of architecture %s %s layer %u: give it the same factors", il, arch.c_str(), why, other));
+    }
+}
+
 void ggufrope_check_model(const llama_model & model, const ggufrope_spec & spec) {
     const auto & hparams = model.hparams;
     if (!spec.has_tables(hparams)) {
@@ -103,17 +159,17 @@ void ggufrope_check_model(const llama_model & model, const ggufrope_spec & spec)
 
     const std::string arch = model.arch_name();
     if (hparams.rope_type == LLAMA_ROPE_TYPE_NONE) {
-        ggufrope_fail(format("architecture %s has no RoPE that factors could apply to", arch.c_str()));
+        ggufrope_fail(format("architecture %s has no RoPE that factors could apply to; all factors must be 1", arch.c_str()));
+    }
+    if (const char * why = why_not(model.arch)) {
+        ggufrope_fail(format("architecture %s is not supported: it %s; all factors must be 1", arch.c_str(), why));
     }
     if (model.split_mode() == LLAMA_SPLIT_MODE_TENSOR) {
         ggufrope_fail("split mode 'tensor' does not support per-head RoPE factors; use split mode 'layer' or 'none'");
     }
     for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
-        // the queries of such a layer need the factors of the layer that owns the keys
-        if (!hparams.has_kv(il)) {
-            ggufrope_fail(format("layer %u of architecture %s shares the K of another layer, which is not supported yet",
-                il, arch.c_str()));
-        }
+        check_same_factors(spec, arch, il, ggufrope_k_owner(hparams, il), "has no K of its own and uses that of");
+        check_same_factors(spec, arch, il, ggufrope_first_alias(model, il), "runs the same block as");
     }
     for (uint32_t il = hparams.n_layer(); il < hparams.n_layer_all; ++il) {
         if (spec.wants_table(il)) {

@@ -1,7 +1,7 @@
 // ggufrope: the frequency factor tables of a context
 // SPDX-License-Identifier: MIT
 
-#include "ggufrope-impl.h"
+#include "ggufrope-order.h"
 
 #include "llama-context.h"
 #include "llama-cparams.h"
@@ -16,12 +16,19 @@
 ggufrope_tables::ggufrope_tables(
         const llama_model & model, const llama_cparams & cparams, std::shared_ptr<const ggufrope_spec> spec) :
     model(model), spec(std::move(spec)) {
-    const uint32_t n_ctx_max = GGML_PAD(this->spec->length_point, 256); // contexts are padded
-    if (!this->spec->length_factors.empty() && cparams.n_ctx_seq > n_ctx_max) {
-        ggufrope_fail(format("a context of %u tokens is longer than the %u that 'ggufrope.length_points' covers",
-            cparams.n_ctx_seq, this->spec->length_point));
+    ggufrope_check_model(model, *this->spec); // once more: which layers share a block shows when the tensors are there
+    const auto & rows = this->spec->length_rows;
+    if (!rows.empty() && cparams.n_ctx_seq > GGML_PAD(rows.back().point, 256)) { // contexts are padded
+        ggufrope_fail(format("a context of %u tokens is longer than the %u that 'ggufrope.length_points' covers; "
+            "ask for at most that (-c, n_ctx), or convert with a larger --context", cparams.n_ctx_seq, rows.back().point));
+    }
+    if (this->spec->order != GGUFROPE_ORDER_STATIC && !this->spec->head_factors.empty()) {
+        order = std::make_unique<ggufrope_prompt_order>(model, cparams, *this->spec);
     }
     for (uint32_t il = 0; il < model.layers.size(); ++il) {
+        if (ggufrope_first_alias(model, il) != il) {
+            continue;
+        }
         const auto & layer = model.layers[il];
         add_weight(layer.wq,        ROPE_ROLE_Q,   il);
         add_weight(layer.wq_b,      ROPE_ROLE_Q,   il); // MLA
@@ -32,7 +39,14 @@ ggufrope_tables::ggufrope_tables(
         add_weight(layer.indexer_attn_k,   ROPE_ROLE_INDEXER, il);
         add_weight(layer.index_q_proj,     ROPE_ROLE_INDEXER, il);
         add_weight(layer.index_k_proj,     ROPE_ROLE_INDEXER, il);
+        add_weight(layer.index_k_norm,     ROPE_ROLE_INDEXER, il);
     }
+}
+
+ggufrope_tables::~ggufrope_tables() = default;
+
+void ggufrope_tables::capture_scores(uint32_t n_ctx) {
+    scores = std::make_unique<ggufrope_scores>(model, n_ctx);
 }
 
 void ggufrope_tables::add_weight(const ggml_tensor * weight, rope_role role, uint32_t il) {
@@ -69,10 +83,14 @@ std::string ggufrope_tables::state_tag() const {
             add(spec->head_factor(il, h));
         }
     }
-    for (float f : spec->length_factors) {
-        add(f);
+    for (const auto & row : spec->length_rows) {
+        std::for_each(row.factors.begin(), row.factors.end(), add);
+        add(row.attn_scale);
+        hash = (hash ^ row.point) * 0x100000001b3;
     }
-    add(spec->length_attn_scale);
+    if (order) {
+        add(float(spec->order));
+    }
     return any() ? format(" ggufrope:%016llx", (unsigned long long) hash) : "";
 }
 
@@ -92,6 +110,10 @@ ggml_tensor * ggufrope_tables::get(uint32_t il) const {
     return il < layers.size() ? layers[il].table : nullptr;
 }
 
+bool ggufrope_tables::rotates(uint32_t il) const {
+    return !any() || il >= layers.size() || layers[il].rotates;
+}
+
 std::map<ggml_backend_buffer_type_t, size_t> ggufrope_tables::memory_breakdown() const {
     std::map<ggml_backend_buffer_type_t, size_t> res;
     for (const auto & [ctx, buf] : ctxs_bufs) {
@@ -99,6 +121,12 @@ std::map<ggml_backend_buffer_type_t, size_t> ggufrope_tables::memory_breakdown()
         res[buft] += model.hparams.no_alloc
             ? ggml_backend_alloc_ctx_tensors_from_buft_size(ctx.get(), buft)
             : ggml_backend_buffer_get_size(buf.get());
+    }
+    if (scores) {
+        scores->add_memory(res);
+    }
+    if (order) {
+        order->add_memory(res);
     }
     return res;
 }
@@ -108,7 +136,16 @@ void ggufrope_tables::allocate(const std::vector<site> & sites) {
 
     layers.assign(hparams.n_layer_all, {});
     for (const auto & s : sites) {
-        layers[s.from.il].base = s.rope->src[2];
+        auto & layer = layers[s.from.il];
+        layer.base = s.rope->src[2];
+        layer.base_values.assign(hparams.n_rot(s.from.il)/2, 1.0f);
+        // LongRoPE: several rows by length replace the choice of short or long factors by the size of the context
+        const auto & own = model.layers[s.from.il];
+        const bool is_choice = layer.base != nullptr && (layer.base == own.rope_long || layer.base == own.rope_short);
+        const bool is_chosen = is_choice && spec->is_length_layer(s.from.il) && spec->length_rows.size() > 1;
+        if (layer.base != nullptr && !is_chosen && !hparams.no_alloc) {
+            ggml_backend_tensor_get(layer.base, layer.base_values.data(), 0, layer.base_values.size()*sizeof(float));
+        }
     }
 
     std::map<ggml_backend_buffer_type_t, ggml_context *> ctx_map;
@@ -121,7 +158,7 @@ void ggufrope_tables::allocate(const std::vector<site> & sites) {
         ggml_backend_buffer_type_t buft = model.select_buft_rope(s.from.il, n_rows);
         if (ctx_map.count(buft) == 0) {
             ggml_init_params params = {
-                /*.mem_size   =*/ hparams.n_layer_all*ggml_tensor_overhead(),
+                /*.mem_size   =*/ 5*hparams.n_layer_all*ggml_tensor_overhead(),
                 /*.mem_buffer =*/ NULL,
                 /*.no_alloc   =*/ true,
             };
@@ -130,6 +167,13 @@ void ggufrope_tables::allocate(const std::vector<site> & sites) {
         }
         layer.table = ggml_new_tensor_2d(ctx_map[buft], GGML_TYPE_F32, hparams.n_rot(s.from.il)/2, n_rows);
         ggml_format_name(layer.table, "ggufrope_factors_l%u", s.from.il);
+        if (order) {
+            order->add_layer(ctx_map[buft], s.from.il, layer.table);
+        }
+    }
+
+    for (uint32_t il = 0; il < layers.size(); ++il) {
+        layers[il] = layers[ggufrope_first_alias(model, il)];
     }
 
     for (auto & [ctx, buf] : ctxs_bufs) {
@@ -152,30 +196,39 @@ void ggufrope_tables::allocate(const std::vector<site> & sites) {
     }
 
     for (uint32_t il = 0; il < layers.size() && !hparams.no_alloc; ++il) {
-        if (layers[il].table != nullptr) {
+        if (layers[il].table != nullptr && ggufrope_first_alias(model, il) == il) {
             upload(il);
         }
     }
 }
 
 void ggufrope_tables::upload(uint32_t il) {
-    const auto & layer = layers[il];
-    const size_t n     = layer.table->ne[0];
-    const size_t n_row = layer.table->ne[1];
+    const auto data = factors(il, length_row);
+    ggml_backend_tensor_set(layers[il].table, data.data(), 0, data.size()*sizeof(float));
 
-    std::vector<float> base(n, 1.0f);
-    if (layer.base != nullptr) {
-        ggml_backend_tensor_get(layer.base, base.data(), 0, n*sizeof(float));
+    if (order) {
+        std::vector<float> unit = layers[il].base_values;
+        for (size_t i = 0; i < unit.size() && spec->is_length_layer(il); ++i) {
+            unit[i] *= spec->length_rows[length_row].factors[i];
+        }
+        order->upload(il, unit);
     }
+}
 
-    std::vector<float> data(n*n_row);
-    for (size_t row = 0; row < n_row; ++row) {
-        const float r = spec->head_factor(il, row);
-        for (size_t i = 0; i < n; ++i) {
-            data[row*n + i] = base[i] * (spec->length_factors.empty() ? r : r*spec->length_factors[i]);
+std::vector<float> ggufrope_tables::factors(uint32_t il, uint32_t row) const {
+    std::vector<float> res;
+    for (size_t h = 0; h < spec->n_rows(il); ++h) {
+        const float r = spec->head_factor(il, h);
+        for (size_t i = 0; i < layers[il].base_values.size(); ++i) {
+            const float f = spec->is_length_layer(il) ? r*spec->length_rows[row].factors[i] : r;
+            res.push_back(layers[il].base_values[i] * f);
         }
     }
-    ggml_backend_tensor_set(layer.table, data.data(), 0, data.size()*sizeof(float));
+    return res;
+}
+
+float ggufrope_tables::attn_scale(uint32_t il, uint32_t row) const {
+    return spec->is_length_layer(il) ? spec->length_rows[row].attn_scale : 1.0f;
 }
 
 void ggufrope_tables::log() const {
@@ -201,11 +254,15 @@ void ggufrope_tables::log() const {
         LLAMA_LOG_WARN("ggufrope: method %s active: %u of %u KV heads on %u of %u layers, ratios %.3f-%.3f\n",
             spec->method.c_str(), n_heads, n_heads_all, n_layers, model.hparams.n_layer(), r_min, r_max);
     }
-    if (!spec->length_factors.empty()) {
+    const auto & rows = spec->length_rows;
+    if (rows.size() == 1) {
         LLAMA_LOG_WARN("ggufrope: method %s active: one row of factors for lengths to %u, attention scale %.4f\n",
-            spec->method.c_str(), spec->length_point, spec->length_attn_scale);
+            spec->method.c_str(), rows[0].point, rows[0].attn_scale);
+    } else if (rows.size() > 1) {
+        LLAMA_LOG_WARN("ggufrope: method %s active: %zu rows of factors, the first for lengths to %u, the last to %u\n",
+            spec->method.c_str(), rows.size(), rows.front().point, rows.back().point);
     }
-    if (n_heads == 0 && spec->length_factors.empty()) {
+    if (n_heads == 0 && rows.empty()) {
         LLAMA_LOG_INFO("ggufrope: method %s: the model's standard keys serve it\n", spec->method.c_str());
     }
 }
