@@ -20,11 +20,15 @@ template <> struct type_conversion_table<ggml_fp16_t> {
     static ggml_fp16_t from_f32(float x) { return ggml_fp32_to_fp16(x); }
 };
 
+#if __has_include("ggufrope-cos-sin.h") // not in the unpatched tree
+#include "ggufrope-cos-sin.h"
+#endif
+
 #include "ops.inc"
 
 // out: ROPE or ROPE_BACK. 0: done; 1: something else (the CPU fuses no rope).
 extern "C" int on_cpu_compute(ggml_tensor * out) {
-    float cache[4096 + CACHE_LINE_SIZE_F32];
+    float cache[2*4096 + CACHE_LINE_SIZE_F32];
     const ggml_compute_params params = { 0, 1, cache };
     GGML_ASSERT(out->ne[0] <= 4096);
     if (out->op == GGML_OP_ROPE) {

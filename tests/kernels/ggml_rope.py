@@ -117,10 +117,12 @@ class _InitParams(ctypes.Structure):
 class Ggml:
     """The part of ggml that a rotation on the CPU needs."""
 
+    #: Whether tensors live on another backend, which also computes them.
+    elsewhere = False
+
     def __init__(self, directory: Path) -> None:
         name = {"darwin": "lib{}.dylib", "win32": "{}.dll"}.get(sys.platform, "lib{}.so")
         self.base = ctypes.CDLL(str(directory / name.format("ggml-base")))
-        self.cpu = ctypes.CDLL(str(directory / name.format("ggml-cpu")))
         tensor, base = c_void_p, self.base
         rope_tail = [c_int, c_int, *[c_float] * 6]
         plain = [c_void_p, tensor, tensor, tensor, c_int, *rope_tail]
@@ -138,17 +140,19 @@ class Ggml:
             (base.ggml_set_rows, tensor, [c_void_p, tensor, tensor, tensor]),
             (base.ggml_new_graph, c_void_p, [c_void_p]),
             (base.ggml_build_forward_expand, None, [c_void_p, tensor]),
-            (self.cpu.ggml_graph_compute_with_ctx, c_int32, [c_void_p, c_void_p, c_int]),
             *((getattr(base, f"ggml_rope_ext{kind}"), tensor, plain) for kind in ("", "_inplace", "_back")),
             *((getattr(base, f"ggml_rope_multi{kind}"), tensor, multi) for kind in ("", "_inplace", "_back")),
         ):
             function.restype, function.argtypes = result, arguments
+        if not self.elsewhere:
+            self.cpu = ctypes.CDLL(str(directory / name.format("ggml-cpu"))).ggml_graph_compute_with_ctx
+            self.cpu.restype, self.cpu.argtypes = c_int32, [c_void_p, c_void_p, c_int]
 
     def rotate(
         self, rope: Rope, x: np.ndarray, pos: np.ndarray, factors: np.ndarray | None, threads: int = 1, gap: int = 0
     ) -> np.ndarray:
         """``Rope.reference``'s first result, by the kernel; ``gap`` unused heads between tokens: a view of more."""
-        context = self.base.ggml_init(_InitParams(64 << 20, None, False))
+        context = self.base.ggml_init(_InitParams(64 << 20, None, self.elsewhere))
         try:
             batch, token, head, dim = x.shape
             whole = np.zeros((batch, token, head + gap, dim), x.dtype)
@@ -184,7 +188,7 @@ class Ggml:
             cells: ``[token]``, int64: where each token goes in ``cache`` ``[cell, head * dim]``, of which a copy
                 is returned.
         """
-        context = self.base.ggml_init(_InitParams(64 << 20, None, False))
+        context = self.base.ggml_init(_InitParams(64 << 20, None, self.elsewhere))
         try:
             batch, token, head, dim = x.shape
             a = self._tensor(context, x)
@@ -209,16 +213,20 @@ class Ggml:
         """Compute tensor ``out`` and all that it needs, in ``context``."""
         graph = self.base.ggml_new_graph(context)
         self.base.ggml_build_forward_expand(graph, out)
-        if self.cpu.ggml_graph_compute_with_ctx(context, graph, threads) != 0:
+        if self.cpu(context, graph, threads) != 0:
             raise RuntimeError("ggml_graph_compute_with_ctx")
 
     def _data(self, tensor: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         size = int(np.prod(shape)) * dtype.itemsize
         return np.frombuffer(ctypes.string_at(self.base.ggml_get_data(tensor), size), dtype).reshape(shape)
 
-    def _tensor(self, context: int, array: np.ndarray) -> int:
+    def _new_tensor(self, context: int, array: np.ndarray) -> int:
         shape = (c_int64 * array.ndim)(*array.shape[::-1])
         tensor: int = self.base.ggml_new_tensor(context, _TYPES[array.dtype], array.ndim, shape)
+        return tensor
+
+    def _tensor(self, context: int, array: np.ndarray) -> int:
+        tensor = self._new_tensor(context, array)
         array = np.ascontiguousarray(array)
         ctypes.memmove(self.base.ggml_get_data(tensor), array.ctypes.data, array.nbytes)
         return tensor

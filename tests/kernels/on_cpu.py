@@ -56,14 +56,14 @@ class OnCpu(Ggml):
             raise RuntimeError("this backend would not run these ops as one")
 
 
-def patched_tree(target: Path) -> Path:
-    """The files that the series touches, patched, and the few others that are read here."""
+def patched_tree(target: Path, also: tuple[str, ...] = _ALSO) -> Path:
+    """The files that the series touches, patched, and the others that match ``also``."""
     pristine, series = source_tree(), read_series(patches_dir())
     copy_touched(pristine, series, target)
     apply_series(patches_dir(), target)
-    for path in (path for pattern in _ALSO for path in pristine.glob(pattern)):
+    for path in (path for pattern in also for path in pristine.glob(pattern)):
         copy = target / path.relative_to(pristine)
-        if not copy.exists():
+        if not copy.exists() and path.is_file():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
     return target
@@ -85,6 +85,7 @@ def compile_on_cpu(backend: str, tree: Path, runtime: Path, folder: Path) -> Pat
         source / f"ggml-{backend}" / "kernels",
         _HERE,
         tree / "ggml" / "include",
+        tree / "src" / "ggufrope",
     )
     command = ["g++", *_FLAGS, *(f"-I{path}" for path in include), str(_HERE / f"{backend}_rope.cpp"), "-o", library]
     command += [runtime / library_name("ggml-base"), f"-Wl,-rpath,{runtime}"]
@@ -119,9 +120,13 @@ def _prepare_metal(source: Path, folder: Path) -> None:
 
 
 def _prepare_cpu(source: Path, folder: Path) -> None:
-    names = ("rope_yarn_ramp", "rope_yarn", "ggml_rope_cache_init", "ggml_mrope_cache_init", "rotate_pairs")
+    text = (source / "ggml-cpu" / "ops.cpp").read_text()
+    names = ("rope_yarn_ramp", "rope_yarn_theta", "rope_yarn_mscale", "rope_yarn")
+    names += ("ggml_rope_cache_init", "ggml_mrope_cache_init", "ggml_rope_cache_row", "rotate_pairs")
     names += tuple(f"ggml_compute_forward_{name}" for name in ("rope_flt", "rope", "rope_back"))
-    (folder / "ops.inc").write_text(function_text(source / "ggml-cpu" / "ops.cpp", *names))
+    ours = {"rope_yarn_theta", "rope_yarn_mscale", "ggml_rope_cache_row"}  # not in the unpatched tree
+    found = [name for name in names if name not in ours or f" {name}(" in text]
+    (folder / "ops.inc").write_text(function_text(source / "ggml-cpu" / "ops.cpp", *found))
 
 
 def function_text(path: Path, *names: str) -> str:

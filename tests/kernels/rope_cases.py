@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from ggml_rope import EPS, MODES, Ggml, Rope
 
-__all__ = ["DEFAULT", "FUSED", "LARGE", "VARIANTS", "Shape", "cases", "check", "check_fused", "inputs", "make"]
+__all__ = ["DEFAULT", "FUSED", "LARGE", "VARIANTS", "Shape", "cases", "check", "check_fused", "heads_alone", "inputs"]
+__all__ += ["make"]
 
 YARN = {
     "n_ctx_orig": 4096,
@@ -92,6 +93,15 @@ def check(ggml: Ggml, mode: str, variant: str, rows: str, dtype: str, shape: Sha
     x, pos, factors = inputs(rope, shape.rows()[rows], dtype, shape)
     expected, slack = rope.reference(x, pos, factors)
     return max(_excess(ggml.rotate(rope, x, pos, factors, gap=gap), expected, slack) for gap in (0, 3))
+
+
+def heads_alone(
+    ggml: Ggml, rope: Rope, x: np.ndarray, pos: np.ndarray, factors: np.ndarray, copies: int = 1
+) -> np.ndarray:
+    """The heads of ``x`` rotated in calls of their own, each by its row of ``factors``; with ``copies`` of both."""
+    group = x.shape[2] // len(factors)
+    calls = [(x[:, :, [h] * copies], factors[[h // group] * copies]) for h in range(x.shape[2])]
+    return np.concatenate([ggml.rotate(rope, head, pos, row)[:, :, :1] for head, row in calls], axis=2)
 
 
 def check_fused(

@@ -23,4 +23,7 @@ def test_the_place_is_there(tree: Path, name: str) -> None:
 
 @pytest.mark.slow
 def test_every_mutation_is_noticed(runtime_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 0, capsys.readouterr().out
+    """All but Vulkan's, which rebuild their backend: ``python tests/kernels/mutations.py`` tries those too."""
+    assert main([name for name, mutation in MUTATIONS.items() if mutation.backend != "vulkan"]) == 0, (
+        capsys.readouterr().out
+    )
