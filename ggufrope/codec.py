@@ -8,20 +8,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from ggufrope import archs, keys
 from ggufrope.errors import GgufError, NotHonouredError, ParameterError
 from ggufrope.facts import KeySource, read_model, read_stock
-from ggufrope.gguf.values import TypedValue, ValueType
+from ggufrope.gguf.values import TypedValue, ValueType, shorten
+from ggufrope.late import np
+from ggufrope.methods.ms_poe import PER_PROMPT
 from ggufrope.model import ModelRope
 from ggufrope.stock import StockRope
 from ggufrope.table import HeadRatios, RopeTable
 
-__all__ = ["Decoded", "Edit", "decode", "encode_heads", "encode_identity", "encode_scaling"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Decoded", "Edit", "decode", "encode_heads", "encode_identity", "encode_scaling", "length_edit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,9 @@ class Decoded:
         stock_table: what a stock llama.cpp applies.
         table: what the patched runtime applies.
         context: the context that the patched runtime takes as the trained one.
+        by_length: the patched runtime picks the table's row by the length in use. (Stock picks by allocated context.)
         ours: whether ggufrope wrote the file.
+        head_order: who hands out the head ratios: ``static``, or the runtime for each prompt.
     """
 
     model: ModelRope
@@ -74,12 +78,14 @@ class Decoded:
     stock_table: RopeTable
     table: RopeTable
     context: int
+    by_length: bool
     ours: bool
+    head_order: str = "static"
 
     @property
     def needs_patched(self) -> bool:
         """Whether a stock llama.cpp would rotate differently."""
-        return not self.table.close_to(self.stock_table)
+        return self.by_length or not self.table.close_to(self.stock_table)
 
 
 def encode_scaling(wanted: RopeTable, stock: StockRope | None, model: ModelRope, context: int) -> Edit:
@@ -98,41 +104,56 @@ def encode_scaling(wanted: RopeTable, stock: StockRope | None, model: ModelRope,
     plain = replace(wanted, head_ratios=())
     removed = frozenset(keys.stock(k, arch) for k in keys.REPLACED)
     taken = stock is not None and stock.rope_freqs and model.own_factors  # one tensor cannot hold both
-    if stock is not None and not taken and _as_stored(stock).table(model).close_to(plain):
-        return Edit(remove=removed) | _stock_edit(stock, model, context)
-    if len(plain.factors) > 1:
+    by_length = len(plain.factors) > 1
+    served = stock is not None and not taken and _as_stored(stock).table(model).close_to(plain)
+    if arch in archs.REFUSED and (by_length or not served):
+        raise NotHonouredError(f"{arch}: it {archs.REFUSED[arch]}: the patched runtime takes no factor table for it")
+    if stock is not None and served:
+        ours = length_edit(plain, context, stock, model) if by_length else Edit()
+        return Edit(remove=removed) | _stock_edit(stock, model, context) | ours
+    if any(model.sliding) and not by_length:
         raise NotHonouredError(
-            f"{arch}: llama.cpp has no tensors for factors that depend on the length here, and this version's runtime "
-            "does not serve length tables yet; give equal short and long factors, or use yarn"
+            f"{arch}: stock llama.cpp cannot express this for a model with sliding-window layers; use linear or ntk, "
+            "or a method by length (dynamic-ntk, yarn --dynamic)"
         )
-    if any(model.sliding):
+    if by_length and all(model.slides(layer) or not model.rotates(layer) for layer in range(model.n_layer)):
         raise NotHonouredError(
-            f"{arch}: stock llama.cpp cannot express this, and this version's runtime does not serve factor tables to "
-            "models with sliding-window layers; use linear or ntk"
+            f"{arch}: every rotating layer has a sliding window, which rows by length leave alone; use linear or ntk"
         )
-    if arch in archs.ROPE_FREQS_TENSOR and not model.own_factors:
+    if not by_length and arch in archs.ROPE_FREQS_TENSOR and not model.own_factors:
         factors = tuple(float(f) for f in plain.factors[0])
         scale = float(plain.attn_scale[0])
         as_tensor = StockRope(rope_freqs=factors, attn_factor=scale, original_ctx=model.original_ctx)
         return Edit(remove=removed) | _stock_edit(as_tensor, model, context)
+    return Edit(remove=removed) | length_edit(plain, context)
+
+
+def length_edit(table: RopeTable, context: int, stock: StockRope | None = None, model: ModelRope | None = None) -> Edit:
+    """Keys for the rows of a table, relative to what ``stock`` keys of the file do to ``model``.
+
+    Stock's own choice between short and long factors does not count: rows replace it.
+    """
+    factors, scale = table.factors, table.attn_scale
+    if stock is not None and model is not None:
+        rest = replace(stock, short=(), long=()).table(model)
+        factors, scale = factors / rest.factors, scale / rest.attn_scale
     return Edit(
         {
-            keys.LENGTH_POINTS: _array(ValueType.UINT32, [context]),
-            keys.LENGTH_FACTORS: _array(ValueType.FLOAT32, plain.factors.ravel()),
-            keys.LENGTH_ATTN_SCALE: _array(ValueType.FLOAT32, plain.attn_scale),
+            keys.LENGTH_POINTS: _array(ValueType.UINT32, table.length_points or [context]),
+            keys.LENGTH_FACTORS: _array(ValueType.FLOAT32, factors.ravel()),
+            keys.LENGTH_ATTN_SCALE: _array(ValueType.FLOAT32, scale),
             keys.CONTEXT: TypedValue(ValueType.UINT32, context),
-        },
-        removed,
+        }
     )
 
 
-def encode_heads(ratios: HeadRatios) -> Edit:
-    """Keys for per-head ratios."""
+def encode_heads(ratios: HeadRatios, order: str = "static") -> Edit:
+    """Keys for per-head ratios; ``order`` says who hands them out: ``static``, or one of ``ms_poe.PER_PROMPT``."""
     flat = np.concatenate([np.asarray(row, dtype=np.float32) for row in ratios])
     return Edit(
         {
             keys.HEAD_FACTORS: _array(ValueType.FLOAT32, flat),
-            keys.HEAD_ORDER: TypedValue(ValueType.STRING, "static"),
+            keys.HEAD_ORDER: TypedValue(ValueType.STRING, order),
         }
     )
 
@@ -163,7 +184,10 @@ def decode(source: KeySource) -> Decoded:
             f"{source.path}: {keys.VERSION} is {source.get(keys.VERSION)!r}, this ggufrope reads 1; update it"
         )
     try:
-        table = _with_lengths(source, stock_table, model)
+        rest = replace(stock, short=(), long=()).table(model)
+        by_length = np.size(source.get(keys.LENGTH_POINTS, ())) > 1
+        # rows by length replace stock's choice between short and long factors, and multiply into everything else
+        table = _with_lengths(source, rest if by_length else stock_table, model)
         table = table.with_head_ratios(_head_ratios(source, model))
     except ParameterError as error:
         raise GgufError(f"{source.path}: {error}") from None
@@ -176,7 +200,9 @@ def decode(source: KeySource) -> Decoded:
         stock_table=stock_table,
         table=table,
         context=int(source.get(keys.CONTEXT) or model.train_ctx),
+        by_length=by_length,
         ours=ours,
+        head_order=_head_order(source),
     )
 
 
@@ -222,12 +248,21 @@ def _with_lengths(source: KeySource, base: RopeTable, model: ModelRope) -> RopeT
     points, factors, scales = (source.get(k) for k in (keys.LENGTH_POINTS, keys.LENGTH_FACTORS, keys.LENGTH_ATTN_SCALE))
     if factors is None and points is None and scales is None:
         return base
-    n = 0 if points is None else np.size(points)
-    if not n or np.size(factors) != n * model.n_pairs or np.size(scales) != n:
+    for key, value, kind in (
+        (keys.LENGTH_POINTS, points, np.uint32),
+        (keys.LENGTH_FACTORS, factors, np.float32),
+        (keys.LENGTH_ATTN_SCALE, scales, np.float32),
+    ):
+        if not isinstance(value, np.ndarray) or value.dtype != kind or not value.size:
+            raise ParameterError(f"{key} is {shorten(value)}; an array of {np.dtype(kind).name} is needed")
+    n, context = points.size, source.get(keys.CONTEXT, 0)
+    if factors.size != n * model.n_pairs or scales.size != n:
         raise ParameterError(
-            f"{keys.LENGTH_FACTORS} has {np.size(factors)} entries for {n} length points, "
-            f"expected {n} × rot_dim/2 = {n * model.n_pairs}, and as many scales as points"
+            f"{keys.LENGTH_FACTORS} has {factors.size} entries and {keys.LENGTH_ATTN_SCALE} {scales.size} for {n} "
+            f"length points; expected {n} × rot_dim/2 = {n * model.n_pairs}, and {n}"
         )
+    if isinstance(context, int) and context > points.max():
+        raise ParameterError(f"{keys.CONTEXT} is {context}, beyond the last of {keys.LENGTH_POINTS}, {points.max()}")
     rows = np.asarray(factors, dtype=np.float64).reshape(n, -1) * base.factors[-1]
     return RopeTable(
         rows, np.asarray(scales, dtype=np.float64) * base.attn_scale[-1], length_points=tuple(int(p) for p in points)
@@ -243,6 +278,13 @@ def _head_ratios(source: KeySource, model: ModelRope) -> HeadRatios:
         raise ParameterError(f"{keys.HEAD_FACTORS} has {np.size(flat)} entries, expected {expected} of type f32")
     ends = np.cumsum(model.n_head_kv)[:-1]
     return tuple(tuple(float(v) for v in row) for row in np.split(flat, ends))
+
+
+def _head_order(source: KeySource) -> str:
+    order = source.get(keys.HEAD_ORDER, "static")
+    if order not in ("static", *PER_PROMPT):
+        raise GgufError(f"{source.path}: {keys.HEAD_ORDER} is {order!r}; this version knows static and per-prompt")
+    return str(order)
 
 
 def _json(source: KeySource, key: str) -> dict[str, Any]:

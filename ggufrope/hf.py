@@ -1,14 +1,13 @@
 """Hugging Face directories: what their ``config.json`` says about RoPE, and the way to a GGUF.
 
 The weights are converted by llama.cpp's own ``convert_hf_to_gguf.py`` from the pinned source. It drops some scalings
-(``llama3`` outside the Llama family, a YaRN attention factor, ...), so what it wrote is then compared with what the
-configuration asks for, and put right.
+(``dynamic``, ``llama3`` outside the Llama family, a YaRN attention factor, ...), so what it wrote is then compared with
+what the configuration asks for, and put right.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 
 from ggufrope.errors import CheckpointError, OutputError
 
-__all__ = ["HfRope", "convert_weights", "is_checkpoint", "read_rope"]
+__all__ = ["HfRope", "convert_weights", "is_checkpoint", "read_config", "read_rope"]
 
 #: HF's names of the parameters that our methods call otherwise.
 _RENAMED = {"original_max_position_embeddings": "original_context", "attn_factor": "attention_factor"}
@@ -36,6 +35,19 @@ _PARAMETERS = {
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_context"),
     "longrope": ("factor", "short_factor", "long_factor", "original_context", "attention_factor"),
 }
+
+
+#: Runs the converter with an index of tensors from which some are missing.
+_LEAVING_OUT = """
+import pathlib, runpy, sys
+without, script = sys.argv.pop(1), sys.argv.pop(1)
+sys.argv[0] = script
+sys.path[:1] = [str(pathlib.Path(script).parent), str(pathlib.Path(script).parent / "gguf-py")]
+from conversion import ModelBase
+index = ModelBase.index_tensors
+ModelBase.index_tensors = lambda *a, **k: {name: t for name, t in index(*a, **k).items() if without not in name}
+runpy.run_path(script, run_name="__main__")
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +78,7 @@ def read_rope(directory: Path) -> HfRope:
     Raises:
         CheckpointError: no readable ``config.json``, or no weights beside it.
     """
-    config = _config(directory)
+    config = read_config(directory)
     if not any(directory.glob("*.safetensors")) and not any(directory.glob("*.bin")):
         raise CheckpointError(f"{directory}: no weights (*.safetensors or *.bin) beside config.json; download them too")
     text = config.get("text_config") or config
@@ -88,22 +100,26 @@ def read_rope(directory: Path) -> HfRope:
         ) from None
 
 
-def convert_weights(directory: Path, out: Path, outtype: str) -> None:
+def convert_weights(directory: Path, out: Path, outtype: str, without: str = "") -> None:
     """Write ``directory`` to the GGUF ``out`` with llama.cpp's own converter, of the pinned source.
 
     Args:
         directory: a Hugging Face directory.
         out: where the GGUF goes; must not exist.
         outtype: ``f32``, ``f16``, ``bf16``, ``q8_0`` or ``auto``.
+        without: tensors with this in their name are left out; the converter stops at those that it does not know.
 
     Raises:
         CheckpointError: the converter refused the directory; the message ends with its last words.
         BuildError: the source could not be fetched.
     """
+    import subprocess
+
     from ggufrope.runtime.fetch import source_tree
 
     script = source_tree() / "convert_hf_to_gguf.py"
-    command = [sys.executable, str(script), str(directory), "--outfile", str(out), "--outtype", outtype]
+    start = ["-c", _LEAVING_OUT, without, str(script)] if without else [str(script)]
+    command = [sys.executable, *start, str(directory), "--outfile", str(out), "--outtype", outtype]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or not out.is_file():
         said = [line for line in done.stderr.splitlines() if line.strip() and "%|" not in line]
@@ -115,7 +131,12 @@ def convert_weights(directory: Path, out: Path, outtype: str) -> None:
         raise CheckpointError(f"{directory}: llama.cpp's converter stopped: {last}")
 
 
-def _config(directory: Path) -> dict[str, Any]:
+def read_config(directory: Path) -> dict[str, Any]:
+    """``config.json`` as it is.
+
+    Raises:
+        CheckpointError: it is missing or no JSON object.
+    """
     path = directory / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -137,11 +158,11 @@ def _rope(directory: Path, config: Mapping[str, Any], rope: Mapping[str, Any]) -
         return HfRope()
     if (kind == "proportional" and model_type.startswith("gemma4")) or (kind == "dynamic" and "alpha" in rope):
         return HfRope(left_to_upstream=True)
-    if kind == "dynamic":
-        return HfRope(
-            refused=f"{directory}/config.json asks for dynamic NTK, whose frequencies follow the length; this "
-            "version's runtime does not serve that yet. Give --method ntk --factor S (or another method) instead"
-        )
+    if kind == "dynamic":  # its factor is no length: it says how steeply the base follows one; we take it for both
+        factor = float(rope["factor"])
+        return HfRope("dynamic-ntk", {"factor": factor, "slope": factor})
+    if kind == "clex":
+        return HfRope("clex")  # its parameters are in the weights, see ggufrope.clex
     kind = "longrope" if kind == "su" else kind
     if kind not in _PARAMETERS:
         return HfRope(

@@ -1,4 +1,4 @@
-"""Parameters that come from JSON files: factor lists and head ratios."""
+"""Parameters that come from JSON files: factor lists, head ratios, a solved CLEX layer."""
 
 from __future__ import annotations
 
@@ -7,9 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from ggufrope.errors import ParameterError
+from ggufrope.methods.clex import ClexTable
 from ggufrope.table import HeadRatios
 
-__all__ = ["read_list", "read_ratios"]
+__all__ = ["parse_counts", "read_clex_table", "read_list", "read_ratios"]
+
+
+def parse_counts(text: str, name: str) -> tuple[int, ...]:
+    """``256,512`` → (256, 512).
+
+    Raises:
+        ParameterError: something else.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ParameterError(f"{name} {text}: whole numbers with commas between them are needed") from None
 
 
 def read_list(path: Path, name: str) -> tuple[float, ...]:
@@ -39,6 +52,26 @@ def read_ratios(path: Path) -> HeadRatios:
             f'{path}: no "ratios" found; it must read {{"ratios": [[r for each KV head] for each layer]}}'
         )
     return tuple(_numbers(row, f"{path}: ratios of layer {layer}") for layer, row in enumerate(rows))
+
+
+def read_clex_table(path: Path) -> ClexTable:
+    """A solved CLEX layer from ``{"context": N, "log_scale": false, "frequencies": [[one for each pair] for each t]}``.
+
+    Raises:
+        ParameterError: unreadable, not JSON, or of another structure.
+    """
+    value = _load(path)
+    rows = value.get("frequencies") if isinstance(value, dict) else None
+    context = value.get("context") if isinstance(value, dict) else None
+    if not isinstance(rows, list) or not isinstance(context, int):
+        raise ParameterError(
+            f'{path}: no CLEX table; it must read {{"context": N, "frequencies": [[one for each pair] for each t]}}'
+        )
+    frequencies = tuple(_numbers(row, f"{path}: frequencies at t = {t}") for t, row in enumerate(rows, 1))
+    log_scale = value.get("log_scale", False)
+    if not isinstance(log_scale, bool):
+        raise ParameterError(f"{path}: log_scale is {log_scale!r}; true or false is needed")
+    return ClexTable(frequencies, context, log_scale)
 
 
 def _load(path: Path) -> Any:

@@ -10,14 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from ggufrope import keys
 from ggufrope.errors import GgufError, OutputError
 from ggufrope.gguf import Header, TypedValue, ValueType, encode_entry, original_facts, read_shards
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Source", "open_source"]
 

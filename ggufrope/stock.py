@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from ggufrope import archs
 from ggufrope.errors import ParameterError
+from ggufrope.late import np
 from ggufrope.model import ModelRope
 from ggufrope.table import RopeTable, yarn_factors
 
@@ -55,6 +54,8 @@ class StockRope:
     def as_read_by(self, arch: str) -> StockRope:
         """These settings less what llama.cpp does not read for ``arch``."""
         seen = self
+        if arch in archs.IGNORES_SCALING:
+            return StockRope()
         if arch not in archs.READS_YARN_BETA:
             seen = replace(seen, beta_fast=32.0, beta_slow=1.0)
         if arch not in archs.READS_YARN_LOG_MUL:

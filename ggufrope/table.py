@@ -9,15 +9,21 @@ and cos and sin are multiplied by ``attn_scale[row(L)]``. Composition is multipl
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING
 
 from ggufrope.errors import ParameterError
+from ggufrope.late import np
 from ggufrope.model import ModelRope
 
-__all__ = ["HeadRatios", "RopeTable", "yarn_factors"]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["HeadRatios", "RopeTable", "geometric_points", "yarn_factors"]
+
+_LONGEST = 2**31 - 1
 
 #: One row of divisors per layer; layer ``l`` has ``n_head_kv[l]`` of them.
 HeadRatios = tuple[tuple[float, ...], ...]
@@ -46,8 +52,12 @@ class RopeTable:
             )
         if len(self.length_points) not in ({0, 1} if len(self.factors) == 1 else {len(self.factors)}):
             raise ParameterError(f"{len(self.factors)} rows of factors need as many length points")
-        if any(b <= a for a, b in zip(self.length_points, self.length_points[1:], strict=False)):
-            raise ParameterError(f"length points must increase: {list(self.length_points)}")
+        if any(b <= a for a, b in itertools.pairwise((0, *self.length_points))):
+            raise ParameterError(f"length points must increase from 1 on: {_shown(self.length_points)}")
+        if self.length_points and self.length_points[-1] > _LONGEST:
+            raise ParameterError(
+                f"a row for {self.length_points[-1]} tokens: llama.cpp counts up to {_LONGEST}; take a smaller factor"
+            )
         for name, values in (("frequency factors", self.factors), ("attention scale", self.attn_scale)):
             _require_positive(name, values)
         for layer, row in enumerate(self.head_ratios):
@@ -63,6 +73,22 @@ class RopeTable:
     def identity(cls, model: ModelRope) -> RopeTable:
         """Plain RoPE."""
         return cls.uniform(np.ones(model.n_pairs))
+
+    @classmethod
+    def by_length(
+        cls, points: Sequence[int], row: Callable[[int], ArrayLike], scale: Callable[[int], float] = lambda _: 1.0
+    ) -> RopeTable:
+        """Up to the first point plain RoPE, exactly; up to each further one what ``row`` and ``scale`` give for it.
+
+        Args:
+            points: increasing lengths in tokens; the first one is the context that the model was trained for.
+            row: divisors ``(rot_dim/2,)`` for a length.
+            scale: attention scale for a length.
+        """
+        rows = [np.asarray(row(length), dtype=np.float64) for length in points]
+        scales = [float(scale(length)) for length in points]
+        rows[0], scales[0] = np.ones_like(rows[0]), 1.0
+        return cls(np.stack(rows), np.array(scales), length_points=tuple(points))
 
     @property
     def per_head(self) -> bool:
@@ -97,6 +123,28 @@ class RopeTable:
             and np.allclose(self.factors, other.factors, rtol=rtol, atol=0)
             and np.allclose(self.attn_scale, other.attn_scale, rtol=rtol, atol=0)
         )
+
+
+def geometric_points(first: int, last: int, ratio: float) -> tuple[int, ...]:
+    """``first``, then ``ratio`` times more each, and ``last`` itself; whole numbers, increasing.
+
+    Args:
+        first: at least 1.
+        last: at least ``first``.
+        ratio: above 1.
+    """
+    points = [first]
+    for power in itertools.count(1):
+        point = round(first * ratio**power)
+        if point >= last:
+            break
+        if point > points[-1]:
+            points.append(point)
+    return (*points, last) if last > first else (first,)
+
+
+def _shown(points: tuple[int, ...]) -> str:
+    return ", ".join(map(str, points[:8])) + (", ..." if len(points) > 8 else "")
 
 
 def _require_positive(name: str, values: NDArray[np.float64]) -> None:

@@ -12,16 +12,22 @@ from ggufrope.codec import decode
 from ggufrope.convert import plan, strip, write
 from ggufrope.errors import GgufError, GgufropeError, NotHonouredError, UnsupportedModelError
 from ggufrope.methods import METHODS, method_names
+from ggufrope.methods.clex import ClexTable
 from ggufrope.source import Source, open_source
 
 FACTORS = {"short_factor": (1.0, 1.1, 1.2, 1.3), "long_factor": (1.0, 1.5, 2.0, 4.0)}
+CLEX = ClexTable(
+    tuple(tuple((10000.0 * (2 * t - 1) ** (8 / 6)) ** (-i / 4) for i in range(4)) for t in range(1, 4)), 64
+)
 PARAMS = {
     "none": {},
     "linear": {"factor": 3.0},
     "ntk": {"factor": 3.0},
+    "dynamic-ntk": {"factor": 3.0, "slope": 2.0},
     "yarn": {"factor": 3.0},
     "llama3": {"factor": 8.0},
     "longrope": {"factor": 3.0, **FACTORS},
+    "clex": {"clex_from": CLEX},
     "ms-poe": {},
 }
 
@@ -106,7 +112,6 @@ def test_gguf_py_reads_the_result(tiny):
         ("llama", "yarn", {"factor": 3.0, "beta_fast": 3.0, "truncate": False}, False),  # by rope_freqs.weight
         ("llama", "llama3", {"factor": 8.0}, False),
         ("qwen2", "llama3", {"factor": 8.0}, True),
-        ("phi3", "longrope", {"factor": 3.0, **FACTORS}, False),
         ("qwen2", "longrope", {"factor": 3.0, "short_factor": (2.0,) * 4, "long_factor": (2.0,) * 4}, True),
     ],
 )
@@ -123,14 +128,75 @@ def test_stock_keys_wherever_stock_computes_the_same(tmp_path, arch, name, param
     assert (context == 64) is ours, "the context is raised for stock only when stock can use it"
 
 
+@pytest.mark.parametrize(("arch", "by_stock"), [("phi3", True), ("llama", True), ("qwen2", False)])
+def test_longrope_by_length_in_use_and_stock_s_choice_beside_it(tmp_path, arch, by_stock):
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(gb.tiny_llama(arch))
+    _, out = converted(path, "longrope", {"factor": 3.0, "attention_factor": 1.25, **FACTORS})
+    found, plain = as_is(out), 10000.0 ** -(np.arange(4) / 4)
+    assert found.by_length
+    assert found.needs_patched
+    for length, lists in ((1, "short_factor"), (64, "short_factor"), (65, "long_factor"), (192, "long_factor")):
+        assert found.table.frequencies(found.model, length=length) == pytest.approx(plain / FACTORS[lists], rel=1e-6)
+    assert found.table.attn_scale == pytest.approx([1.25, 1.25])
+    header = open_source(out).header
+    assert header.get(f"{arch}.context_length") == (192 if by_stock else 64)
+    assert (header.tensor(keys.ROPE_LONG) is not None) == by_stock
+    assert len(found.stock_table.factors) == 1 + by_stock
+    # what stock already multiplies in stands in the rows no second time
+    assert header.get(keys.LENGTH_ATTN_SCALE) == pytest.approx([1.0, 1.0] if by_stock else [1.25, 1.25])
+    assert strip(out, tmp_path / "back.gguf").restored
+
+
+def phi3_with_lists(path):
+    """What upstream's converter makes of Phi-3."""
+    more = [
+        gb.entry("phi3.rope.scaling.type", gb.STR, "longrope"),
+        gb.entry("phi3.rope.scaling.original_context_length", gb.U32, 16),
+        gb.entry("phi3.rope.scaling.attn_factor", gb.F32, 1.19),
+    ]
+    lists = [(keys.ROPE_SHORT, "short_factor"), (keys.ROPE_LONG, "long_factor")]
+    tensors = [*gb.tiny_tensors(), *((name, np.array(FACTORS[k], np.float32)) for name, k in lists)]
+    path.write_bytes(gb.build([*gb.llama_entries("phi3"), *more], tensors))
+    return path
+
+
+@pytest.mark.parametrize("name", ["longrope", "ms-poe+longrope"])
+def test_a_file_with_its_own_lists_learns_to_pick_by_length(tmp_path, name):
+    path = phi3_with_lists(tmp_path / "phi3.gguf")
+    before = as_is(path)
+    made, out = converted(path, name, {})
+    found, plain = as_is(out), 10000.0 ** -(np.arange(4) / 4)
+    assert not made.edit.tensors
+    assert all(k in keys.OURS for k in made.edit.set), "what stock reads stays as it is"
+    assert found.stock_table.close_to(before.stock_table, rtol=0)
+    assert (found.by_length, found.context, found.table.length_points) == (True, 64, (16, 64))
+    for length, lists in ((16, "short_factor"), (17, "long_factor")):
+        assert found.table.frequencies(found.model, length=length) == pytest.approx(plain / FACTORS[lists], rel=1e-6)
+    assert found.table.attn_scale == pytest.approx([1.19, 1.19])
+    assert strip(out, tmp_path / "back.gguf").restored
+    assert (tmp_path / "back.gguf").read_bytes() == path.read_bytes()
+
+
+def test_other_lists_than_the_file_s_own_are_refused(tmp_path):
+    path = phi3_with_lists(tmp_path / "phi3.gguf")
+    for params in ({**FACTORS, "long_factor": (1.0, 2.0, 3.0, 4.0)}, {"attention_factor": 1.5}):
+        with pytest.raises(UnsupportedModelError, match="LongRoPE factors"):
+            plan(path, "longrope", params)
+
+
 def test_what_no_runtime_would_do_is_refused(tmp_path):
     path = tmp_path / "tiny.gguf"
-    path.write_bytes(gb.tiny_llama("qwen2"))
-    with pytest.raises(NotHonouredError, match="length tables"):
-        plan(path, "longrope", {"factor": 3.0, **FACTORS})
     path.write_bytes(gb.build([*gb.llama_entries("gemma2"), gb.entry("gemma2.attention.sliding_window", gb.U32, 16)]))
     with pytest.raises(NotHonouredError, match="sliding-window"):
         plan(path, "llama3", {"factor": 8.0})
+    made = plan(path, "dynamic-ntk", {"factor": 8.0})
+    assert any("2 sliding-window layers keep their rotation" in n for n in made.notes)
+    everywhere = gb.entry("gemma2.attention.sliding_window_pattern", gb.ARR, [True] * 3, gb.BOOL)
+    window = gb.entry("gemma2.attention.sliding_window", gb.U32, 16)
+    path.write_bytes(gb.build([*gb.llama_entries("gemma2"), window, everywhere], gb.tiny_tensors()))
+    with pytest.raises(NotHonouredError, match="every rotating layer has a sliding window"):
+        plan(path, "dynamic-ntk", {"factor": 8.0})
 
 
 def test_sliding_layers_are_left_alone_and_said(tmp_path):
@@ -259,6 +325,42 @@ def test_damaged_keys_of_ours_are_named(tiny, key, value, said):
     assert str(out) in str(error.value)
 
 
+def rows_entry(key, values, kind):
+    return key, gb.entry(key, gb.ARR, values, kind)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (*rows_entry(keys.LENGTH_POINTS, [64, 64, 192], gb.U32), "must increase"),
+        (*rows_entry(keys.LENGTH_POINTS, [64, 192, 128], gb.U32), "must increase"),
+        (*rows_entry(keys.LENGTH_POINTS, [0, 64, 192], gb.U32), "must increase"),
+        (*rows_entry(keys.LENGTH_POINTS, [64, 192], gb.U32), "expected 2 × rot_dim/2 = 8"),
+        (
+            *rows_entry(keys.LENGTH_POINTS, [64, 128, 191], gb.U32),
+            "192, beyond the last of ggufrope.length_points, 191",
+        ),
+        (*rows_entry(keys.LENGTH_POINTS, [64.0, 128.0, 192.0], gb.F32), "an array of uint32"),
+        (*rows_entry(keys.LENGTH_FACTORS, [1.0] * 11, gb.F32), "has 11 entries"),
+        (*rows_entry(keys.LENGTH_FACTORS, [1.0] * 11 + [0.0], gb.F32), "found 0.0"),
+        (*rows_entry(keys.LENGTH_FACTORS, [1.0] * 11 + [-1.0], gb.F32), "found -1.0"),
+        (*rows_entry(keys.LENGTH_FACTORS, [1.0] * 11 + [float("nan")], gb.F32), "found nan"),
+        (*rows_entry(keys.LENGTH_FACTORS, [1.0] * 12, gb.F64), "an array of float32"),
+        (*rows_entry(keys.LENGTH_ATTN_SCALE, [1.0, 1.0], gb.F32), "length_attn_scale 2 for 3"),
+        (*rows_entry(keys.LENGTH_ATTN_SCALE, [1.0, 1.0, float("inf")], gb.F32), "found inf"),
+        (keys.LENGTH_ATTN_SCALE, gb.entry(keys.LENGTH_ATTN_SCALE, gb.F32, 1.0), "an array of float32"),
+    ],
+)
+def test_damaged_rows_are_named(tiny, key, value, said):
+    _, out = converted(tiny, "dynamic-ntk", {"factor": 3.0, "granularity": 2.0})
+    header = open_source(out).header
+    assert as_is(out).table.length_points == (64, 128, 192)
+    out.write_bytes(gb.build([value if f.key == key else header.raw(f) for f in header.fields], gb.tiny_tensors()))
+    with pytest.raises(GgufError, match=said) as error:
+        as_is(out)
+    assert str(out) in str(error.value)
+
+
 def test_every_key_we_write_is_documented(tiny):
     known = {keys.stock(k.name, "llama") for k in keys.KEYS}
     for name in METHODS:
@@ -287,3 +389,10 @@ def test_a_model_s_own_factors_are_never_overwritten_even_by_equal_ones(tmp_path
     assert not made.edit.tensors
     assert made.needs_patched
     assert strip(out, tmp_path / "back.gguf").restored
+
+
+def test_a_context_that_shrinks_is_told(tiny):
+    shrinks = plan(tiny, "linear", {"factor": 2.0, "original_context": 16})
+    assert shrinks.context == 32
+    assert any("goes down" in note and ", 32 now" in note for note in shrinks.notes)
+    assert not any("goes down" in note for note in plan(tiny, "linear", {"factor": 2.0}).notes)

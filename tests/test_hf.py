@@ -181,9 +181,81 @@ def test_a_method_replaces_the_configuration_s_scaling_and_says_so(checkpoint, t
     made, notes = done.plan, done.notes
     assert made.name == "ntk"
     assert any("replaced by ntk" in n for n in notes)
-    with pytest.raises(CheckpointError, match="dynamic NTK"):
-        carry_out(Request(folder, tmp_path / "out2.gguf", None))
-    assert not (tmp_path / "out2.gguf").exists()
+
+
+@pytest.mark.parametrize(("method", "name"), [(None, "dynamic-ntk"), ("ms-poe", "ms-poe+dynamic-ntk")])
+def test_dynamic_scaling_arrives_although_upstream_drops_it(checkpoint, tmp_path, method, name):
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    folder, out = checkpoint("llama", {"rope_type": "dynamic", "factor": 4.0}), tmp_path / "out.gguf"
+    carry_out(Request(folder, out, method, outtype="f32"))
+    found = inspect_file(out).decoded
+    assert (found.method, found.context, found.stock.kind) == (name, 1024, "none")
+    assert open_source(out).header.get("llama.context_length") == 256, "stock still runs it as it was trained"
+    config = LlamaConfig.from_pretrained(folder)
+    plain = found.table.with_head_ratios(())
+    for length in plain.length_points:
+        wanted, _ = ROPE_INIT_FUNCTIONS["dynamic"](config, "cpu", seq_len=length)
+        assert plain.frequencies(found.model, length=length) == pytest.approx(np.asarray(wanted), rel=2e-6)
+    carry_out(Request(folder, tmp_path / "far.gguf", None, {}, 4096, outtype="f32"))
+    far = inspect_file(tmp_path / "far.gguf").decoded
+    assert (far.context, far.params["slope"]) == (4096, 4.0)
+    assert np.allclose(far.table.factors[:9], plain.factors)
+
+
+@pytest.fixture(scope="module")
+def clex(checkpoint):
+    """A CLEX checkpoint over a trained context of 256, with a layer that learned something."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = checkpoint("llama", None)
+    torch.manual_seed(1)
+    layer = {"inv_freq": 10000.0 ** -(torch.arange(8) / 8), "proj_func.ode_up_proj": torch.randn(8, 32),
+             "proj_func.ode_down_proj": 0.02 * torch.randn(32, 8)}  # fmt: skip
+    weights = load_file(folder / "model.safetensors")
+    weights |= {f"model.clex_layer.{n}": t.float() for n, t in layer.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    rope = {"type": "clex", "max_factor": 4, "param_factor": 2, "act": "tanh", "time_dt": 0.01, "factor": 1}
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("rope_parameters", None)
+    (folder / "config.json").write_text(json.dumps(config | {"rope_scaling": rope, "rope_theta": 10000.0}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "name"),
+    [
+        (None, {}, "clex"),
+        ("clex", {"max_factor": 3}, "clex"),
+        ("ms-poe", {}, "ms-poe+clex"),
+        ("ms-poe+clex", {"log_scale": True}, "ms-poe+clex"),
+    ],
+)
+def test_a_clex_checkpoint_carries_over(clex, tmp_path, method, params, name):
+    from ggufrope.reference.clex import load_clex
+
+    out, layer = tmp_path / "out.gguf", load_clex(clex)[0]
+    carry_out(Request(clex, out, method, params, outtype="f32"))
+    found = inspect_file(out).decoded
+    assert (found.method, found.context) == (name, 256 * params.get("max_factor", 4))
+    plain = found.table.with_head_ratios(())
+    for length in plain.length_points:
+        wanted = layer.frequencies(-(-length // 256)).numpy()
+        assert plain.frequencies(found.model, length=length) == pytest.approx(wanted, rel=1e-6)
+    assert np.allclose(found.table.factors[0], 1)
+    assert not np.allclose(found.table.factors[1], 1, rtol=0.2)
+    assert not any("clex" in t.name for t in open_source(out).header.tensors)
+
+
+def test_a_clex_checkpoint_s_weights_are_those_of_a_plain_one(clex, checkpoint, tmp_path):
+    for folder, method in ((clex, "yarn"), (checkpoint("llama", None), "yarn")):
+        done = carry_out(Request(folder, tmp_path / f"{folder.name}.gguf", method, {"factor": 2.0}, outtype="f32"))
+        assert any("replaced by yarn" in n for n in done.notes) == (folder is clex)
+    left, right = (open_source(p).header for p in sorted(tmp_path.glob("*.gguf")))
+    assert [t.name for t in left.tensors] == [t.name for t in right.tensors]
+    assert all(_bytes(left, t.name) == _bytes(right, t.name) for t in left.tensors)
 
 
 def test_directory_and_gguf_give_the_same_file(shared, tmp_path):

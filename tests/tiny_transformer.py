@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from gguf_builder import F32, STR, U32, build, entry
+from gguf_builder import ARR, F32, I32, STR, U32, build, entry
 
 __all__ = ["ARCHITECTURES", "TinyModel"]
 
@@ -68,8 +68,19 @@ class TinyModel:
             weights |= {f"{name}.bias": 0.3 * rng.standard_normal(shapes[name][0]) for name in biased}
         return {name: value.astype(np.float32) for name, value in weights.items()}
 
-    def file(self, extra: Sequence[bytes] = (), tensors: Sequence[tuple[str, np.ndarray]] = ()) -> bytes:
-        """The GGUF, with more entries and tensors if given."""
+    def file(
+        self, extra: Sequence[bytes] = (), tensors: Sequence[tuple[str, np.ndarray]] = (), *, words: bool = False
+    ) -> bytes:
+        """The GGUF, with more entries and tensors if given. With ``words`` it has a vocabulary, as the server needs."""
+        vocabulary = [entry("tokenizer.ggml.model", STR, "no_vocab")]
+        if words:
+            names = ["<unk>", "<s>", "</s>", *(f"▁{i}" for i in range(3, self.n_vocab))]
+            vocabulary = [
+                entry("tokenizer.ggml.model", STR, "llama"),
+                entry("tokenizer.ggml.tokens", ARR, names, STR),
+                entry("tokenizer.ggml.scores", ARR, [-float(i) for i in range(self.n_vocab)], F32),
+                entry("tokenizer.ggml.token_type", ARR, [2, 3, 3] + [1] * (self.n_vocab - 3), I32),
+            ]
         numbers = {
             "context_length": self.n_ctx, "embedding_length": self.n_embd, "block_count": self.n_layer,
             "feed_forward_length": self.n_ff, "attention.head_count": self.n_head,
@@ -80,7 +91,7 @@ class TinyModel:
             *(entry(f"{self.arch}.{name}", U32, number) for name, number in numbers.items()),
             entry(f"{self.arch}.attention.layer_norm_rms_epsilon", F32, _EPS),
             entry(f"{self.arch}.rope.freq_base", F32, self.freq_base),
-            entry("tokenizer.ggml.model", STR, "no_vocab"),
+            *vocabulary,
             *extra,
         ]
         return build(entries, [*self.weights.items(), *tensors])
@@ -94,50 +105,56 @@ class TinyModel:
         dimensions of Q and K are multiplied by ``scale``.
         """
         ratios = np.ones((self.n_layer, self.n_head_kv)) if ratios is None else ratios
-        x = self._get("token_embd.weight")[tokens]
+        x = self.get("token_embd.weight")[tokens]
         for i in range(self.n_layer):
             rows = [np.broadcast_to(factors, (self.n_rot // 2,)) * ratio for ratio in ratios[i]]
-            attended = self._attention(self._normed(x, f"blk.{i}.attn_norm"), i, rows, scale)
-            x = x + self._linear(attended, f"blk.{i}.attn_output")
-            x = x + self._feed_forward(self._normed(x, f"blk.{i}.ffn_norm"), i)
-        return self._linear(self._normed(x, "output_norm"), "output")
+            attended = self._attention(self.normed(x, f"blk.{i}.attn_norm"), i, rows, scale)
+            x = x + self.linear(attended, f"blk.{i}.attn_output")
+            x = x + self.feed_forward(self.normed(x, f"blk.{i}.ffn_norm"), i)
+        return self.linear(self.normed(x, "output_norm"), "output")
 
-    def _get(self, name: str) -> np.ndarray:
+    def get(self, name: str) -> np.ndarray:
         return self.weights[name].astype(np.float64)
 
-    def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
-        y = x @ self._get(f"{name}.weight").T
-        return y + self._get(f"{name}.bias") if f"{name}.bias" in self.weights else y
+    def linear(self, x: np.ndarray, name: str) -> np.ndarray:
+        y = x @ self.get(f"{name}.weight").T
+        return y + self.get(f"{name}.bias") if f"{name}.bias" in self.weights else y
 
-    def _normed(self, x: np.ndarray, name: str) -> np.ndarray:
-        return x / np.sqrt((x * x).mean(-1, keepdims=True) + _EPS) * self._get(f"{name}.weight")
+    def normed(self, x: np.ndarray, name: str) -> np.ndarray:
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + _EPS) * self.get(f"{name}.weight")
 
-    def _feed_forward(self, x: np.ndarray, i: int) -> np.ndarray:
-        up = self._linear(x, f"blk.{i}.ffn_up")
-        gate, up = np.split(up, 2, axis=1) if self.arch == "phi3" else (self._linear(x, f"blk.{i}.ffn_gate"), up)
-        return self._linear(up * gate / (1 + np.exp(-gate)), f"blk.{i}.ffn_down")
+    def feed_forward(self, x: np.ndarray, i: int) -> np.ndarray:
+        up = self.linear(x, f"blk.{i}.ffn_up")
+        gate, up = np.split(up, 2, axis=1) if self.arch == "phi3" else (self.linear(x, f"blk.{i}.ffn_gate"), up)
+        return self.linear(up * gate / (1 + np.exp(-gate)), f"blk.{i}.ffn_down")
 
     def _attention(self, x: np.ndarray, i: int, rows: list[np.ndarray], scale: float) -> np.ndarray:
-        n, kv = len(x), self.n_head_kv * self.head_dim
-        if self.arch == "phi3":
-            q, k, v = np.split(self._linear(x, f"blk.{i}.attn_qkv"), [self.n_embd, self.n_embd + kv], axis=1)
-        else:
-            q, k, v = (self._linear(x, f"blk.{i}.attn_{name}") for name in "qkv")
-        q, k, v = (y.reshape(n, -1, self.head_dim).swapaxes(0, 1) for y in (q, k, v))
+        n = len(x)
+        q, k, v = self.project(x, i)
         out = np.empty((self.n_head, n, self.head_dim))
         group = self.n_head // self.n_head_kv
         for h in range(self.n_head):
             row = rows[h // group]
-            score = self._rotate(q[h], row, scale) @ self._rotate(k[h // group], row, scale).T
+            score = self.rotate(q[h], row, scale) @ self.rotate(k[h // group], row, scale).T
             score = np.where(np.tri(n, dtype=bool), score / np.sqrt(self.head_dim), -np.inf)
             weight = np.exp(score - score.max(-1, keepdims=True))
             out[h] = weight / weight.sum(-1, keepdims=True) @ v[h // group]
         return out.swapaxes(0, 1).reshape(n, -1)
 
-    def _rotate(self, x: np.ndarray, row: np.ndarray, scale: float) -> np.ndarray:
+    def project(self, x: np.ndarray, i: int) -> list[np.ndarray]:
+        """Q, K and V of layer ``i``, each ``[heads, n, head_dim]``."""
+        kv = self.n_head_kv * self.head_dim
+        if self.arch == "phi3":
+            parts = np.split(self.linear(x, f"blk.{i}.attn_qkv"), [self.n_embd, self.n_embd + kv], axis=1)
+        else:
+            parts = [self.linear(x, f"blk.{i}.attn_{name}") for name in "qkv"]
+        return [y.reshape(len(x), -1, self.head_dim).swapaxes(0, 1) for y in parts]
+
+    def rotate(self, x: np.ndarray, row: np.ndarray, scale: float, positions: np.ndarray | None = None) -> np.ndarray:
         """``x`` is ``[n, head_dim]``: complex multiplication of the rotated pairs, the rest passes."""
         half = self.n_rot // 2
-        angle = np.arange(len(x))[:, None] * self.freq_base ** (-np.arange(half) / half) / row
+        positions = np.arange(len(x)) if positions is None else positions
+        angle = positions[:, None] * self.freq_base ** (-np.arange(half) / half) / row
         first = slice(0, self.n_rot, 2) if self.arch == "llama" else slice(0, half)
         second = slice(1, self.n_rot, 2) if self.arch == "llama" else slice(half, self.n_rot)
         turned = (x[:, first] + 1j * x[:, second]) * np.exp(1j * angle) * scale

@@ -9,6 +9,8 @@ from typing import Any
 
 from ggufrope.errors import UnknownMethodError
 from ggufrope.methods.base import Method, build
+from ggufrope.methods.clex import Clex
+from ggufrope.methods.dynamic_ntk import DynamicNtk
 from ggufrope.methods.linear import Linear
 from ggufrope.methods.llama3 import Llama3
 from ggufrope.methods.longrope import LongRope
@@ -20,11 +22,9 @@ from ggufrope.model import ModelRope
 
 __all__ = ["METHODS", "Method", "check_name", "method_names", "parameters", "resolve"]
 
-METHODS: dict[str, type[Method]] = {cls.name: cls for cls in (NoScaling, Linear, Ntk, Yarn, Llama3, LongRope, MsPoe)}
-
-
-#: Known by name, so that nobody wonders about the spelling.
-_PLANNED = frozenset({"dynamic-ntk", "clex", "ms-poe+dynamic-ntk", "ms-poe+clex"})
+METHODS: dict[str, type[Method]] = {
+    cls.name: cls for cls in (NoScaling, Linear, Ntk, DynamicNtk, Yarn, Llama3, LongRope, Clex, MsPoe)
+}
 
 
 def method_names() -> list[str]:
@@ -36,8 +36,6 @@ def method_names() -> list[str]:
 def check_name(name: str) -> None:
     """Raise UnknownMethodError, with the nearest names, unless ``resolve`` knows ``name``."""
     if name not in method_names():
-        if name in _PLANNED:
-            raise UnknownMethodError(f"method '{name}' is not in this version: its frequencies follow the length")
         near = difflib.get_close_matches(name.lower(), method_names(), n=2, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(METHODS)}, ms-poe+BASE"
         raise UnknownMethodError(f"unknown method '{name}': {hint}")

@@ -18,10 +18,14 @@ from ggufrope.model import ModelRope
 from ggufrope.stock import StockRope
 from ggufrope.table import RopeTable
 
-__all__ = ["Method", "build", "option", "positive", "reach"]
+__all__ = ["GRANULARITY", "Method", "build", "granular", "option", "positive", "reach"]
 
 
 MAX_CONTEXT = 2**31 - 1
+
+#: Default ratio between two length points: four rows for each doubling of the length.
+GRANULARITY = round(2**0.25, 6)
+_FINEST = 1.01
 
 
 def option(default: Any, help_text: str, **extra: Any) -> Any:
@@ -112,3 +116,11 @@ def reach(method: str, factor: float) -> float:
     if not 1 <= factor < float("inf"):
         raise ParameterError(f"{method}: factor is {factor:g}; it must be at least 1 (1 changes nothing)")
     return factor
+
+
+def granular(method: str, ratio: float) -> None:
+    """Raise ParameterError unless ``ratio`` is a usable ratio between length points."""
+    if not _FINEST <= ratio < float("inf"):
+        raise ParameterError(
+            f"{method}: granularity is {ratio:g}; the ratio between two length points is {_FINEST} or more"
+        )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
+from ggufrope.late import np
 from ggufrope.methods.base import Method, option, positive, reach
 from ggufrope.model import ModelRope
 from ggufrope.stock import StockRope

@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from ggufrope.errors import ParameterError
+from ggufrope.late import np
 from ggufrope.methods.base import Method, option, positive, reach
 from ggufrope.model import ModelRope
 from ggufrope.stock import StockRope
@@ -22,7 +21,11 @@ class LongRope(Method):
     """Divide each pair by its own factor: ``short_factor`` up to the original context, ``long_factor`` beyond.
 
     LongRoPE (arXiv 2402.13753). cos and sin are multiplied by ``sqrt(1 + ln(factor)/ln(original))`` at every length,
-    as Phi-3 and transformers do. The lists come from a search per model; they cannot be derived.
+    as Phi-3 and transformers do. The lists come from a search per model; they cannot be derived. A file that has its
+    lists already needs none given.
+
+    The patched runtime picks a list by the length in use, and rotates cached keys anew when a text grows beyond the
+    original context. Stock llama.cpp, where it can do LongRoPE, picks by the allocated context.
     """
 
     name: ClassVar[str] = "longrope"

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
+from ggufrope import archs
 from ggufrope.errors import ParameterError, UnsupportedModelError
+from ggufrope.late import np
 from ggufrope.methods.base import Method, option
 from ggufrope.model import ModelRope
 from ggufrope.stock import StockRope
 from ggufrope.table import HeadRatios, RopeTable
 
-__all__ = ["MsPoe", "head_ratios", "ratio_steps"]
+#: Orders that the runtime makes for each prompt; the value of ``ggufrope.head_order``.
+PER_PROMPT = ("per-prompt", "per-prompt-rank")
+
+__all__ = ["PER_PROMPT", "MsPoe", "head_ratios", "ratio_steps"]
 
 
 def ratio_steps(n: int, low: float, high: float, spacing: str = "code") -> tuple[float, ...]:
@@ -23,8 +26,8 @@ def ratio_steps(n: int, low: float, high: float, spacing: str = "code") -> tuple
 
 
 def head_ratios(model: ModelRope, steps_of_layer: dict[int, tuple[float, ...]]) -> HeadRatios:
-    """Ratios for every layer and KV head: those given for their layer, 1.0 elsewhere."""
-    return tuple(steps_of_layer.get(layer, (1.0,) * n) for layer, n in enumerate(model.n_head_kv))
+    """Ratios for every layer and KV head: those given for the layer, or for the one whose K it uses; 1.0 elsewhere."""
+    return tuple(steps_of_layer.get(model.leader(layer), (1.0,) * n) for layer, n in enumerate(model.n_head_kv))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,10 @@ class MsPoe(Method):
       * A ratio belongs to a KV head and its whole query group. The authors' program rotates each query with its own
         ratio and K with another one's, which breaks relative position in grouped-query models.
       * Sliding-window layers stay at 1.0 unless ``sliding`` is set: what they see is always near.
-      * The published method orders heads by how position-aware they are, anew for each prompt. The orders offered here
-        (``sequential``, ``reverse``, ``random:SEED``) are baselines; in the paper's ablation they do worse than the
-        right one. Ratios from elsewhere come in through ``head_ratios``.
+      * The published method orders heads by how position-aware they are, anew for each prompt: ``per-prompt`` as its
+        program does, ``per-prompt-rank`` as its text does. `ggufrope calibrate` measures it once, over many prompts;
+        those ratios come in through ``head_ratios``. The other orders (``sequential``, ``reverse``, ``random:SEED``)
+        are baselines; in the paper's ablation they do worse.
     """
 
     name: ClassVar[str] = "ms-poe"
@@ -52,7 +56,11 @@ class MsPoe(Method):
     max_ratio: float = option(1.8, "largest ratio")
     first_layer: int = option(2, "first layer that gets ratios, counted from 0")
     spacing: str = option("code", "steps between ratios: i/H as in the program, or i/(H-1)", choices=("code", "paper"))
-    head_order: str | None = option(None, "sequential (default), reverse, or random:SEED: which head gets which ratio")
+    head_order: str | None = option(
+        None,
+        "which head gets which ratio: sequential (default), reverse, random:SEED, per-prompt or per-prompt-rank; with "
+        "--calibrate code or rank",
+    )
     head_ratios: tuple[tuple[float, ...], ...] | None = option(
         None, 'JSON file {"ratios": [[one for each KV head] for each layer]}; replaces the options above', kind="ratios"
     )
@@ -69,16 +77,24 @@ class MsPoe(Method):
         if self.spacing not in ("code", "paper"):
             raise ParameterError(f"ms-poe: spacing is '{self.spacing}'; it is 'code' or 'paper'")
         _order(self.head_order or "sequential", 0, 1)
+        if self.per_prompt and self.sliding:
+            raise ParameterError("ms-poe: sliding-window layers are not scored; --sliding needs a static order")
         if self.head_ratios is not None and self._generated_with() != MsPoe()._generated_with():
             raise ParameterError("ms-poe: head_ratios says everything; give it without the options that make ratios up")
 
     def _generated_with(self) -> tuple[Any, ...]:
-        return (self.min_ratio, self.max_ratio, self.first_layer, self.spacing, self.head_order, self.sliding)
+        order = None if self.per_prompt else self.head_order  # it says who gets the given ratios
+        return (self.min_ratio, self.max_ratio, self.first_layer, self.spacing, order, self.sliding)
+
+    @property
+    def per_prompt(self) -> bool:
+        """Whether the runtime hands the ratios out anew for each prompt."""
+        return self.head_order in PER_PROMPT
 
     @property
     def calibrated(self) -> bool:
-        """Whether the assignment of ratios to heads was given rather than made up."""
-        return self.head_ratios is not None
+        """Whether the assignment of ratios to heads was given or is measured rather than made up."""
+        return self.head_ratios is not None or self.per_prompt
 
     def ratios(self, model: ModelRope) -> HeadRatios:
         """The ratio of every layer and KV head.
@@ -87,6 +103,10 @@ class MsPoe(Method):
             ParameterError: given ratios of the wrong shape, not finite or ≤ 0.
             UnsupportedModelError: several ratios for one shared K head, or no layer that takes any.
         """
+        if model.arch in archs.REFUSED:
+            raise UnsupportedModelError(
+                f"{model.arch}: it {archs.REFUSED[model.arch]}: no runtime takes head ratios for it"
+            )
         rows = self._given(model) if self.head_ratios is not None else self._generated(model)
         for layer, row in enumerate(rows):
             if model.mla and len(set(row)) > 1:
@@ -114,6 +134,12 @@ class MsPoe(Method):
                 raise ParameterError(
                     f"head ratios: layer {layer} of {model.arch} does not rotate; its ratios must be 1"
                 )
+            leader = model.leader(layer)
+            if row != rows[leader]:
+                raise ParameterError(
+                    f"head ratios: layer {layer} of {model.arch} uses what layer {leader} caches or computes; "
+                    "give both the same ratios"
+                )
         return rows
 
     def _generated(self, model: ModelRope) -> HeadRatios:
@@ -125,7 +151,8 @@ class MsPoe(Method):
         layers = {}
         for layer in range(self.first_layer, model.n_layer):
             n = model.n_head_kv[layer]
-            if model.rotates(layer) and (self.sliding or not model.slides(layer)):
+            own = model.leader(layer) == layer
+            if own and model.rotates(layer) and (self.sliding or not model.slides(layer)):
                 steps = ratio_steps(n, self.min_ratio, self.max_ratio, self.spacing)
                 layers[layer] = tuple(steps[i] for i in _order(self.head_order or "sequential", layer, n))
         if not layers:
@@ -150,20 +177,27 @@ class MsPoe(Method):
         own["head_order"] = self.head_order or "sequential"
         if self.sliding:
             own["sliding"] = True
-        if self.calibrated:
+        if self.head_ratios is not None:
             own = {"head_ratios": "given"}  # the ratios themselves are in ggufrope.head_factors
+            if self.per_prompt:
+                own["head_order"] = self.head_order
         return {**own, **({"base": self.base.params()} if self.base else {})}
 
 
 def _order(order: str, layer: int, n: int) -> list[int]:
     """Index of the ratio that each head takes."""
     kind, _, seed = order.partition(":")
-    if kind == "sequential" and not seed:
+    if (kind == "sequential" and not seed) or order in PER_PROMPT:
         return list(range(n))
     if kind == "reverse" and not seed:
         return list(range(n - 1, -1, -1))
     if kind == "random" and seed.isdecimal():
         return [int(i) for i in np.random.default_rng([int(seed), layer]).permutation(n)]
+    if order in ("code", "rank"):
+        raise ParameterError(
+            f"ms-poe: head order '{order}' follows measured scores; add --calibrate TEXT, or give what `ggufrope "
+            "calibrate` wrote with --head-ratios"
+        )
     raise ParameterError(
-        f"ms-poe: head order '{order}'; it is sequential, reverse or random:SEED (SEED a whole number)"
+        f"ms-poe: head order '{order}'; it is sequential, reverse, random:SEED (SEED a whole number) or per-prompt"
     )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ggufrope.errors import ParameterError
-from ggufrope.methods.base import Method, option, positive, reach
+from ggufrope.methods.base import GRANULARITY, Method, granular, option, positive, reach
 from ggufrope.model import ModelRope
 from ggufrope.stock import StockRope
-from ggufrope.table import RopeTable, yarn_factors
+from ggufrope.table import RopeTable, geometric_points, yarn_factors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Yarn"]
 
@@ -20,6 +24,8 @@ class Yarn(Method):
     """Interpolate slow pairs, leave fast ones alone, mix in between, and sharpen attention a little.
 
     YaRN (arXiv 2309.00071): divisors by equations 19-23, cos and sin multiplied by ``0.1 ln(factor) + 1`` (eq. 22).
+    With ``dynamic`` (section 3.4) the factor follows the length: max(1, length / original context), so that texts up
+    to the original context run unscaled.
     ``mscale`` and ``mscale_all_dim`` are DeepSeek's variant, the quotient of two such terms; it applies when both are
     given and not 0, as in transformers. ``truncate`` rounds the ramp's ends to whole pairs (the authors' code does;
     gpt-oss does not).
@@ -37,35 +43,54 @@ class Yarn(Method):
     mscale: float | None = option(None, "DeepSeek's mscale, used together with mscale_all_dim")
     mscale_all_dim: float | None = option(None, "DeepSeek's mscale_all_dim")
     truncate: bool = option(True, "round the ramp's ends to whole pairs")
+    dynamic: bool = option(False, "let the factor follow the length, up to the one given")
+    granularity: float = option(GRANULARITY, "ratio between two lengths at which the frequencies change")
 
     def __post_init__(self) -> None:
         reach(self.name, self.factor)
         positive(self.name, beta_fast=self.beta_fast, beta_slow=self.beta_slow, attention_factor=self.attention_factor)
         positive(self.name, original_context=self.original_context)
+        granular(self.name, self.granularity)
         if self.beta_fast <= self.beta_slow:
             raise ParameterError(f"yarn: beta_fast {self.beta_fast:g} must be above beta_slow {self.beta_slow:g}")
+        if self.dynamic and self.attention_factor is not None:
+            raise ParameterError("yarn: attention_factor is one number; with dynamic it follows the length, drop one")
+        if not self.dynamic and self.granularity != GRANULARITY:
+            raise ParameterError("yarn: granularity goes with dynamic; without it there is one row for all lengths")
 
-    def attn_scale(self) -> float:
-        """What multiplies cos and sin."""
+    def attn_scale(self, factor: float | None = None) -> float:
+        """What multiplies cos and sin, at a factor or at the method's own."""
+        factor = self.factor if factor is None else factor
         if self.attention_factor is not None:
             return self.attention_factor
         if self.mscale and self.mscale_all_dim:
-            return _mscale(self.factor, self.mscale) / _mscale(self.factor, self.mscale_all_dim)
-        return _mscale(self.factor, 1.0)
+            return _mscale(factor, self.mscale) / _mscale(factor, self.mscale_all_dim)
+        return _mscale(factor, 1.0)
 
     def table(self, model: ModelRope) -> RopeTable:
-        factors = yarn_factors(
+        if not self.dynamic:
+            return RopeTable.uniform(self._factors(model, self.factor), self.attn_scale())
+        original = self.original(model)
+        return RopeTable.by_length(
+            geometric_points(original, self.context(model), self.granularity),
+            lambda length: self._factors(model, length / original),
+            lambda length: self.attn_scale(length / original),
+        )
+
+    def _factors(self, model: ModelRope, factor: float) -> NDArray[np.float64]:
+        return yarn_factors(
             model.rot_dim,
             model.freq_base,
-            self.factor,
+            factor,
             self.original(model),
             self.beta_fast,
             self.beta_slow,
             self.truncate,
         )
-        return RopeTable.uniform(factors, self.attn_scale())
 
     def stock(self, model: ModelRope) -> StockRope:
+        if self.dynamic:
+            return StockRope(original_ctx=self.original(model))  # the same at factor 1 only
         return StockRope(
             scaling_type="yarn",
             factor=self.factor,
@@ -74,6 +99,11 @@ class Yarn(Method):
             beta_fast=self.beta_fast,
             beta_slow=self.beta_slow,
         )
+
+    def params(self) -> dict[str, Any]:
+        # not super(): dataclasses with slots are other classes than the ones their methods were written in
+        unused = () if self.dynamic else ("dynamic", "granularity")
+        return {k: v for k, v in Method.params(self).items() if k not in unused}
 
 
 def _mscale(factor: float, weight: float) -> float:

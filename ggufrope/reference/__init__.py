@@ -3,11 +3,13 @@
 ``linear``, ``yarn``, ``llama3`` and ``longrope`` are transformers' own; NTK-aware scaling and Ms-PoE are written here
 from their papers. Nothing below imports ``methods``, ``table``, ``stock`` or ``codec``; a test reads the imports.
 
-Only ``ReferenceSpec`` is light. ``ggufrope.reference.forward`` imports torch and transformers.
+Only ``ReferenceSpec`` and ``LengthRows`` are light. ``ggufrope.reference.forward`` imports torch and transformers,
+as does ``ggufrope.reference.decode``, which rotates cached keys anew at every step.
 """
 
 from __future__ import annotations
 
+from ggufrope.reference.rows import LengthRows
 from ggufrope.reference.spec import ReferenceSpec
 
-__all__ = ["ReferenceSpec"]
+__all__ = ["LengthRows", "ReferenceSpec"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils import logging
 
-from ggufrope.errors import CheckpointError, UnsupportedModelError
+from ggufrope.errors import CheckpointError, ParameterError, UnsupportedModelError
 from ggufrope.reference.head_ratios import PROJECTIONS, HeadRotation
+from ggufrope.reference.lengths import frequencies
 from ggufrope.reference.scaling import own_factors, rope_parameters
 from ggufrope.reference.spec import ReferenceSpec
 
@@ -24,13 +27,20 @@ __all__ = ["load_reference", "log_probs", "logits"]
 
 
 def load_reference(
-    path: Path, spec: ReferenceSpec | None = None, *, dtype: str = "float32", stored: str | None = None
+    path: Path,
+    spec: ReferenceSpec | None = None,
+    *,
+    length: int | None = None,
+    dtype: str = "float32",
+    stored: str | None = None,
 ) -> Any:
     """The model in ``path`` as a transformers causal model that rotates as ``spec`` says, on the CPU.
 
     Args:
         path: a Hugging Face directory with ``config.json`` and weights.
         spec: base method and head ratios; default: as ``config.json`` says.
+        length: of a method whose frequencies follow the length, use those of this length for every text: the point
+            of the row that serves it. Default: those of the text's own length, as transformers does.
         dtype: ``float32`` or ``float64``, for weights, activations and the angles of layers with head ratios.
             (transformers computes a base method's frequencies, and its cos and sin, in float32 either way.)
         stored: ``float16`` or ``bfloat16`` rounds the matrices to what such a GGUF stores; vectors stay as they are.
@@ -42,15 +52,22 @@ def load_reference(
     spec = spec or ReferenceSpec()
     with _quiet():
         config = _config(path)
+        if spec.method is None and config.rope_parameters["rope_type"] == "clex":
+            spec = replace(spec, method="clex")
+        fixed = _fixed(path, config, spec, length)
         factors = own_factors(config, spec)
-        config.rope_parameters = rope_parameters(config, spec)
+        config.rope_parameters = rope_parameters(config, ReferenceSpec("none") if fixed else spec)
         if hasattr(config, "original_max_position_embeddings"):  # Phi-3's; transformers lets it win over ours
             config.original_max_position_embeddings = config.rope_parameters.get(
                 "original_max_position_embeddings", config.max_position_embeddings
             )
         model = _weights(path, config, getattr(torch, dtype))
+    rotary = model.base_model.rotary_emb
+    if fixed is not None:
+        rotary.attention_scaling = fixed[1]
+        for buffer in (rotary.inv_freq, rotary.original_inv_freq):
+            buffer.copy_(fixed[0].to(buffer.dtype))
     if factors is not None:
-        rotary = model.base_model.rotary_emb
         for buffer in (rotary.inv_freq, rotary.original_inv_freq):
             buffer.copy_((buffer.double() / factors).to(buffer.dtype))
     if stored:
@@ -85,11 +102,20 @@ def _config(path: Path) -> Any:
         raise CheckpointError(f"{path}: no config.json there; a Hugging Face directory is needed")
     try:
         config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise CheckpointError(f"{path}: transformers cannot read config.json: {_line(error)}") from None
     if config.model_type not in PROJECTIONS:
         raise UnsupportedModelError(f"{path}: the reference knows {', '.join(PROJECTIONS)}, not '{config.model_type}'")
     return config
+
+
+def _fixed(path: Path, config: Any, spec: ReferenceSpec, length: int | None) -> Any:
+    """Frequencies and attention scale where they are those of one given length; None where transformers finds them."""
+    if spec.by_length and length is not None:
+        return frequencies(path, config, spec, length)
+    if spec.method == "clex" or spec.params.get("dynamic"):
+        raise ParameterError(f"{spec.method} by length: transformers has no such thing; say the length that is served")
+    return None
 
 
 def _weights(path: Path, config: Any, dtype: torch.dtype) -> Any:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ggufrope.errors import ParameterError, UnsupportedModelError
 from ggufrope.reference.spec import ReferenceSpec
 
-__all__ = ["PROJECTIONS", "HeadRotation", "rotate"]
+__all__ = ["PROJECTIONS", "HeadRotation", "neutral", "rotate"]
 
 #: By ``model_type``: the submodules of ``self_attn`` whose outputs are about to be rotated. A fused projection holds
 #: queries, keys and values, in this order.
@@ -98,7 +98,7 @@ class HeadRotation:
 
     def _hook(self, attention: nn.Module, names: tuple[str, ...], ratios: Tensor) -> None:
         of_queries = ratios.repeat_interleave(self._group)
-        self._handles.append(attention.register_forward_pre_hook(_neutral, with_kwargs=True))
+        self._handles.append(attention.register_forward_pre_hook(neutral, with_kwargs=True))
         if len(names) == 1:
             hooks = [self._rotation(torch.cat((of_queries, ratios)), int(attention.head_dim))]
         else:
@@ -121,6 +121,8 @@ class HeadRotation:
         return hook
 
 
-def _neutral(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+def neutral(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
+    """Pre-hook of an attention module: rotate by nothing there, because the projections are rotated already."""
+    """A pre-hook on a layer's attention: its own rotation becomes one by nothing."""
     cos, sin = kwargs["position_embeddings"]
     return args, {**kwargs, "position_embeddings": (torch.ones_like(cos), torch.zeros_like(sin))}

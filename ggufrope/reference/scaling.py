@@ -11,7 +11,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from ggufrope.errors import UnsupportedModelError
 from ggufrope.reference.spec import ReferenceSpec
 
-__all__ = ["ntk_base", "own_factors", "rope_parameters", "rot_dim"]
+__all__ = ["ntk_base", "original_context", "own_factors", "rope_parameters", "rot_dim"]
 
 
 def rot_dim(config: PreTrainedConfig) -> int:
@@ -28,22 +28,29 @@ def ntk_base(base: float, factor: float, dim: int) -> float:
     return float((base ** ((dim - 2) / dim) * factor) ** (dim / (dim - 2)))
 
 
+def original_context(config: PreTrainedConfig, spec: ReferenceSpec) -> int:
+    """The context before scaling: the parameter's, the one that the config's scaling declares, or the config's own."""
+    declared = config.rope_parameters.get("original_max_position_embeddings")
+    return int(spec.params.get("original_context") or declared or config.max_position_embeddings)
+
+
 def rope_parameters(config: PreTrainedConfig, spec: ReferenceSpec) -> dict[str, Any]:
     """What ``config.rope_parameters`` must be for ``spec``'s base method.
 
-    The original context is, in this order, the parameter's, the one that the config's scaling declares, and the
-    config's ``max_position_embeddings``. The frequencies of a llama3 model count as the model's own (``own_factors``).
+    The frequencies of a llama3 model count as the model's own (``own_factors``).
     """
     own = dict(config.rope_parameters)
     kept = {k: own[k] for k in ("rope_theta", "partial_rotary_factor") if k in own}
     given: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in spec.params.items() if v is not None}
-    original = given.pop("original_context", None)
-    if original is None:
-        original = own.get("original_max_position_embeddings") or config.max_position_embeddings
+    original = original_context(config, spec)
+    for name in ("original_context", "dynamic", "granularity"):  # which row serves is for the caller to say
+        given.pop(name, None)
     if spec.method is None:
         return own
-    if spec.method == "none":
+    if spec.method in ("none", "clex"):
         return {**kept, "rope_type": "default"}
+    if spec.method == "dynamic-ntk":
+        return {**kept, "rope_type": "dynamic", "factor": given.get("slope", 1.0)}
     if spec.method == "ntk":
         kept["rope_theta"] = ntk_base(kept["rope_theta"], given["factor"], rot_dim(config))
         return {**kept, "rope_type": "default"}

@@ -14,14 +14,16 @@ __all__ = ["PARAMETERS", "ReferenceSpec"]
 #: Base methods and the parameters that each one takes, under ggufrope's names.
 PARAMETERS: dict[str, frozenset[str]] = {
     "none": frozenset(),
-    "linear": frozenset({"factor"}),
-    "ntk": frozenset({"factor"}),
+    "linear": frozenset({"factor", "original_context"}),
+    "ntk": frozenset({"factor", "original_context"}),
+    "dynamic-ntk": frozenset({"factor", "slope", "original_context", "granularity"}),
     "yarn": frozenset(
         {"factor", "original_context", "beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim"}
-        | {"truncate"}
+        | {"truncate", "dynamic", "granularity"}
     ),
     "llama3": frozenset({"factor", "low_freq_factor", "high_freq_factor", "original_context"}),
     "longrope": frozenset({"factor", "short_factor", "long_factor", "original_context", "attention_factor"}),
+    "clex": frozenset({"clex_from", "context", "max_factor", "log_scale", "granularity"}),
 }
 
 
@@ -51,6 +53,11 @@ class ReferenceSpec:
             for head, ratio in enumerate(row):
                 if not 0 < ratio < math.inf:
                     raise ParameterError(f"head ratio of layer {layer}, KV head {head} is {ratio}; it must be above 0")
+
+    @property
+    def by_length(self) -> bool:
+        """Whether the frequencies depend on the length of the text."""
+        return self.method in ("dynamic-ntk", "longrope", "clex") or bool(self.params.get("dynamic"))
 
     @property
     def per_head(self) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ggufrope.methods import METHODS, method_names, resolve
+from ggufrope.methods.clex import ClexTable
 from ggufrope.model import ModelRope
 
 MODEL = ModelRope(
@@ -22,17 +23,25 @@ MODEL = ModelRope(
 )
 SHORT, LONG = (1.0, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6), (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
 
+#: A CLEX layer that learned nothing: NTK with α = 2t - 1, t = 1 to 4.
+CLEX = ClexTable(
+    tuple(tuple((10000.0 * (2 * t - 1) ** (16 / 14)) ** (-i / 8) for i in range(8)) for t in (1, 2, 3, 4)), 512
+)
+CLEX_1 = ClexTable(CLEX.frequencies[:1], 512)
+
 #: Parameters that do something, and the factor-1 parameters that must do nothing.
 SAMPLES = {
     "none": ({}, {}),
     "linear": ({"factor": 4.0}, {"factor": 1.0}),
     "ntk": ({"factor": 4.0}, {"factor": 1.0}),
+    "dynamic-ntk": ({"factor": 4.0}, {"factor": 1.0}),
     "yarn": ({"factor": 4.0}, {"factor": 1.0}),
     "llama3": ({"factor": 8.0, "original_context": 256}, {"factor": 1.0}),
     "longrope": (
         {"factor": 4.0, "short_factor": SHORT, "long_factor": LONG},
         {"factor": 1.0, "short_factor": (1.0,) * 8, "long_factor": (1.0,) * 8},
     ),
+    "clex": ({"clex_from": CLEX}, {"clex_from": CLEX_1}),
     "ms-poe": ({"min_ratio": 1.2, "max_ratio": 1.8}, {"min_ratio": 1.0, "max_ratio": 1.0}),
 }
 
@@ -60,9 +69,10 @@ def test_frequencies_fall_and_never_rise_above_the_plain_ones(name):
     table = resolve(name, params_of(name), MODEL).table(MODEL)
     for layer in range(MODEL.n_layer):
         for head in range(MODEL.n_head_kv[layer]):
-            frequencies = table.frequencies(MODEL, layer, head)
-            assert (np.diff(frequencies) < 0).all()
-            assert (frequencies <= MODEL.base_frequencies() * (1 + 1e-12)).all()
+            for length in table.length_points or (None,):
+                frequencies = table.frequencies(MODEL, layer, head, length)
+                assert (np.diff(frequencies) < 0).all()
+                assert (frequencies <= MODEL.base_frequencies() * (1 + 1e-12)).all()
 
 
 def test_factor_one_changes_nothing(name):
@@ -86,6 +96,8 @@ def test_params_survive_json_and_rebuild_the_table(name):
     params = json.loads(json.dumps(method.params()))
     flat = {**params, **params.pop("base", {})}
     flat = {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items() if k != "base"}
+    if flat.get("clex_from") == "given":  # a table is in the file's own keys
+        flat = {k: CLEX if k == "clex_from" else v for k, v in flat.items() if k != "context"}
     again = resolve(name, flat, MODEL).table(MODEL)
     assert np.array_equal(again.factors, method.table(MODEL).factors)
     assert again.head_ratios == method.table(MODEL).head_ratios

@@ -71,7 +71,7 @@ def test_another_kind_of_model(forward, folder):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        (("clex", {}), "no method 'clex'"),
+        (("spiral", {}), "no method 'spiral'"),
         (("linear", {"beta_fast": 1}), "takes no beta_fast"),
         ((None, {"factor": 2.0}), "parameters without a method"),
     ],
