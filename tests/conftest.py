@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 
 from ggufrope.errors import RuntimeLibraryError
-from ggufrope.runtime.locate import locate
+from ggufrope.runtime.locate import default_backend, locate
 
 ROOT = Path(__file__).resolve().parents[1]
+# the tests' limits are for the CPU's arithmetic: a GPU's build, where there is one, must be asked for
+os.environ.setdefault("GGUFROPE_BACKEND", default_backend())
 
 
 def _built(*, stock: bool) -> Path:
+    if stock and os.environ.get("GGUFROPE_SANITIZED"):
+        pytest.skip("the runtime is sanitized (scripts/check-sanitizers): not the stock build's bits")
     try:
         return locate(stock=stock).path
     except RuntimeLibraryError as error:

@@ -3,20 +3,32 @@
 Two builds of libllama cannot live in one process, and a bad file must be seen to fail without a signal. So a test
 describes what to do as data; this file, run as a program, does it through the plain ``llama_cpp`` functions.
 
-A job is ``{"model": path, "context": {...}, "steps": [[name, ...], ...]}``. The steps:
+A job is ``{"model": path, "context": {...}, "steps": [[name, ...], ...]}``, and ``"rpc": [library, "host:port"]``
+to put all layers on that server (``rpc_backend.py``). The steps:
 
 ==================================  ==================================================================
 ``["eval", tokens, pos, seq]``      decode at positions ``pos``, ``pos+1``, ...; answers logits ``[n, n_vocab]``
 ``["shift", seq, p0, p1, delta]``   move cached positions (a K shift follows with the next decode)
 ``["remove", seq, p0, p1]``         drop cached positions
+``["divide", seq, p0, p1, d]``      divide cached positions
+``["batch", [[tokens, pos, seq]]]`` decode several sequences in one batch; answers their logits one after another
+``["image", n, pos]``               decode n zero embeddings in two columns, where a model has sections of positions
 ``["clear"]``                       empty the memory
 ``["save", path]``                  the whole state to a file; answers ``[1.0]`` or ``[0.0]``, as do the next three
 ``["load", path]``                  the state from a file
-``["save_seq", path]``              the state of sequence 0 to a file
-``["load_seq", path]``              the state of sequence 0 from a file
+``["save_seq", path, seq]``         the state of a sequence (0) to a file
+``["load_seq", path, seq]``         the state of a sequence (0) from a file
+``["keep_seq", seq]``               the state of a sequence, in memory
+``["restore_seq", seq]``            what ``keep_seq`` kept, as this sequence; answers ``[1.0]`` or ``[0.0]``
 ``["save_model", path]``            the model to a GGUF
 ``["set", factors]``                head factors; answers ``[1.0]`` or ``[0.0]``
 ``["get"]``                         answers the head factors
+``["uploads"]``                     answers what a preloaded ``runtime/count_uploads.c`` has counted
+``["capture", on]``                 score heads from now on, or no longer; answers ``[1.0]`` or ``[0.0]``
+``["scores"]``                      answers the scores of all query heads for the last token, or ``[]``
+``["hint", n]``                     the length that a prompt will have
+``["pin", row]``                    a length row whatever the length; -1: by length
+``["row"]``                         answers the length row
 ==================================  ==================================================================
 """
 
@@ -33,6 +45,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rpc_backend import add_server
 
 __all__ = ["Outcome", "run_job"]
 
@@ -61,8 +74,12 @@ class Outcome:
     log: str
 
 
-def run_job(library: Path, model: Path, steps: list[Any], **context: Any) -> Outcome:
+def run_job(
+    library: Path, model: Path, steps: list[Any], *, rpc: tuple[Path, str] | None = None, **context: Any
+) -> Outcome:
     """Run one job on the libraries in ``library``; ``context`` overrides ``STRICT``.
+
+    With ``split_tensors`` in it, the model is loaded in tensor-split mode, on the CPU as the only device.
 
     Raises:
         RuntimeError: The process died, for example by a signal.
@@ -70,6 +87,7 @@ def run_job(library: Path, model: Path, steps: list[Any], **context: Any) -> Out
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary, "out.npz")
         job = {"model": str(model), "context": {**STRICT, **context}, "steps": steps, "out": str(out)}
+        job["rpc"] = [str(rpc[0]), rpc[1]] if rpc else []
         environment = {**os.environ, "LLAMA_CPP_LIB_PATH": str(library)}
         done = subprocess.run(
             [sys.executable, "-W", "ignore", __file__],
@@ -94,7 +112,17 @@ def _main() -> None:
     job = json.load(sys.stdin)
     arrays: list[np.ndarray] = []
     error = ""
-    model = ll.llama_model_load_from_file(job["model"].encode(), ll.llama_model_default_params())
+    model_parameters = ll.llama_model_default_params()
+    if job["rpc"]:
+        add_server(Path(os.environ["LLAMA_CPP_LIB_PATH"]), Path(job["rpc"][0]), job["rpc"][1])
+        model_parameters.n_gpu_layers = 99
+    if job["context"].pop("split_tensors", False):
+        model_parameters.split_mode = 3  # LLAMA_SPLIT_MODE_TENSOR, which the bindings do not name
+        ggml = ctypes.CDLL(next(map(str, Path(os.environ["LLAMA_CPP_LIB_PATH"]).glob("libggml.*"))))
+        ggml.ggml_backend_dev_by_name.restype = ctypes.c_void_p
+        devices = (ctypes.c_void_p * 2)(ggml.ggml_backend_dev_by_name(b"CPU"))
+        model_parameters.devices = ctypes.addressof(devices)
+    model = ll.llama_model_load_from_file(job["model"].encode(), model_parameters)
     if not model:
         error = "model"
     else:
@@ -140,17 +168,28 @@ class _Steps:
                 function = getattr(ll._lib, f"ggufrope_{name}_head_factors")
                 function.restype = ctypes.c_bool
                 function.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_float), ctypes.c_size_t]
+            ll._lib.ggufrope_capture_scores.argtypes = [ctypes.c_void_p, ctypes.c_bool]
+            ll._lib.ggufrope_capture_scores.restype = ctypes.c_bool
+            ll._lib.ggufrope_get_scores.argtypes = ll._lib.ggufrope_get_head_factors.argtypes
+            ll._lib.ggufrope_get_scores.restype = ctypes.c_bool
+            ll._lib.ggufrope_n_scores.argtypes = [ctypes.c_void_p]
+            ll._lib.ggufrope_n_scores.restype = ctypes.c_size_t
             self.n_factors = ll._lib.ggufrope_n_head_factors(model)
+            ll._lib.ggufrope_get_length_row.argtypes = [ctypes.c_void_p]
+            ll._lib.ggufrope_set_length_row.argtypes = [ctypes.c_void_p, ctypes.c_int32]
+            ll._lib.ggufrope_set_length_hint.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+        self.kept = b""
 
     def do_eval(self, tokens: list[int], pos: int = 0, seq: int = 0) -> np.ndarray:
-        parts = [self._decode(tokens[i : i + self.n_batch], pos + i, seq) for i in range(0, len(tokens), self.n_batch)]
-        return np.concatenate(parts)
+        starts = range(0, len(tokens), self.n_batch)
+        return np.concatenate([self.do_batch([[tokens[i : i + self.n_batch], pos + i, seq]]) for i in starts])
 
-    def _decode(self, tokens: list[int], pos: int, seq: int) -> np.ndarray:
+    def do_batch(self, parts: list[Any]) -> np.ndarray:
+        tokens = [(token, pos + i, seq) for part, pos, seq in parts for i, token in enumerate(part)]
         batch = self.ll.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
-        for i, token in enumerate(tokens):
-            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, pos + i, 1, 1
+        for i, (token, pos, seq) in enumerate(tokens):
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, pos, 1, 1
             batch.seq_id[i][0] = seq
         status = self.ll.llama_decode(self.context, batch)
         self.ll.llama_batch_free(batch)
@@ -159,6 +198,19 @@ class _Steps:
         logits = self.ll.llama_get_logits(self.context)
         return np.ctypeslib.as_array(logits, (len(tokens), self.n_vocab)).copy()
 
+    def do_image(self, n: int, pos: int) -> None:
+        batch = self.ll.llama_batch_init(n, self.ll.llama_model_n_embd_inp(self.model), 1)
+        rows, columns = [pos + i // 2 for i in range(n)], [pos + i % 2 for i in range(n)]
+        positions = (ctypes.c_int32 * (4 * n))(*[pos] * n, *rows, *columns, *[0] * n)
+        batch.pos = positions  # so the batch is not freed: its own positions have room for one section only
+        batch.n_tokens = n
+        for i in range(n):
+            batch.n_seq_id[i], batch.logits[i], batch.seq_id[i][0] = 1, 0, 0
+        ctypes.memset(batch.embd, 0, 4 * n * self.ll.llama_model_n_embd_inp(self.model))
+        status = self.ll.llama_decode(self.context, batch)
+        if status != 0:
+            raise ValueError(f"llama_decode: {status}")
+
     def do_shift(self, seq: int, p0: int, p1: int, delta: int) -> None:
         if not self.ll.llama_memory_can_shift(self.memory):
             raise ValueError("cannot shift")
@@ -166,6 +218,9 @@ class _Steps:
 
     def do_remove(self, seq: int, p0: int, p1: int) -> None:
         self.ll.llama_memory_seq_rm(self.memory, seq, p0, p1)
+
+    def do_divide(self, seq: int, p0: int, p1: int, d: int) -> None:
+        self.ll.llama_memory_seq_div(self.memory, seq, p0, p1, d)
 
     def do_clear(self) -> None:
         self.ll.llama_memory_clear(self.memory, True)
@@ -178,13 +233,23 @@ class _Steps:
         ok = self.ll.llama_state_load_file(self.context, path.encode(), none, 1, ctypes.byref(count))
         return np.array([float(ok)])
 
-    def do_save_seq(self, path: str) -> np.ndarray:
-        size = self.ll.llama_state_seq_save_file(self.context, path.encode(), 0, None, 0)
+    def do_save_seq(self, path: str, seq: int = 0) -> np.ndarray:
+        size = self.ll.llama_state_seq_save_file(self.context, path.encode(), seq, None, 0)
         return np.array([float(size > 0)])
 
-    def do_load_seq(self, path: str) -> np.ndarray:
+    def do_load_seq(self, path: str, seq: int = 0) -> np.ndarray:
         none, count = (self.ll.llama_token * 1)(), ctypes.c_size_t()
-        size = self.ll.llama_state_seq_load_file(self.context, path.encode(), 0, none, 1, ctypes.byref(count))
+        size = self.ll.llama_state_seq_load_file(self.context, path.encode(), seq, none, 1, ctypes.byref(count))
+        return np.array([float(size > 0)])
+
+    def do_keep_seq(self, seq: int = 0) -> None:
+        size = self.ll.llama_state_seq_get_size(self.context, seq)
+        self.kept = (ctypes.c_uint8 * size)()
+        if self.ll.llama_state_seq_get_data(self.context, self.kept, size, seq) != size:
+            raise ValueError("llama_state_seq_get_data")
+
+    def do_restore_seq(self, seq: int = 0) -> np.ndarray:
+        size = self.ll.llama_state_seq_set_data(self.context, self.kept, len(self.kept), seq)
         return np.array([float(size > 0)])
 
     def do_save_model(self, path: str) -> None:
@@ -194,11 +259,34 @@ class _Steps:
         array = (ctypes.c_float * len(factors))(*factors)
         return np.array([float(self.ll._lib.ggufrope_set_head_factors(self.context, array, len(factors)))])
 
+    def do_hint(self, n_tokens: int) -> None:
+        self.ll._lib.ggufrope_set_length_hint(self.context, n_tokens)
+
+    def do_pin(self, row: int) -> None:
+        if not self.ll._lib.ggufrope_set_length_row(self.context, row):
+            raise ValueError("ggufrope_set_length_row")
+
+    def do_row(self) -> np.ndarray:
+        return np.array([float(self.ll._lib.ggufrope_get_length_row(self.context))])
+
     def do_get(self) -> np.ndarray:
         array = (ctypes.c_float * self.n_factors)()
         if not self.ll._lib.ggufrope_get_head_factors(self.context, array, self.n_factors):
             raise ValueError("ggufrope_get_head_factors")
         return np.array(array)
+
+    def do_capture(self, on: bool) -> np.ndarray:
+        return np.array([float(self.ll._lib.ggufrope_capture_scores(self.context, on))])
+
+    def do_scores(self) -> np.ndarray:
+        array = (ctypes.c_float * self.ll._lib.ggufrope_n_scores(self.model))()
+        ok = self.ll._lib.ggufrope_get_scores(self.context, array, len(array))
+        return np.array(array) if ok else np.empty(0)
+
+    def do_uploads(self) -> np.ndarray:
+        counted = np.zeros(3)
+        ctypes.CDLL(None).count_uploads(ctypes.c_void_p(counted.ctypes.data))
+        return counted
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from ggufrope.errors import ParameterError, RuntimeLibraryError
 __all__ = ["API_VERSION", "Api", "api_version"]
 
 #: ``GGUFROPE_API_VERSION`` of the header that this file was written for.
-API_VERSION = 1
+API_VERSION = 2
 
 
 def api_version(library: ctypes.CDLL) -> int:
@@ -43,6 +43,11 @@ class Api:
         self._count = _declare(library, "ggufrope_n_head_factors", size, pointer)
         self._get = _declare(library, "ggufrope_get_head_factors", ctypes.c_bool, pointer, floats, size)
         self._set = _declare(library, "ggufrope_set_head_factors", ctypes.c_bool, pointer, floats, size)
+        self._n_rows = _declare(library, "ggufrope_n_length_rows", size, pointer)
+        self._point = _declare(library, "ggufrope_length_point", ctypes.c_uint32, pointer, size)
+        self._row = _declare(library, "ggufrope_get_length_row", ctypes.c_uint32, pointer)
+        self._set_row = _declare(library, "ggufrope_set_length_row", ctypes.c_bool, pointer, ctypes.c_int32)
+        self._hint = _declare(library, "ggufrope_set_length_hint", None, pointer, ctypes.c_uint32)
         self._error = _declare(library, "ggufrope_last_error", ctypes.c_char_p)
 
     def method(self, model: Any) -> str | None:
@@ -80,6 +85,27 @@ class Api:
             raise ParameterError("head factors: every value must be finite and above 0")
         if not self._set(context, _floats(values), values.size):
             raise RuntimeLibraryError(f"cannot set the head factors: {self.last_error()}")
+
+    def length_points(self, model: Any) -> tuple[int, ...]:
+        """The longest length that each row of the file's length table serves; empty when it has none."""
+        return tuple(int(self._point(model, row)) for row in range(self._n_rows(model)))
+
+    def length_row(self, context: Any) -> int:
+        """The row that the memory of ``context`` is rotated by."""
+        return int(self._row(context))
+
+    def set_length_row(self, context: Any, row: int | None) -> None:
+        """Make the next batches use ``row`` whatever their length; None: the row of the length again.
+
+        Raises:
+            ParameterError: There is no such row.
+        """
+        if (row is not None and row < 0) or not self._set_row(context, -1 if row is None else row):
+            raise ParameterError(f"length row {row}: the file's table has no such row")
+
+    def set_length_hint(self, context: Any, n_tokens: int) -> None:
+        """Say before a prompt's first batch how long it will be, so that all its batches use one row."""
+        self._hint(context, n_tokens)
 
 
 def _declare(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ggufrope.errors import BuildError, NotHonouredError, OutputError
+from ggufrope.errors import BuildError, NotHonouredError, OutputError, UsageError
 from ggufrope.runtime.cache import cache_dir, locked, remove_tree, replace_dir
 from ggufrope.runtime.fetch import source_tree
 from ggufrope.runtime.locate import Runtime, default_backend
@@ -23,6 +25,7 @@ from ggufrope.runtime.patch import apply_series
 from ggufrope.runtime.pin import Pin, patches_dir, patches_hash, read_series
 from ggufrope.runtime.progress import Progress, compile_errors, run_logged
 from ggufrope.runtime.toolchain import Tools, compiler_missing, cpu_identity, find_tools
+from ggufrope.runtime.toolkits import BACKENDS, Toolkit, find_toolkit
 from ggufrope.runtime.worktree import copy_touched, refresh, touched_files
 
 __all__ = ["BuildSpec", "build"]
@@ -40,9 +43,6 @@ _PROGRAMS = (
 #: What benchmarks compare with. Tests need the library alone, which halves the time (measured: 75 steps of 147).
 _STOCK_PROGRAMS = ("llama-bench", "llama-completion", "llama-quantize")
 _TEST_PROGRAMS = ("test-backend-ops", "test-llama-archs")
-
-_BACKENDS = {"cpu": {"GGML_METAL": "OFF"}, "metal": {"GGML_METAL": "ON", "GGML_METAL_EMBED_LIBRARY": "ON"}}
-_PLANNED = ("cuda", "hip", "vulkan")
 
 # DT_RPATH instead of DT_RUNPATH: someone's LD_LIBRARY_PATH with another llama.cpp must not win over the patched one
 _OLD_TAGS = "-Wl,--disable-new-dtags"
@@ -75,49 +75,66 @@ class BuildSpec:
     """What to build.
 
     Attributes:
-        backend: ``cpu`` or ``metal``.
+        backend: A key of ``toolkits.BACKENDS``.
         stock: The pin without our patches; libraries alone.
         with_programs: With ``stock``, also the programs that benchmarks compare with.
         with_tests: Also upstream's test-backend-ops and test-llama-archs.
+        architectures: GPUs to compile for (cuda and hip); those that are here if empty.
+        defines: Further entries of cmake's cache, ``NAME=VALUE``, which win over ours. Such a build is never found by
+            ``locate``: only ``GGUFROPE_RUNTIME`` leads to it.
+        only: Programs to build instead of the usual ones; ``with_tests`` adds to them.
 
     Raises:
-        NotHonouredError: The backend cannot be built by this version, or is unknown.
+        NotHonouredError: There is no such backend, or not on this platform.
+        UsageError: An entry of ``defines`` is not ``NAME=VALUE``.
     """
 
     backend: str = field(default_factory=default_backend)
     stock: bool = False
     with_programs: bool = False
     with_tests: bool = False
+    architectures: tuple[str, ...] = ()
+    defines: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.backend in _PLANNED:
-            raise NotHonouredError(
-                f"this version of ggufrope cannot build backend {self.backend} yet; --backend cpu works"
-            )
-        if self.backend not in _BACKENDS:
-            raise NotHonouredError(f"no backend {self.backend!r}; choose from {', '.join((*_BACKENDS, *_PLANNED))}")
+        if self.backend not in BACKENDS:
+            raise NotHonouredError(f"no backend {self.backend!r}; choose from {', '.join(BACKENDS)}")
         if self.backend == "metal" and sys.platform != "darwin":
             raise NotHonouredError("backend metal needs macOS; --backend cpu works here")
+        for define in self.defines:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=[^\n]*", define):
+                raise UsageError(f"-D {define}: not NAME=VALUE, as in -D GGML_CUDA_FA=OFF")
 
     @property
     def programs(self) -> tuple[str, ...]:
         """Names of the programs in the build."""
         stock = _STOCK_PROGRAMS if self.with_programs else ()
-        return (stock if self.stock else _PROGRAMS) + (_TEST_PROGRAMS if self.with_tests else ())
+        remote = ("ggml-rpc-server",) if "GGML_RPC=ON" in self.defines else ()
+        usual = (stock if self.stock else _PROGRAMS) if self.only is None else self.only
+        return usual + (_TEST_PROGRAMS if self.with_tests else ()) + remote
 
-    @property
-    def options(self) -> dict[str, str]:
+    def options(self, toolkit: Toolkit) -> dict[str, str]:
         """Entries of cmake's cache."""
-        return _OPTIONS | _BACKENDS[self.backend] | {"LLAMA_BUILD_TESTS": "ON" if self.with_tests else "OFF"}
+        found_at = ";".join([_OPTIONS["CMAKE_INSTALL_RPATH"], *toolkit.library_dirs])
+        own = {"CMAKE_INSTALL_RPATH": found_at, "LLAMA_BUILD_TESTS": "ON" if self.with_tests else "OFF"}
+        return _OPTIONS | dict(toolkit.options) | own | dict(define.split("=", 1) for define in self.defines)
 
 
-def build(spec: BuildSpec | None = None, *, jobs: int | None = None, progress: Progress | None = None) -> Runtime:
+def build(
+    spec: BuildSpec | None = None,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Runtime:
     """Return the finished build for ``spec``, making it first if need be. An interrupted build goes on where it was.
 
     Args:
         spec: What to build; the platform's default if None.
         jobs: Compilers at once; all processors of this process if None.
         progress: Told about each step.
+        notify: Told what the user should know about the build, such as GPUs that were chosen for want of one.
 
     Raises:
         BuildError: A tool is missing, or fetching, patching, configuring or compiling failed.
@@ -126,16 +143,33 @@ def build(spec: BuildSpec | None = None, *, jobs: int | None = None, progress: P
     spec = spec or BuildSpec()
     patches = patches_dir()
     pin, tools = Pin.read(patches), find_tools()
+    toolkit = find_toolkit(spec.backend, spec.architectures)
+    for note in toolkit.notes:
+        (notify or (lambda _note: None))(note)
     series_hash = "" if spec.stock else patches_hash(patches)
     shared = [pin.sha256, spec.backend, tools.compiler, cpu_identity(), *_settings()]
+    shared += [*toolkit.identity, *spec.defines]
     # a tree for each: going to and fro would compile everything anew, since ggml.h differs
     work = cache_dir() / "work" / _key([*shared, "stock" if spec.stock else "patched"])
     final = cache_dir() / "runtime" / _key([*shared, series_hash, *spec.programs])
-    facts = (pin.upstream, series_hash, spec.backend, spec.programs, cpu_identity(), tools.compiler, pin.sha256)
+    runtime = Runtime(
+        final,
+        pin.upstream,
+        series_hash,
+        spec.backend,
+        spec.programs,
+        cpu_identity(),
+        tools.compiler,
+        pin.sha256,
+        toolkit.version,
+        toolkit.architectures,
+        spec.defines,
+    )
     if done := _complete(final):
         return done
 
     say = progress or (lambda _done, _total, _text: None)
+    environment = _build_environment(work) | dict(toolkit.environment)
     with locked(work.with_name(f"{work.name}.lock"), lambda: say(0, 0, "waiting for another build to finish")):
         if done := _complete(final):
             return done
@@ -144,9 +178,9 @@ def build(spec: BuildSpec | None = None, *, jobs: int | None = None, progress: P
             pristine = source_tree(pin)
             say(0, 0, "stock sources" if spec.stock else f"applying {len(read_series(patches))} patches")
             _prepare(work / "source", pristine, None if spec.stock else patches)
-            _configure(work, spec.options | {"LLAMA_BUILD_COMMIT": pin.upstream}, tools, say)
-            _compile(work, spec, tools, jobs or _processors(), say)
-            return _install(work, Runtime(final, *facts))
+            _configure(work, spec.options(toolkit) | {"LLAMA_BUILD_COMMIT": pin.upstream}, tools, environment, say)
+            _compile(work, spec, tools, jobs or _processors(), environment, say)
+            return _install(work, runtime)
         except OSError as error:
             where, reason = error.filename or work, error.strerror or error
             raise OutputError(f"{where}: {reason}; set GGUFROPE_CACHE to use another disk") from error
@@ -168,7 +202,9 @@ def _prepare(tree: Path, pristine: Path, patches: Path | None) -> None:
         refresh(tree, pristine, overlay, touched_files(series))
 
 
-def _configure(work: Path, options: dict[str, str], tools: Tools, progress: Progress) -> None:
+def _configure(
+    work: Path, options: dict[str, str], tools: Tools, environment: dict[str, str], progress: Progress
+) -> None:
     """Run cmake on ``work/source`` for ``work/build``."""
     build_dir, log = work / "build", work / "build.log"
     log.write_text("", encoding="utf-8")
@@ -176,7 +212,7 @@ def _configure(work: Path, options: dict[str, str], tools: Tools, progress: Prog
     command = [str(tools.cmake), "-S", str(work / "source"), "-B", str(build_dir), *generator]
     progress(0, 0, "configuring")
     command += [f"-D{name}={value}" for name, value in options.items()]
-    if run_logged(command, log, progress, _build_environment(work)) == 0:
+    if run_logged(command, log, progress, environment) == 0:
         return
     remove_tree(build_dir)  # cmake remembers a failed compiler check
     if "No CMAKE_CXX_COMPILER could be found" in log.read_text(encoding="utf-8", errors="replace"):
@@ -184,13 +220,15 @@ def _configure(work: Path, options: dict[str, str], tools: Tools, progress: Prog
     raise BuildError(f"configuring llama.cpp failed: {compile_errors(log)}; log: {log}")
 
 
-def _compile(work: Path, spec: BuildSpec, tools: Tools, jobs: int, progress: Progress) -> None:
+def _compile(
+    work: Path, spec: BuildSpec, tools: Tools, jobs: int, environment: dict[str, str], progress: Progress
+) -> None:
     """Compile into ``work/build/bin``."""
     build_dir, log = work / "build", work / "build.log"
     remove_tree(build_dir / "bin")  # linking again is quick, and nothing of another state stays behind
     command = [str(tools.cmake), "--build", str(build_dir), "--config", "Release", "-j", str(jobs)]
     command += ["--target", "llama", *spec.programs]
-    if run_logged(command, log, progress, _build_environment(work)) != 0:
+    if run_logged(command, log, progress, environment) != 0:
         raise BuildError(f"compiling llama.cpp failed: {compile_errors(log)}; log: {log}")
 
 

@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
     import numpy as np
     from llama_cpp import Llama
 
-__all__ = ["bindings", "head_factors", "load", "method", "needs_patched", "runtime_for", "set_head_factors"]
+__all__ = [
+    "bindings",
+    "head_factors",
+    "load",
+    "method",
+    "needs_patched",
+    "runtime_for",
+    "set_head_factors",
+    "set_length_hint",
+]
 
 
 def load(path: str | os.PathLike[str], *, backend: str | None = None, verbose: bool = False, **kwargs: Any) -> Llama:
@@ -31,9 +41,10 @@ def load(path: str | os.PathLike[str], *, backend: str | None = None, verbose: b
 
     Args:
         path: A GGUF file, with or without keys of ours.
-        backend: Which build to use; the platform's default if None. The first call in a process decides.
+        backend: Which build to use; see ``locate`` if None. The first call in a process decides.
         verbose: Print llama.cpp's log; otherwise it is silent and speaks through exceptions.
         **kwargs: Passed to ``llama_cpp.Llama`` as they are: ``n_ctx``, ``logits_all``, ``type_k``, ``flash_attn``, ...
+            Without ``n_gpu_layers`` a GPU's build takes all layers to the GPU, as upstream's programs do.
 
     Raises:
         RuntimeLibraryError: No patched build is there, or this process imported ``llama_cpp`` on another library.
@@ -53,8 +64,12 @@ def load(path: str | os.PathLike[str], *, backend: str | None = None, verbose: b
     log = _log(llama_cpp)
     log.verbose = verbose
     log.clear()
+    runtime = Runtime.read(Path(library._name).parent)
+    if runtime is not None and runtime.backend != "cpu":
+        kwargs.setdefault("n_gpu_layers", -1)
+    constructor = _hinting(llama_cpp.Llama) if needed else llama_cpp.Llama
     try:
-        return llama_cpp.Llama(model_path=str(path), verbose=verbose, **kwargs)
+        return constructor(model_path=str(path), verbose=verbose, **kwargs)
     except ValueError as error:
         raise InputError(f"{path}: llama.cpp refused it: {log.reason() or error}") from error
 
@@ -141,6 +156,11 @@ def _unloadable(runtime: Runtime, error: Exception) -> RuntimeLibraryError:
     return RuntimeLibraryError(f"{runtime.library} cannot be loaded: {error}; run `ggufrope runtime build`")
 
 
+def set_length_hint(model: Llama, n_tokens: int) -> None:
+    """Say before a text's first batch how long it will be, so that all its batches use one length row."""
+    _api().set_length_hint(model._ctx.ctx, n_tokens)
+
+
 def _unpatched(path: Path, library: Path) -> RuntimeLibraryError:
     return RuntimeLibraryError(
         f"{path} has {PREFIX}* keys, which the unpatched {library} would ignore; "
@@ -155,6 +175,19 @@ def _is_override(library: Path) -> bool:
 
 def _api() -> Api:
     return Api(bindings().llama_cpp._lib)
+
+
+@lru_cache(maxsize=1)
+def _hinting(base: Any) -> Any:
+    """``llama_cpp.Llama`` that says how long a prompt is before its first batch, so that all use one length row."""
+
+    class HintingLlama(base):  # type: ignore[misc]  # known once llama_cpp is imported
+        def eval(self, tokens: Sequence[int]) -> None:
+            if len(tokens) > self.n_batch:
+                _api().set_length_hint(self._ctx.ctx, self.n_tokens + len(tokens))
+            super().eval(tokens)
+
+    return HintingLlama
 
 
 @lru_cache(maxsize=1)

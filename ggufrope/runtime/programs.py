@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ggufrope.errors import InputError, OutputError, UsageError
 from ggufrope.gguf import read_header
-from ggufrope.keys import PREFIX
+from ggufrope.keys import HEAD_FACTORS, HEAD_ORDER, PREFIX
 from ggufrope.runtime.library import runtime_for
 from ggufrope.runtime.locate import Runtime
 from ggufrope.runtime.progress import Progress, compile_errors, run_logged
@@ -29,21 +29,41 @@ PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def command_line(name: str, model: Path, options: Sequence[str] = (), *, backend: str | None = None) -> list[str]:
+def command_line(
+    name: str,
+    model: Path,
+    options: Sequence[str] = (),
+    *,
+    backend: str | None = None,
+    head_order: str | None = None,
+) -> list[str]:
     """The command that runs ``model``: program, model, then the user's options, which therefore win.
 
     Args:
         name: A key of ``PROGRAMS``.
         model: A GGUF file.
         options: Upstream's options, untouched.
-        backend: Which build to use; the platform's default if None.
+        head_order: ``static``, ``per-prompt`` or ``per-prompt-rank`` instead of what the file says (Ms-PoE).
+        backend: Which build to use; see ``locate`` if None.
 
     Raises:
+        UsageError: A head order for a file without head ratios.
         RuntimeLibraryError: There is no build, or it is not patched and the file has keys of ours.
         GgufError: The file is not a GGUF.
     """
     program, fixed = PROGRAMS[name]
+    fixed = (*fixed, *_ordering(name, model, head_order))
     return [str(runtime_for(model, backend).program(program)), "-m", str(model), *fixed, *options]
+
+
+def _ordering(name: str, model: Path, order: str | None) -> list[str]:
+    """What a head order that follows the prompt needs: one sequence at a time, and the key if it is not the file's."""
+    header = read_header(model)
+    if order is not None and HEAD_FACTORS not in header:
+        raise UsageError(f"--head-order: {model} has no head ratios to hand out; convert it with --method ms-poe first")
+    acting = order or header.get(HEAD_ORDER, "static")
+    single = ["-np", "1"] if name == "serve" and acting != "static" else []
+    return single + (["--override-kv", f"{HEAD_ORDER}=str:{order}"] if order else [])
 
 
 def start(command: Sequence[str]) -> int:

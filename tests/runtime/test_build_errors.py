@@ -5,16 +5,18 @@ from __future__ import annotations
 import shutil
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_llama import make_patches, make_pristine
 
-from ggufrope.errors import BuildError, NotHonouredError, OutputError
+from ggufrope.errors import BuildError, NotHonouredError, OutputError, UsageError
 from ggufrope.runtime import build as build_module
 from ggufrope.runtime import git, patch, toolchain
 from ggufrope.runtime.build import BuildSpec, build
 from ggufrope.runtime.locate import Runtime, library_name
+from ggufrope.runtime.toolkits import Toolkit
 
 FAKE_CMAKE = """#!{python}
 import pathlib, sys
@@ -88,12 +90,15 @@ def test_missing_cmake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         toolchain._packaged("cmake", "CMAKE_BIN_DIR")
 
 
-@pytest.mark.parametrize(
-    ("backend", "expected"), [("cuda", "cannot build backend cuda yet"), ("tpu", "choose from cpu")]
-)
-def test_backends_that_are_not_patched(backend: str, expected: str) -> None:
-    with pytest.raises(NotHonouredError, match=expected):
-        BuildSpec(backend)
+def test_unknown_backend() -> None:
+    with pytest.raises(NotHonouredError, match="no backend 'tpu'; choose from cuda, hip, metal, vulkan, cpu"):
+        BuildSpec("tpu")
+
+
+@pytest.mark.parametrize("define", ["GGML_CUDA_FA", "=ON", "A B=1"])
+def test_a_define_is_name_and_value(define: str) -> None:
+    with pytest.raises(UsageError, match="not NAME=VALUE"):
+        BuildSpec("cpu", defines=(define,))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for cmake is a script with #!")
@@ -114,6 +119,24 @@ class TestStages:
         (world / "patches" / "src" / "ours.cpp").write_text("int changed;\n")
         assert len({first.path, stock.path, build(BuildSpec("cpu")).path}) == 3
         assert stock.patches == ""
+
+    def test_toolkits_and_defines_have_their_own(self, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        fake_cmake(world, monkeypatch)
+        found = Toolkit("CUDA 13.0", ("90-real",), {"GGML_CUDA": "ON"}, library_dirs=("/cublas",), notes=("told",))
+        monkeypatch.setattr(build_module, "find_toolkit", lambda _backend, _archs: found)
+        notes: list[str] = []
+        builds = [build(BuildSpec("cuda"), notify=notes.append)]
+        assert notes == ["told"]
+        for other in (replace(found, version="CUDA 13.1"), replace(found, architectures=("86-real",))):
+            monkeypatch.setattr(build_module, "find_toolkit", lambda _backend, _archs, other=other: other)
+            builds.append(build(BuildSpec("cuda")))
+        builds.append(build(BuildSpec("cuda", defines=("GGML_CUDA_FA=OFF",))))
+        assert len({runtime.path for runtime in builds}) == 4
+        assert [Runtime.read(runtime.path) for runtime in builds] == builds
+        assert (builds[0].toolkit, builds[0].architectures) == ("CUDA 13.0", ("90-real",))
+        options = BuildSpec("cuda", defines=("GGML_CUDA_FA=OFF", "GGML_CUDA=OFF")).options(found)
+        assert options["CMAKE_INSTALL_RPATH"].endswith(";/cublas")
+        assert (options["GGML_CUDA_FA"], options["GGML_CUDA"]) == ("OFF", "OFF")
 
     def test_failed_compile_says_where(self, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fake_cmake(world, monkeypatch, compiled=1, say="main.cpp:3:1: error: expected ';'")

@@ -13,7 +13,7 @@ import pytest
 
 from ggufrope.errors import GgufError, InputError, ParameterError, RuntimeLibraryError
 from ggufrope.runtime import library
-from ggufrope.runtime.api import Api
+from ggufrope.runtime.api import API_VERSION, Api
 from ggufrope.runtime.log import LibraryLog
 
 
@@ -27,7 +27,7 @@ class FakeFunction:
         return self.body(*arguments)
 
 
-def fake_library(version: int = 1, count: int = 4) -> SimpleNamespace:
+def fake_library(version: int = API_VERSION, count: int = 4) -> SimpleNamespace:
     """A libllama that keeps head factors; version 0 is an unpatched one."""
     stored = np.ones(count, np.float32)
 
@@ -47,6 +47,11 @@ def fake_library(version: int = 1, count: int = 4) -> SimpleNamespace:
             "ggufrope_n_head_factors": FakeFunction(lambda _model: count),
             "ggufrope_get_head_factors": FakeFunction(get),
             "ggufrope_set_head_factors": FakeFunction(put),
+            "ggufrope_n_length_rows": FakeFunction(lambda _model: 0),
+            "ggufrope_length_point": FakeFunction(lambda _model, _row: 0),
+            "ggufrope_get_length_row": FakeFunction(lambda _context: 0),
+            "ggufrope_set_length_row": FakeFunction(lambda _context, _row: True),
+            "ggufrope_set_length_hint": FakeFunction(lambda _context, _n: None),
             "ggufrope_last_error": FakeFunction(lambda: b"memory is not empty"),
         }
     return SimpleNamespace(**names)
@@ -56,16 +61,17 @@ def fake_bindings(lib: SimpleNamespace, fails_with: tuple[str, ...] = ()) -> Sim
     """A ``llama_cpp`` module whose ``Llama`` logs these lines and fails, or returns its arguments."""
     receiver: list[object] = []
 
-    def llama(**kwargs: object) -> dict[str, object]:
-        for line in fails_with:
-            receiver[0](4, line.encode() + b"\n", None)
-        if fails_with:
-            raise ValueError("Failed to load model from file: x")
-        return kwargs
+    class Llama:
+        def __new__(cls, **kwargs: object) -> object:
+            for line in fails_with:
+                receiver[0](4, line.encode() + b"\n", None)
+            if fails_with:
+                raise ValueError("Failed to load model from file: x")
+            return kwargs
 
     return SimpleNamespace(
         llama_cpp=SimpleNamespace(_lib=lib),
-        Llama=llama,
+        Llama=Llama,
         llama_log_callback=lambda function: function,
         llama_log_set=lambda function, _data: receiver.append(function),
     )
@@ -161,7 +167,9 @@ def test_bad_head_factors(factors: list[float], error: type[Exception], expected
         Api(fake_library()).set_head_factors(1, 2, factors)
 
 
-@pytest.mark.parametrize(("version", "expected"), [(0, "is not patched"), (2, "has interface 2, expected 1")])
+@pytest.mark.parametrize(
+    ("version", "expected"), [(0, "is not patched"), (1, f"has interface 1, expected {API_VERSION}")]
+)
 def test_another_interface(version: int, expected: str) -> None:
     with pytest.raises(RuntimeLibraryError, match=expected):
         Api(fake_library(version))
@@ -186,7 +194,7 @@ def test_built_libraries_are_what_they_say(runtime_dir: Path, stock_dir: Path) -
         "from ggufrope.runtime.locate import library_name\n"
         "print(api_version(ctypes.CDLL(f'{sys.argv[1]}/{library_name(\"llama\")}')))"
     )
-    for directory, version in ((runtime_dir, "1"), (stock_dir, "0")):
+    for directory, version in ((runtime_dir, str(API_VERSION)), (stock_dir, "0")):
         done = subprocess.run([sys.executable, "-c", code, str(directory)], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == version
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from fake_llama import make_patches
 
-from ggufrope.errors import RuntimeLibraryError
+from ggufrope.errors import RuntimeLibraryError, UsageError
 from ggufrope.runtime import locate as module
-from ggufrope.runtime.locate import Runtime, default_backend, library_name, locate
+from ggufrope.runtime.locate import Runtime, default_backend, library_name, locate, outdated
 from ggufrope.runtime.pin import Pin, patches_hash
 from ggufrope.runtime.toolchain import cpu_identity
 
@@ -21,6 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(Pin, "read", classmethod(lambda _cls, _p=None: Pin("thing", "1", "0" * 64, "abc", "v")))
     monkeypatch.setenv("GGUFROPE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("GGUFROPE_RUNTIME", raising=False)
+    monkeypatch.delenv("GGUFROPE_BACKEND", raising=False)
     return tmp_path
 
 
@@ -109,3 +110,51 @@ def test_override(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_program(cache: Path) -> None:
     with pytest.raises(RuntimeLibraryError, match="has no llama-server"):
         finished(cache, "a").program("llama-server")
+
+
+class TestWhichBackend:
+    """The flag, then ``GGUFROPE_BACKEND``, then the first that is built of cuda, hip, metal, vulkan, cpu."""
+
+    def test_a_gpu_before_the_cpu_however_old(self, cache: Path) -> None:
+        order = [finished(cache, name, backend=name) for name in ("cuda", "hip", "metal", "vulkan", "cpu")]
+        for i, runtime in enumerate(order):
+            os.utime(runtime.path / module.MARKER, (i, i))
+        for runtime in order:
+            assert locate() == runtime
+            runtime.library.unlink()
+
+    def test_flag_then_variable(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        builds = {name: finished(cache, name, backend=name) for name in ("cuda", "vulkan", "cpu")}
+        monkeypatch.setenv("GGUFROPE_BACKEND", "vulkan")
+        assert locate() == builds["vulkan"]
+        assert locate("cpu") == builds["cpu"]
+        monkeypatch.setenv("GGUFROPE_BACKEND", "hip")
+        with pytest.raises(RuntimeLibraryError, match="not built yet; run `ggufrope runtime build --backend hip`"):
+            locate()
+        monkeypatch.setenv("GGUFROPE_BACKEND", "gpu")
+        with pytest.raises(UsageError, match="GGUFROPE_BACKEND is 'gpu'; choose from cuda"):
+            locate()
+
+    def test_stock_is_the_platforms_default(self, cache: Path) -> None:
+        finished(cache, "a", backend="cuda", patches="")
+        default = finished(cache, "b", patches="")
+        assert locate(stock=True) == default
+
+    def test_builds_with_defines_are_not_found(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        special = finished(cache, "a", defines=("GGML_RPC=ON",))
+        with pytest.raises(RuntimeLibraryError):
+            locate()
+        monkeypatch.setenv("GGUFROPE_RUNTIME", str(special.path))
+        assert locate() == special
+
+    def test_a_better_build_of_other_patches_is_named(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        finished(cache, "a")
+        assert outdated() is None
+        finished(cache, "b", backend="cuda", patches="other")
+        assert locate().backend == default_backend()
+        assert "runtime build --backend cuda` renews it" in (outdated() or "")
+        finished(cache, "c", backend="cuda")
+        assert outdated() is None
+        (cache / "cache/runtime/c" / library_name("llama")).unlink()
+        monkeypatch.setenv("GGUFROPE_BACKEND", "cpu")
+        assert outdated() is None

@@ -57,14 +57,39 @@ BAD = {
     "inf": ([VERSION, METHOD, factors([float("inf")] * 6)], "'ggufrope.head_factors': .* found inf at index 0"),
     "order": (
         [VERSION, METHOD, entry("ggufrope.head_order", STR, "per-prompt")],
-        "'ggufrope.head_order': expected 'static', found 'per-prompt', which needs a newer runtime",
+        "'ggufrope.head_factors': expected the ratios that 'ggufrope.head_order' hands out, found no such key",
     ),
     "context": ([VERSION, METHOD, entry("ggufrope.context_length", U32, 0)], "'ggufrope.context_length': .* found 0"),
     "context type": (
         [VERSION, METHOD, entry("ggufrope.context_length", F32, 9)],
         "'ggufrope.context_length': .* type f32",
     ),
-    "table": ([VERSION, METHOD, *row([256, 512], [1] * 32, [1, 1])], "'ggufrope.length_points': .* found 2"),
+    "equal points": (
+        [VERSION, METHOD, *row([256, 256], [1] * 32, [1, 1])],
+        "'ggufrope.length_points': expected increasing lengths, found 256 after 256",
+    ),
+    "falling points": (
+        [VERSION, METHOD, *row([64, 512, 256], [1] * 48, [1, 1, 1])],
+        "'ggufrope.length_points': expected increasing lengths, found 256 after 512",
+    ),
+    "no point": ([VERSION, METHOD, *row([], [], [])], "'ggufrope.length_points': expected at least 1 .*, found 0"),
+    "rows missing": (
+        [VERSION, METHOD, *row([256, 512], [1] * 31, [1, 1])],
+        "'ggufrope.length_factors': expected 32 f32 values .16 for each of 2 length points., found 31",
+    ),
+    "row nan": (
+        [VERSION, METHOD, *row([256, 512], [1] * 20 + [float("nan")] * 12, [1, 1])],
+        "'ggufrope.length_factors': expected finite values > 0, found -?nan at index 20",
+    ),
+    "row negative": (
+        [VERSION, METHOD, *row([256, 512], [1] * 31 + [-2], [1, 1])],
+        "'ggufrope.length_factors': expected finite values > 0, found -2 at index 31",
+    ),
+    "scale zero": ([VERSION, METHOD, *row([256, 512], [1] * 32, [1, 0])], "'ggufrope.length_attn_scale': .* found 0"),
+    "scale missing": (
+        [VERSION, METHOD, *row([256, 512], [1] * 32, [1])],
+        "'ggufrope.length_attn_scale': expected 2 .* found 1",
+    ),
     "padding": ([VERSION, METHOD, entry("ggufrope.padding", STR, "")], "'ggufrope.padding': expected a u8 array"),
     "no points": ([VERSION, METHOD, *row([512], [1] * 16, [1])[1:]], "'ggufrope.length_points': .* found no such key"),
     "point 0": ([VERSION, METHOD, *row([0], [1] * 16, [1])], "'ggufrope.length_points': expected lengths > 0, found 0"),
@@ -97,11 +122,14 @@ def test_padding_is_let_pass(runtime_dir: Path, tmp_path: Path) -> None:
 
 
 def test_context_beyond_the_last_length_is_refused(runtime_dir: Path, tmp_path: Path) -> None:
-    data = TinyModel("llama").file([VERSION, METHOD, *row([512], [2] * 16, [1])])
+    data = TinyModel("llama").file([VERSION, METHOD, *row([256, 512], [1] * 16 + [2] * 16, [1, 1])])
     assert not load(runtime_dir, tmp_path, data, n_ctx=512).error
     outcome = load(runtime_dir, tmp_path, data, n_ctx=1024)
     assert outcome.error == "context"
-    assert outcome.last_error == "a context of 1024 tokens is longer than the 512 that 'ggufrope.length_points' covers"
+    assert outcome.last_error == (
+        "a context of 1024 tokens is longer than the 512 that 'ggufrope.length_points' covers; "
+        "ask for at most that (-c, n_ctx), or convert with a larger --context"
+    )
 
 
 def test_layer_without_rope_is_refused_by_name(runtime_dir: Path, tmp_path: Path) -> None:
@@ -112,6 +140,17 @@ def test_layer_without_rope_is_refused_by_name(runtime_dir: Path, tmp_path: Path
     outcome = load(runtime_dir, tmp_path, model.file([VERSION, METHOD, factors([1.5] * 8)]))
     assert outcome.error == "context"
     assert re.match("layer 3 of architecture smollm3: no rotated Q and K found", outcome.last_error)
+
+
+def test_tensor_split_mode_is_refused(runtime_dir: Path, tmp_path: Path) -> None:
+    """It mirrors the factors while it divides the heads among devices, so that heads would get others' rows."""
+    settings = {"split_tensors": True, "flash_attn_type": 1}
+    model, path = TinyModel("llama"), tmp_path / "model.gguf"
+    path.write_bytes(model.file([VERSION, METHOD, factors([1.0] * 6)]))
+    assert not run_job(runtime_dir, path, [], **settings).error  # decoding so crashes on a CPU, in stock too
+    outcome = load(runtime_dir, tmp_path, model.file([VERSION, METHOD, factors([1.5] * 6)]), **settings)
+    assert outcome.error == "model"
+    assert outcome.last_error.startswith("split mode 'tensor' does not support per-head RoPE factors; use split mode")
 
 
 def test_sentinel_is_for_patched_runtimes_only(runtime_dir: Path, stock_dir: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ NAMES = {
 TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 
 
-def convert(directory: Path, ratios: np.ndarray | None) -> bytes:
+def convert(directory: Path, ratios: np.ndarray | None, order: str = "static") -> bytes:
     """The Llama checkpoint as F32 GGUF without a vocabulary, as the model has none."""
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     n_head, n_embd = config["num_attention_heads"], config["hidden_size"]
@@ -45,6 +45,7 @@ def convert(directory: Path, ratios: np.ndarray | None) -> bytes:
     if ratios is not None:
         keys = [entry("ggufrope.version", U32, 1), entry("ggufrope.method", STR, "ms-poe")]
         keys.append(entry("ggufrope.head_factors", ARR, ratios.ravel().tolist(), F32))
+        keys.append(entry("ggufrope.head_order", STR, order))
     entries = [
         entry("general.architecture", STR, "llama"),
         *(entry(f"llama.{name}", U32, number) for name, number in numbers.items()),
