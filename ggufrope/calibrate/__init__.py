@@ -1,0 +1,14 @@
+"""Ms-PoE's head order, measured on the model itself: prompts are read, heads are scored, ratios follow.
+
+The scores are taken where the runtime computes them (``patches/src/ggufrope-scores.cpp``); what is here cuts prompts
+from text, keeps the record and turns scores into ratios.
+"""
+
+from __future__ import annotations
+
+from ggufrope.calibrate.check import require_same_model
+from ggufrope.calibrate.ordering import Ordering
+from ggufrope.calibrate.record import Record, read_record
+from ggufrope.calibrate.run import Request, calibrate
+
+__all__ = ["Ordering", "Record", "Request", "calibrate", "read_record", "require_same_model"]
