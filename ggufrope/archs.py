@@ -7,16 +7,27 @@ source again and compares. An architecture that is not here is unknown to the ru
 from __future__ import annotations
 
 __all__ = [
+    "FINETUNED_MEANS_ROPE",
+    "IGNORES_SCALING",
     "LONGROPE_TENSORS",
+    "NEVER_ROTATES",
     "NO_ROPE_IF_SLIDING",
     "NO_ROPE_LAYERS",
+    "ONE_K_HEAD",
     "PAIRING",
     "READS_YARN_BETA",
     "READS_YARN_LOG_MUL",
     "RECURRENT_MIX",
+    "REFUSED",
     "ROPE_FREQS_TENSOR",
+    "ROPE_IN_DENSE_LEAD",
     "ROPE_IN_SLIDING_ONLY",
+    "ROPE_ONLY_WITH_LAYERS",
+    "ROPE_PATTERN",
+    "SHARED_K_FROM",
     "SLIDES_BY_DEFAULT",
+    "SLIDES_ONLY_WITH_LAYERS",
+    "SLIDING_ARRAY",
     "SLIDING_PERIOD",
     "knows",
     "pairing",
@@ -88,9 +99,17 @@ SLIDING_PERIOD: dict[str, tuple[int, bool]] = {
     "smallthinker": (4, True),
 }
 
+#: Have sliding-window layers where ``attention.sliding_window_pattern`` says so, one entry for each layer.
+SLIDING_ARRAY = frozenset({"dots3note", "gemma4", "granite_swa", "maple", "mimo2", "spark2_5", "step35"})
 
 #: Have sliding-window layers even where the file has no ``attention.sliding_window``.
-SLIDES_BY_DEFAULT = frozenset({"gemma2", "llama4"})
+SLIDES_BY_DEFAULT = frozenset({"exaone4", "gemma2", "llama4"})
+
+#: Have sliding-window layers in the size with that many layers only.
+SLIDES_ONLY_WITH_LAYERS = {"exaone4": 64}
+
+#: Rotate in the size with that many layers only; others have ALiBi.
+ROPE_ONLY_WITH_LAYERS = {"baichuan": 32}
 
 #: Layers that attend without rotating: (period, offset), layer l when l % period == offset.
 NO_ROPE_LAYERS: dict[str, tuple[int, int]] = {
@@ -104,11 +123,45 @@ NO_ROPE_LAYERS: dict[str, tuple[int, int]] = {
 NO_ROPE_IF_SLIDING = frozenset({"llama4", "smallthinker"})
 
 #: Rotate in sliding-window layers only, where a file has such layers.
-ROPE_IN_SLIDING_ONLY = frozenset({"cohere2", "cohere2moe", "exaone-moe", "exaone4", "muse-glimmer"})
+ROPE_IN_SLIDING_ONLY = frozenset({"cohere2", "cohere2moe", "exaone-moe", "exaone4", "maple", "muse-glimmer"})
+
+#: Of these, the ones whose first ``leading_dense_block_count`` layers rotate too.
+ROPE_IN_DENSE_LEAD = frozenset({"cohere2moe"})
+
+#: Rotate where ``attention.rope_pattern`` is not 0.
+ROPE_PATTERN = frozenset({"granite_swa"})
+
+#: Rotate in no layer where ``rope.scaling.finetuned`` is false.
+FINETUNED_MEANS_ROPE = frozenset({"granite", "granitehybrid", "granitemoe"})
 
 #: Mix recurrent and attention layers; layer l attends when (l + 1) % ``full_attention_interval`` == 0, whose default
 #: this is.
-RECURRENT_MIX = {"minimax-01": 8, "qwen35": 4, "qwen35moe": 4, "qwen3next": 4}
+RECURRENT_MIX = {"minimax-01": 8, "qwen35": 4, "qwen35moe": 4, "qwen3next": 4, "qwen4exp": 4}
+
+#: Later layers keep no K of their own and use the K of the last layer of their kind before this one, where there is a
+#: number; else ``attention.shared_kv_layers`` counts them from the end.
+SHARED_K_FROM: dict[str, int | None] = {"gemma3n": 20, "gemma4": None}
+
+#: All heads of a layer share one rotated K head: one ratio for a layer.
+ONE_K_HEAD = frozenset(
+    {"bailingmoe3", "deepseek2", "deepseek32", "dots3note", "glm-dsa", "hy_v4", "minicpm3", "mistral4", "plm"}
+)
+
+#: Rotate with a base of 10000 and no scaling, whatever the file's keys say.
+IGNORES_SCALING = frozenset({"cogvlm", "deepseek2-ocr"})
+
+#: Rotate nothing, although llama.cpp's list of pairings has them: positions are learned.
+NEVER_ROTATES = frozenset({"starcoder"})
+
+#: Have RoPE by name, and the patched runtime takes no factors for them.
+REFUSED: dict[str, str] = {
+    "deepseek2-ocr": "rotates with constants of its own, which K shifts do not follow",
+    "deepseek4": "also rotates compressed keys, and undoes rotations behind the attention",
+    "dflash": "is a draft model, which works on what another model computed",
+    "eagle3": "is a draft model, which works on what another model computed",
+    "gemma4-assistant": "is a draft model, which works on what another model computed",
+    "graniteswitch": "switches adapters by a layer of its own, which was never tried",
+}
 
 
 def knows(arch: str) -> bool:

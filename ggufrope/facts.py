@@ -7,16 +7,17 @@ earlier conversion to what the file was before.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ggufrope import archs, keys
 from ggufrope.errors import GgufError, UnsupportedModelError
 from ggufrope.gguf.values import shorten
+from ggufrope.late import np
 from ggufrope.model import MAX_LAYERS, ModelRope
 from ggufrope.stock import StockRope
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["KeySource", "read_model", "read_stock"]
 
@@ -56,19 +57,20 @@ def read_model(source: KeySource) -> ModelRope:
         source, f"{arch}.attention.key_length", default=_count(source, f"{arch}.embedding_length") // widest
     )
     train_ctx = _count(source, f"{arch}.context_length")
-    sliding = _sliding(source, arch, n_layer)
+    sliding = _sliding(source, arch, n_head_kv)
     return ModelRope(
         arch=arch,
         n_head=n_head,
         n_head_kv=n_head_kv,
         head_dim=head_dim,
         rot_dim=_count(source, f"{arch}.rope.dimension_count", default=head_dim),
-        freq_base=_number(source, keys.stock(keys.FREQ_BASE, arch), 10000.0),
+        freq_base=_freq_base(source, arch),
         train_ctx=train_ctx,
         original_ctx=_count(source, keys.stock(keys.ORIGINAL_CONTEXT, arch), default=train_ctx),
         sliding=sliding,
         rotating=_rotating(source, arch, n_layer, sliding),
-        mla=source.get(f"{arch}.attention.kv_lora_rank") is not None,
+        leaders=_leaders(source, arch, n_layer, sliding),
+        mla=arch in archs.ONE_K_HEAD,
         own_factors=_floats(source, keys.ROPE_FREQS),
     )
 
@@ -120,6 +122,10 @@ def _number(source: KeySource, key: str, default: float) -> float:
     return float(value)
 
 
+def _freq_base(source: KeySource, arch: str) -> float:
+    return 10000.0 if arch in archs.IGNORES_SCALING else _number(source, keys.stock(keys.FREQ_BASE, arch), 10000.0)
+
+
 def _per_layer(source: KeySource, key: str, n_layer: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
     value = source.get(key, default)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -137,35 +143,74 @@ def _floats(source: KeySource, name: str) -> tuple[float, ...]:
     return tuple(float(v) for v in source.tensor_data(name).ravel())
 
 
-def _sliding(source: KeySource, arch: str, n_layer: int) -> tuple[bool, ...]:
-    if not _count(source, f"{arch}.attention.sliding_window", default=int(arch in archs.SLIDES_BY_DEFAULT)):
+def _flags(source: KeySource, key: str, n_layer: int) -> tuple[bool, ...]:
+    """An array with one entry for each layer; () where there is none."""
+    value = source.get(key)
+    if isinstance(value, np.ndarray) and len(value) >= n_layer:
+        return tuple(bool(v) for v in value[:n_layer])
+    return ()
+
+
+def _sliding(source: KeySource, arch: str, n_head_kv: tuple[int, ...]) -> tuple[bool, ...]:
+    n_layer = len(n_head_kv)
+    window = _count(source, f"{arch}.attention.sliding_window", default=int(arch in archs.SLIDES_BY_DEFAULT))
+    if not window or archs.SLIDES_ONLY_WITH_LAYERS.get(arch, n_layer) != n_layer:
         return ()
-    pattern = source.get(f"{arch}.attention.sliding_window_pattern")
-    if isinstance(pattern, np.ndarray) and len(pattern) >= n_layer:
-        return tuple(bool(v) for v in pattern[:n_layer])
-    period, dense_first = archs.SLIDING_PERIOD.get(arch, (1, False))
-    if isinstance(pattern, int):
-        period = pattern
-    if period == 1:  # also: architectures that llama.cpp runs without a window, such as phi3
+    if arch == "lfm2":  # all layers that attend
+        return tuple(n > 0 for n in n_head_kv)
+    key = f"{arch}.attention.sliding_window_pattern"
+    if arch in archs.SLIDING_ARRAY:
+        return _flags(source, key, n_layer)
+    if arch not in archs.SLIDING_PERIOD:  # llama.cpp runs it without a window
         return ()
+    return _flags(source, key, n_layer) or _periodic(n_layer, source.get(key), *archs.SLIDING_PERIOD[arch])
+
+
+def _periodic(n_layer: int, pattern: Any, period: int, dense_first: bool) -> tuple[bool, ...]:
+    period = pattern if isinstance(pattern, int) else period
     if period == 0:
         return (True,) * n_layer
     return tuple((i % period != 0) if dense_first else (i % period < period - 1) for i in range(n_layer))
 
 
 def _rotating(source: KeySource, arch: str, n_layer: int, sliding: tuple[bool, ...]) -> tuple[bool, ...]:
-    layers = [True] * n_layer
-    if arch in archs.NO_ROPE_LAYERS and (sliding or arch not in archs.NO_ROPE_IF_SLIDING):
-        period, offset = archs.NO_ROPE_LAYERS[arch]
-        layers = [i % period != offset for i in range(n_layer)]
-    elif arch in archs.ROPE_IN_SLIDING_ONLY and sliding:
-        layers = list(sliding)
-    elif arch in archs.RECURRENT_MIX:
-        recurrent = source.get(f"{arch}.attention.recurrent_layers")
-        interval = _count(source, f"{arch}.full_attention_interval", default=archs.RECURRENT_MIX[arch]) or n_layer + 1
-        layers = [(i + 1) % interval == 0 for i in range(n_layer)]
-        if isinstance(recurrent, np.ndarray) and len(recurrent) >= n_layer:
-            layers = [not r for r in recurrent[:n_layer]]
+    layers = _rotating_by_design(source, arch, n_layer, sliding)
+    if arch in archs.FINETUNED_MEANS_ROPE and source.get(f"{arch}.rope.scaling.finetuned") in (False, 0):
+        layers = [False] * n_layer
+    if archs.ROPE_ONLY_WITH_LAYERS.get(arch, n_layer) != n_layer or arch in archs.NEVER_ROTATES:
+        layers = [False] * n_layer
     extra = min(_count(source, f"{arch}.nextn_predict_layers", default=0), n_layer)
     layers[n_layer - extra :] = [False] * extra  # next-token-prediction layers come last
     return () if all(layers) else tuple(layers)
+
+
+def _rotating_by_design(source: KeySource, arch: str, n_layer: int, sliding: tuple[bool, ...]) -> list[bool]:
+    if arch in archs.NO_ROPE_LAYERS and (sliding or arch not in archs.NO_ROPE_IF_SLIDING):
+        period, offset = archs.NO_ROPE_LAYERS[arch]
+        return [i % period != offset for i in range(n_layer)]
+    if arch in archs.ROPE_IN_SLIDING_ONLY and sliding:
+        key = f"{arch}.leading_dense_block_count"
+        lead = _count(source, key, default=0) if arch in archs.ROPE_IN_DENSE_LEAD else 0
+        return [slides or i < lead for i, slides in enumerate(sliding)]
+    if arch in archs.ROPE_PATTERN:
+        return list(_flags(source, f"{arch}.attention.rope_pattern", n_layer)) or [True] * n_layer
+    if arch in archs.RECURRENT_MIX:
+        interval = _count(source, f"{arch}.full_attention_interval", default=archs.RECURRENT_MIX[arch]) or n_layer + 1
+        recurrent = _flags(source, f"{arch}.attention.recurrent_layers", n_layer)
+        return [not r for r in recurrent] or [(i + 1) % interval == 0 for i in range(n_layer)]
+    return [True] * n_layer
+
+
+def _leaders(source: KeySource, arch: str, n_layer: int, sliding: tuple[bool, ...]) -> tuple[int, ...]:
+    if arch in archs.SHARED_K_FROM:
+        start = archs.SHARED_K_FROM[arch]
+        if start is None:
+            start = n_layer - _count(source, f"{arch}.attention.shared_kv_layers", default=0)
+        if not 2 <= start < n_layer:
+            return ()
+        return tuple(i if i < start else start - (2 if sliding and sliding[i] else 1) for i in range(n_layer))
+    if arch == "hrm_text":  # a low stack runs l_cycles times, then a high one once; and all of that h_cycles times
+        size = _count(source, f"{arch}.hrm.layers_per_stack")
+        low = _count(source, f"{arch}.hrm.l_cycles")
+        return tuple(i % size + (size * low if i // size % (low + 1) == low else 0) for i in range(n_layer))
+    return ()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ggufrope import archs
 from ggufrope.errors import UnsupportedModelError
+from ggufrope.late import np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["MAX_LAYERS", "ModelRope"]
 
@@ -32,6 +34,8 @@ class ModelRope:
         original_ctx: context before the scaling that the file already declares; equals ``train_ctx`` without one.
         sliding: which layers attend to a sliding window only.
         rotating: which layers rotate at all; empty: all of them.
+        leaders: for each layer, the layer whose ratios it must have: the one whose K it uses, or whose block it runs
+            again; empty: each layer is its own.
         mla: multi-head latent attention: all heads of a layer share one rotated K.
         own_factors: the model's own per-pair divisors (``rope_freqs.weight``), shape ``(rot_dim/2,)``; empty: none.
             They belong to the model, not to a method, and multiply into whatever a method computes.
@@ -47,18 +51,21 @@ class ModelRope:
     original_ctx: int
     sliding: tuple[bool, ...] = ()
     rotating: tuple[bool, ...] = ()
+    leaders: tuple[int, ...] = ()
     mla: bool = False
     own_factors: tuple[float, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         n = len(self.n_head)
-        if not n or len(self.n_head_kv) != n or {len(self.sliding), len(self.rotating)} - {0, n}:
+        if not n or len(self.n_head_kv) != n or {len(self.sliding), len(self.rotating), len(self.leaders)} - {0, n}:
             raise UnsupportedModelError(
                 f"{self.arch}: head counts for {n} layers, KV head counts for {len(self.n_head_kv)}: they must agree"
             )
         if self.pairing == "none":
             known = "does not use RoPE" if archs.knows(self.arch) else "is unknown to the pinned llama.cpp"
             raise UnsupportedModelError(f"architecture '{self.arch}' {known}: there is nothing to scale")
+        if self.rotating and not any(self.rotating):
+            raise UnsupportedModelError(f"{self.arch}: no layer of this model rotates: there is nothing to scale")
         heads = (*self.n_head, *self.n_head_kv)
         if n > MAX_LAYERS or not 0 <= min(heads) <= max(heads) <= _MAX_HEADS or self.head_dim > _MAX_HEAD_DIM:
             raise UnsupportedModelError(
@@ -106,6 +113,10 @@ class ModelRope:
     def rotates(self, layer: int) -> bool:
         """Whether ``layer`` has heads that rotate: not in recurrent layers, nor in those without positions."""
         return self.n_head_kv[layer] > 0 and (not self.rotating or self.rotating[layer])
+
+    def leader(self, layer: int) -> int:
+        """The layer whose ratios ``layer`` must have; nearly always itself."""
+        return self.leaders[layer] if self.leaders else layer
 
     def base_frequencies(self) -> NDArray[np.float64]:
         """Angular frequency of each pair in radians per token before any scaling, shape ``(rot_dim/2,)``.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from ggufrope import archs
 from ggufrope.errors import GgufropeError
 from ggufrope.runtime.fetch import source_tree
+
+PATCHES = Path(__file__).resolve().parents[1] / "patches"
 
 
 @pytest.fixture(scope="module")
@@ -86,5 +89,51 @@ def test_layers_without_rope(src):
     assert always == archs.NO_ROPE_IF_SLIDING
     default = re.compile(r"full_attn_interval = (\d+);[^;]*LLM_KV_FULL_ATTENTION_INTERVAL")
     found = {a: int(m[1]) for a, t in text.items() if (m := default.search(t))}
-    found.pop("qwen4exp", None)  # the patches refuse it
     assert found == archs.RECURRENT_MIX
+
+
+def test_sliding_arrays(src):
+    """Those that read the pattern as an array and know no default."""
+    read = re.compile(r"get_arr\(LLM_KV_ATTENTION_SLIDING_WINDOW_PATTERN,\s*hparams.is_swa_impl\);")
+    readers = {p.stem.replace("-", "_") for p in (src / "models").glob("*.cpp") if read.search(p.read_text())}
+    assert readers - {"dflash", "gemma4_assistant"} == {a.replace("-", "_") for a in archs.SLIDING_ARRAY}
+
+
+def test_other_layers_without_rope(src):
+    text = {p.stem: p.read_text() for p in (src / "models").glob("*.cpp")}
+    assert {a.replace("-", "_") for a, t in text.items() if "LLM_KV_ATTENTION_ROPE_PATTERN" in t} == archs.ROPE_PATTERN
+    switched = {a for a, t in text.items() if "rope_pattern.end(), rope_finetuned" in t}
+    assert switched == {"granite", "granite-hybrid", "granite-switch"}  # granite.cpp serves granitemoe too
+    assert "graniteswitch" in archs.REFUSED
+    in_lead = {a for a, t in text.items() if re.search(r"force_rope = .*n_layer_dense_lead", t)}
+    assert in_lead == archs.ROPE_IN_DENSE_LEAD
+    assert re.search(r"case 32: type = LLM_TYPE_7B", text["baichuan"])
+    assert "if (hparams.n_layer() == 64)" in text["exaone4"]
+    assert not re.search(r"ggml_rope", text["starcoder"])
+
+
+def test_layers_that_share_k(src):
+    memory = (src / "llama-model.cpp").read_text()
+    names = re.search(r"if \(arch == LLM_ARCH_(\w+) \|\| arch == LLM_ARCH_(\w+)\) \{\s+reuse = ", memory)
+    assert {n.lower() for n in names.groups()} == set(archs.SHARED_K_FROM)
+    assert "n_layer_kv_from_start = 20;" in (src / "models" / "gemma3n.cpp").read_text()
+
+
+def test_scaling_is_ignored_where_the_rope_is_told_nothing(src):
+    plain = {p.stem for p in (src / "models").glob("*.cpp") if re.search(r"= ggml_rope\(", p.read_text())}
+    fixed = {p.stem for p in (src / "models").glob("*.cpp") if "freq_base, 1, 0, 1, 0, 0)" in p.read_text()}
+    assert (plain, fixed) == ({"cogvlm"}, {"deepseek2"})  # deepseek2.cpp serves deepseek2-ocr, which is meant
+    assert {"cogvlm", "deepseek2-ocr"} == archs.IGNORES_SCALING
+
+
+def test_refused_architectures_are_those_of_the_runtime(names):
+    text = (PATCHES / "src" / "ggufrope-spec.cpp").read_text(encoding="utf-8")
+    body = text[text.index("why_not(llm_arch arch)") : text.index("static void check_same_factors")]
+    found, waiting = {}, []
+    for line in body.splitlines():
+        if case := re.search(r"case (LLM_ARCH_\w+):", line):
+            waiting.append(names[case[1]])
+        elif reason := re.search(r'return "(.*)";', line):
+            found.update(dict.fromkeys(waiting, reason[1]))
+            waiting = []
+    assert found == archs.REFUSED
