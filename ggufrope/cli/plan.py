@@ -1,0 +1,25 @@
+"""``ggufrope plan FILE --context N``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--context", type=int, required=True, metavar="N", help="Target context in tokens.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, documented in docs/plan.md.")
+def command(file: Path, context: int, as_json: bool) -> None:
+    """Say which methods bring FILE to N tokens, what is known of each, and what memory that takes.
+
+    Quality is quoted, never estimated: from publications, and from what was measured in this project.
+    """
+    import json
+
+    from ggufrope.cli._plan_text import lines
+    from ggufrope.planning import plan_context
+
+    made = plan_context(file, context)
+    click.echo(json.dumps(made.as_json(), indent=2) if as_json else "\n".join(lines(made)))
