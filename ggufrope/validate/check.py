@@ -15,7 +15,7 @@ from ggufrope.source import Source
 from ggufrope.validate.compare import PositionErrors, bucket, compare, edges
 from ggufrope.validate.engine import chunk_size, log_probs, open_strict
 from ggufrope.validate.result import ValidationResult
-from ggufrope.validate.settings import reference_spec
+from ggufrope.validate.settings import reference_spec, served_as
 from ggufrope.validate.tokens import random_ids, text_ids
 from ggufrope.validate.tolerances import TOLERANCES, limits, weight_types
 
@@ -61,11 +61,12 @@ def validate(
     length = min(decoded.context, _DEFAULT_LENGTH) if length is None else length
     if length < 1:
         raise UsageError(f"--length {length}: at least one position is needed")
+    served = served_as(decoded, length)
     stored = TOLERANCES[weights].stored if weights in TOLERANCES else None
     runtime = open_strict(file, length, chunk_size(_vocabulary(header)))
     try:
         ids = text_ids(runtime, text, length) if text else random_ids(runtime, length, seed)
-        errors = _errors(runtime, reference, spec, stored, ids, progress)
+        errors = _errors(runtime, reference, spec, served, stored, ids, progress)
     finally:
         runtime.close()
     bounds = edges(length, decoded.model.original_ctx)
@@ -73,7 +74,7 @@ def validate(
         file=str(file),
         reference=str(reference),
         method=decoded.method,
-        rotation=spec.describe(),
+        rotation=spec.describe() + (f", frequencies of {served} tokens" if served else ""),
         weights=weights,
         length=length,
         tokens=str(text) if text else f"pseudo-random, seed {seed}",
@@ -88,13 +89,14 @@ def _errors(
     runtime: Llama,
     reference: Path,
     spec: ReferenceSpec,
+    served: int | None,
     stored: str | None,
     ids: list[int],
     progress: Callable[[int, int], None] | None,
 ) -> PositionErrors:
     from ggufrope.reference import forward  # torch and transformers: seconds
 
-    model = forward.load_reference(reference, spec, stored=stored)
+    model = forward.load_reference(reference, spec, length=served, stored=stored)
     n_vocab = model.config.vocab_size
     if runtime.n_vocab() != n_vocab:
         raise InputError(
@@ -124,7 +126,7 @@ def _notes(decoded: Decoded, length: int, stored: str | None) -> list[str]:
         notes.append(f"the reference's matrices are rounded to {stored}, as the file stores them")
     padded = -(-length // _PAD) * _PAD
     original = decoded.model.original_ctx
-    if len(decoded.stock_table.factors) > 1 and length <= original < padded:
+    if len(decoded.stock_table.factors) > 1 and not decoded.by_length and length <= original < padded:
         notes.append(
             f"llama.cpp pads the context to {padded}, beyond the original {original}, and uses the long factors; "
             f"the reference uses the short ones, which {length} positions call for"

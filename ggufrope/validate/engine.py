@@ -46,11 +46,16 @@ def open_strict(path: Path, length: int, chunk: int, **kwargs: Any) -> Llama:
 def logits(model: Llama, ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:
     """Logits at every position of ``ids``, one batch of the context at a time: ``(≤ n_batch, n_vocab)``.
 
+    The length is known beforehand, so every batch uses the length row that serves all of ``ids``.
+
     Raises:
         RuntimeLibraryError: llama.cpp could not evaluate a batch.
     """
+    from ggufrope.runtime.library import set_length_hint
+
     model.reset()
     model._ctx.kv_cache_clear()
+    set_length_hint(model, len(ids))
     n_vocab = model.n_vocab()
     for start in range(0, len(ids), model.n_batch):
         part = list(ids[start : start + model.n_batch])

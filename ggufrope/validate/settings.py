@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ggufrope.codec import Decoded
+from ggufrope.errors import NotHonouredError
 from ggufrope.reference import ReferenceSpec
 
-__all__ = ["reference_spec"]
+__all__ = ["reference_spec", "served_as"]
 
 _PER_HEAD = "ms-poe"
 
@@ -19,7 +20,12 @@ def reference_spec(decoded: Decoded) -> ReferenceSpec:
 
     Raises:
         ParameterError: a method or parameter that the reference does not have.
+        NotHonouredError: the file's head order follows the prompt.
     """
+    if decoded.head_order != "static":
+        raise NotHonouredError(
+            f"heads are ordered anew for each prompt ({decoded.head_order}); validate compares static orders only"
+        )
     ratios = decoded.table.head_ratios
     if not decoded.ours:
         return ReferenceSpec(head_ratios=ratios)
@@ -29,3 +35,9 @@ def reference_spec(decoded: Decoded) -> ReferenceSpec:
     if not base:
         return ReferenceSpec(head_ratios=ratios)
     return ReferenceSpec(base, decoded.params.get("base", {}), ratios)
+
+
+def served_as(decoded: Decoded, length: int) -> int | None:
+    """The length whose frequencies serve a text of ``length`` tokens: the point of its row. None: the text's own."""
+    table = decoded.table
+    return table.length_points[table.row(length)] if decoded.by_length else None

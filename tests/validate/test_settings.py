@@ -13,7 +13,7 @@ from ggufrope.gguf import read_header
 from ggufrope.methods import METHODS
 from ggufrope.reference.spec import PARAMETERS
 from ggufrope.source import Source
-from ggufrope.validate.settings import reference_spec
+from ggufrope.validate.settings import reference_spec, served_as
 from ggufrope.validate.tokens import random_ids, text_ids
 from ggufrope.validate.tolerances import weight_types
 
@@ -46,6 +46,17 @@ def test_base_methods_pass_on_their_parameters(spec_of):
     assert not spec.per_head
 
 
+@pytest.mark.parametrize("name", ["dynamic-ntk", "ms-poe+dynamic-ntk", "yarn"])
+def test_the_row_that_serves_says_whose_frequencies_to_expect(tmp_path, spec_of, name):
+    dynamic = {"dynamic": True} if name == "yarn" else {}
+    assert spec_of(name, factor=4.0, granularity=2.0, **dynamic).by_length
+    decoded = decode(Source(read_header(tmp_path / "out.gguf")))
+    served = {length: served_as(decoded, length) for length in (1, 64, 65, 128, 129, 256)}
+    assert served == {1: 64, 64: 64, 65: 128, 128: 128, 129: 256, 256: 256}
+    assert not spec_of("yarn", factor=4.0).by_length
+    assert served_as(decode(Source(read_header(tmp_path / "out.gguf"))), 100) is None
+
+
 def test_ms_poe_keeps_the_model_s_scaling(spec_of):
     spec = spec_of("ms-poe", first_layer=0)
     assert spec.method is None
@@ -67,7 +78,7 @@ def test_the_reference_knows_every_base_method():
 
 
 class _Claims:
-    ours, params = True, {}
+    ours, params, head_order = True, {}, "static"
     table = type("Table", (), {"head_ratios": ()})
 
     def __init__(self, method):
