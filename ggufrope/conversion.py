@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ggufrope import hf
-from ggufrope.convert import Plan, plan, write, write_in_place
 from ggufrope.errors import InputError, OutputError, UsageError
-from ggufrope.gguf import move_into_place
+from ggufrope.gguf import drop_ahead, move_into_place
 from ggufrope.methods import check_name
 from ggufrope.saving import Progress, Saved, outputs
+from ggufrope.source import open_source
+
+if TYPE_CHECKING:
+    from ggufrope.calibrate.run import Progress as Tokens
+    from ggufrope.convert import Plan
 
 __all__ = ["Done", "Request", "carry_out", "check_output"]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a person asked for; see ``ggufrope convert --help``."""
+    """What a person asked for; see ``ggufrope convert --help``.
+
+    ``heads`` is the file that ``params["head_ratios"]`` came from; ``texts`` what to calibrate on first.
+    """
 
     source: Path
     output: Path | None
@@ -32,6 +39,8 @@ class Request:
     overwrite: bool = False
     in_place: bool = False
     force: bool = False
+    heads: Path | None = None
+    texts: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +60,13 @@ class Done:
     saved: Saved | None = None
 
 
-def carry_out(request: Request, progress: Progress | None = None) -> Done:
+def carry_out(request: Request, progress: Progress | None = None, reading: Tokens | None = None) -> Done:
     """Convert.
 
     Args:
         request: what to do.
         progress: called with bytes done and in all.
+        reading: called with tokens done and in all while heads are scored.
 
     Raises:
         GgufropeError: see ``errors``; nothing was written or lost.
@@ -66,7 +76,11 @@ def carry_out(request: Request, progress: Progress | None = None) -> Done:
     if request.method is not None:
         check_name(request.method)
     _check_target(request)
-    return _from_directory(request, progress) if hf.is_checkpoint(request.source) else _from_gguf(request, progress)
+    if hf.is_checkpoint(request.source):
+        return _from_directory(request, progress)
+    request, told = _with_order(request, reading)
+    done = _from_gguf(request, progress)
+    return replace(done, notes=(*told, *done.notes))
 
 
 def _check_target(request: Request) -> None:
@@ -79,6 +93,37 @@ def _check_target(request: Request) -> None:
         raise UsageError("no output given: add -o OUT.gguf, --in-place, or --dry-run to see what would change")
     if request.output is not None and not request.dry_run:
         check_output(request.output, request.source, request.overwrite)
+        for path in (*request.texts, *((request.heads,) if request.heads else ())):
+            if request.output.exists() and path.exists() and request.output.samefile(path):
+                raise OutputError(f"{request.output}: is read here, it cannot be the output as well; give another name")
+
+
+def _with_order(request: Request, reading: Tokens | None) -> tuple[Request, tuple[str, ...]]:
+    """The request with ratios measured on its source, or given ones checked against it; and what to say of that."""
+    if not request.texts:
+        return request, _checked(request.heads, request.source)
+    if request.method is None or request.method.partition("+")[0] != "ms-poe":
+        raise UsageError("--calibrate measures the head order of --method ms-poe (or ms-poe+BASE)")
+    if request.heads:
+        raise UsageError("--calibrate and --head-ratios both give every head its ratio; use one of them")
+    from ggufrope.calibrate import Ordering, calibrate
+    from ggufrope.calibrate import Request as Measure
+
+    named = {"min_ratio": None, "max_ratio": None, "first_layer": None, "spacing": None, "head_order": None}
+    given = {k: request.params[k] for k in named if request.params.get(k) is not None}
+    ordering = Ordering(order=given.pop("head_order", "code"), **given)
+    done = calibrate(Measure(request.source, request.texts, ordering=ordering), reading)
+    agreement, _ = done.stability()
+    said = f"head order '{ordering.order}' from {done.measured} prompts, whose mean rank correlation is {agreement:.2f}"
+    return replace(request, params={**request.params, **named, "head_ratios": done.ratios}), (said,)
+
+
+def _checked(heads: Path | None, model: Path) -> tuple[str, ...]:
+    if heads is None:
+        return ()
+    from ggufrope.calibrate import require_same_model
+
+    return require_same_model(heads, model)
 
 
 def check_output(output: Path, source: Path, overwrite: bool) -> None:
@@ -102,9 +147,14 @@ def _from_gguf(request: Request, progress: Progress | None) -> Done:
         raise UsageError("no method given: add --method M (`ggufrope methods` lists them)")
     if request.outtype:
         raise UsageError("--outtype is for Hugging Face directories; `ggufrope quantize` changes a GGUF's type")
-    made = plan(request.source, request.method, request.params, request.context, request.require_patched)
+    source, in_place = open_source(request.source), request.in_place and not request.dry_run
+    if in_place:
+        drop_ahead(source.header, force=request.force)
+    from ggufrope.convert import plan, write, write_in_place  # late: the kernel is at work meanwhile
+
+    made = plan(source, request.method, request.params, request.context, request.require_patched)
     changes, saved = tuple(made.changes()), None
-    if request.in_place and not request.dry_run:
+    if in_place:
         saved = write_in_place(made, force=request.force, progress=progress)
     elif request.output is not None and not request.dry_run:
         for name in outputs(made.source, request.output):
@@ -114,12 +164,15 @@ def _from_gguf(request: Request, progress: Progress | None) -> Done:
 
 
 def _from_directory(request: Request, progress: Progress | None) -> Done:
+    from ggufrope.convert import write_in_place
     from ggufrope.from_hf import planned
 
     out = request.output or Path("dry-run.gguf")  # what is converted for a dry run lies in this directory meanwhile
     asked = (request.method, request.params, request.context, request.outtype or "auto", request.require_patched)
+    if request.texts:
+        raise UsageError("--calibrate runs a GGUF: convert the directory first, then calibrate the result")
     with planned(request.source, out, *asked) as (weights, made, notes):
-        told = (*notes, *(made.notes if made else ()))
+        told = (*notes, *_checked(request.heads, weights), *(made.notes if made else ()))
         changes = tuple(made.changes()) if made else ()
         if request.dry_run:
             return Done(made, told, changes)

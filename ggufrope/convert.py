@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ggufrope import keys
-from ggufrope.codec import Edit, encode_heads, encode_identity, encode_scaling
+from ggufrope.codec import Edit, encode_heads, encode_identity, encode_scaling, length_edit
 from ggufrope.errors import NotHonouredError, ParameterError, UnsupportedModelError
 from ggufrope.facts import read_model, read_stock
-from ggufrope.gguf import TypedValue
+from ggufrope.gguf import TypedValue, drop_ahead
+from ggufrope.late import np
 from ggufrope.methods import Method, resolve
+from ggufrope.methods.longrope import LongRope
 from ggufrope.methods.ms_poe import MsPoe
 from ggufrope.model import ModelRope
 from ggufrope.saving import Progress, Saved, save_as, save_in_place
@@ -63,14 +63,33 @@ class Plan:
         touched = sorted({*edit.set, *(k for k in edit.remove if k in self.source)}, key=lambda k: (k in keys.OURS, k))
         return [(k, self.source.get(k), edit.set[k].value if k in edit.set else None) for k in touched]
 
+    def runs_on(self) -> str:
+        """Which runtimes give the result's effect, and what stock llama.cpp makes of it where it does not."""
+        edit = self.edit
+        if keys.SENTINEL in edit.tensors:
+            return "the patched llama.cpp (`ggufrope run|serve`); stock llama.cpp refuses the file"
+        if not self.needs_patched:
+            return "stock llama.cpp as well as the patched one"
+        alone = keys.HEAD_FACTORS in edit.set and self.name != MsPoe.name
+        rest = f"{self.name.partition('+')[2]} without the head ratios" if alone else "the source model, unchanged"
+        if keys.LENGTH_FACTORS in edit.set:
+            rest = "the source model, unchanged"
+        if keys.ROPE_LONG in edit.tensors:
+            rest = "longrope by the allocated context" + (", without the head ratios" if alone else "")
+        return f"the patched llama.cpp (`ggufrope run|serve`); stock llama.cpp runs it as {rest}"
+
 
 def plan(
-    path: Path, name: str, params: Mapping[str, Any], context: int | None = None, require_patched: bool = False
+    file: Path | Source,
+    name: str,
+    params: Mapping[str, Any],
+    context: int | None = None,
+    require_patched: bool = False,
 ) -> Plan:
-    """Decide what converting ``path`` to method ``name`` changes. Reads only the header.
+    """Decide what converting ``file`` to method ``name`` changes. Reads only the header.
 
     Args:
-        path: a GGUF; one that ggufrope converted is taken as it was before that.
+        file: a GGUF, or one that was opened already; one that ggufrope converted is taken as it was before that.
         name: a name of ``methods.method_names()``.
         params: the method's parameters by field name; None counts as not given.
         context: target context in tokens; gives the factor where none is given.
@@ -81,7 +100,7 @@ def plan(
         UsageError, ParameterError: the parameters do not make sense.
         UnsupportedModelError, NotHonouredError: the model or the runtime cannot carry the method.
     """
-    source = open_source(path)
+    source = file if isinstance(file, Source) else open_source(file)
     declared, current = read_model(source), read_stock(source)
     base_model = replace(declared, train_ctx=declared.original_ctx)
     keeps_scaling = name == MsPoe.name
@@ -91,22 +110,41 @@ def plan(
             "to extend it use --method ms-poe+yarn (or +ntk, +linear)"
         )
     model = declared if keeps_scaling else base_model
+    own_lists = name.rpartition("+")[2] == LongRope.name and bool(current.long)
+    if own_lists:
+        params = {**_own_lists(declared, current), **{k: v for k, v in params.items() if v is not None}}
     method = resolve(name, params, model, None if keeps_scaling else context)
     table = method.table(model)
     target = context or method.context(model)
     edit = Edit()
-    if not keeps_scaling:
+    if own_lists and table.close_to(current.table(model).with_head_ratios(table.head_ratios), rtol=1e-5):
+        edit = length_edit(table, target, current, model)
+    elif not keeps_scaling:
         _require_replaceable(source, model, current)
         edit = encode_scaling(table, method.stock(model), model, target)
         _require_no_product(source, edit, current, require_patched)
     else:
         table = current.table(declared).with_head_ratios(table.head_ratios)
     if table.head_ratios:
-        edit = edit | encode_heads(table.head_ratios)
+        edit = edit | encode_heads(table.head_ratios, _order_key(source, method, table))
     if require_patched:
         edit = edit | Edit(tensors={keys.SENTINEL: np.ones(1, dtype=np.float32)})
     edit = _book(source, _counted(source, edit), name, method)
-    return Plan(source, model, method, name, table, target, edit, tuple(_notes(source, model, method, current, edit)))
+    notes = _notes(source, model, method, current, edit)
+    if target < declared.train_ctx:
+        notes.append(f"the context goes down: {declared.train_ctx} in the file, {target} now (--context asks for more)")
+    return Plan(source, model, method, name, table, target, edit, tuple(notes))
+
+
+def _order_key(source: Source, method: Method, table: RopeTable) -> str:
+    if not (isinstance(method, MsPoe) and method.per_prompt):
+        return "static"
+    if len(table.factors) > 1:
+        raise NotHonouredError(
+            f"{source.path}: this version's runtime does not order heads per prompt where frequencies follow the "
+            "length; use a static order or another base"
+        )
+    return str(method.head_order)
 
 
 def write(plan: Plan, out: Path, progress: Progress | None = None) -> Saved:
@@ -145,6 +183,7 @@ def strip(path: Path, out: Path, progress: Progress | None = None) -> Saved:
 def strip_in_place(path: Path, *, force: bool = False, progress: Progress | None = None) -> Saved:
     """Undo a conversion in the file itself; see ``strip`` and ``write_in_place``."""
     source = open_source(path)
+    drop_ahead(source.header, force=force, moves=source.data_offset != source.header.data_offset)
     return save_in_place(source, force=force, progress=progress, **_undo(source))
 
 
@@ -207,13 +246,30 @@ def _require_replaceable(source: Source, model: ModelRope, current: StockRope) -
     if current.long:
         raise UnsupportedModelError(
             f"{source.path}: {keys.ROPE_LONG} holds the model's own LongRoPE factors, which llama.cpp always applies; "
-            "ms-poe without a base keeps them"
+            "ms-poe without a base keeps them, and longrope without lists picks among them by the length in use"
         )
+
+
+def _own_lists(declared: ModelRope, current: StockRope) -> dict[str, Any]:
+    """Parameters of ``longrope`` with which a file that has the tensors already keeps what they say."""
+    return {
+        "short_factor": current.short,
+        "long_factor": current.long,
+        "attention_factor": current.attn_factor,
+        "original_context": declared.original_ctx,
+        "factor": max(1.0, declared.train_ctx / declared.original_ctx),
+    }
+
+
+def _listed(points: Any) -> str:
+    shown = [str(p) for p in points]
+    return ", ".join(shown if len(shown) <= 4 else (*shown[:2], "...", shown[-1]))
 
 
 def _require_no_product(source: Source, edit: Edit, current: StockRope, require_patched: bool) -> None:
     scaled = current.kind != "none" or current.attn_factor != 1.0
-    if keys.LENGTH_FACTORS in edit.set and scaled and not require_patched:
+    left_alone = keys.stock(keys.SCALING_TYPE, source.architecture) in edit.set
+    if keys.LENGTH_FACTORS in edit.set and scaled and not left_alone and not require_patched:
         kind = current.kind if current.kind != "none" else "attention"
         raise NotHonouredError(
             f"{source.path}: the file declares {kind} scaling for stock llama.cpp and the new method needs the patched "
@@ -237,19 +293,29 @@ def _notes(source: Source, model: ModelRope, method: Method, current: StockRope,
     still = sum(not model.rotates(layer) for layer in range(model.n_layer))
     if poe and still and not poe.calibrated:
         notes.append(f"{still} layers that do not rotate stay at ratio 1.0")
-    if any(model.sliding) and (not poe or poe.base):
+    by_length = keys.LENGTH_POINTS in edit.set and len(edit.set[keys.LENGTH_POINTS].value) > 1
+    if any(model.sliding) and by_length:
+        notes.append(f"{sum(model.sliding)} sliding-window layers keep their rotation at every length")
+    elif any(model.sliding) and (not poe or poe.base):
         notes.append(
             f"which sliding-window layers follow the new base or factor is {model.arch}'s own rule in llama.cpp"
         )
     if model.own_factors:
         notes.append(f"the model's own {keys.ROPE_FREQS} stays and multiplies into the new factors")
-    if (not poe or poe.base) and (kind := current.scaling_type):
+    kept = keys.LENGTH_POINTS in edit.set and current.long
+    if (not poe or poe.base) and (kind := current.scaling_type) and not kept:
         notes.append(f"replaces the file's {kind} scaling (factor {current.factor:g})")
     if current.factor != 1.0 and current.original_ctx is None and (not poe or poe.base):
         notes.append(
             f"the file does not say what its context was before scaling; {model.original_ctx} is taken for it "
             "(--original-context sets it)"
         )
-    if keys.ROPE_LONG in edit.tensors or current.long:
+    if by_length:
+        points = edit.set[keys.LENGTH_POINTS].value
+        notes.append(
+            f"{len(points)} rows of factors, for lengths to {_listed(points)}; when a text "
+            "reaches the next one, cached keys are rotated anew"
+        )
+    elif keys.ROPE_LONG in edit.tensors or current.long:
         notes.append("short or long factors are chosen by the allocated context, not by the length in use")
     return notes

@@ -16,6 +16,7 @@ from ggufrope.convert import Plan, plan
 from ggufrope.errors import CheckpointError, NotHonouredError, OutputError, UsageError
 from ggufrope.facts import read_model, read_stock
 from ggufrope.methods import resolve
+from ggufrope.methods.clex import Clex
 from ggufrope.methods.ms_poe import MsPoe
 from ggufrope.model import ModelRope
 from ggufrope.source import Source, open_source
@@ -50,7 +51,7 @@ def planned(
     Raises:
         CheckpointError: the directory cannot be converted, or asks for what nothing here can honour.
     """
-    asked = hf.read_rope(directory)
+    asked = _with_layer(directory, hf.read_rope(directory), name)
     given = {k: v for k, v in params.items() if v is not None}
     keeps = name is None or name == MsPoe.name
     if keeps and asked.refused:
@@ -60,9 +61,11 @@ def planned(
         raise UsageError(f"{flags}: config.json asks for no scaling that this could change; add --method M")
     with _beside(out) as folder:
         weights = folder / "weights.gguf"
-        hf.convert_weights(directory, weights, outtype)
+        hf.convert_weights(directory, weights, outtype, without="clex_layer." if asked.method == "clex" else "")
         notes: tuple[str, ...] = ()
-        if not keeps and (asked.method or asked.refused):
+        if asked.method == Clex.name and (name or "").endswith(Clex.name):
+            params = {**asked.params, **given}
+        elif not keeps and (asked.method or asked.refused):
             notes = (f"config.json's own scaling ({asked.method or 'another'}) is replaced by {name}",)
         elif keeps and (given or context or not _agrees(open_source(weights), asked)) and asked.method:
             inherited = {k: v for k, v in asked.params.items() if k != "factor" or context is None}
@@ -73,6 +76,16 @@ def planned(
             name = _declared(open_source(weights), asked)
             params = asked.params if name == asked.method else {}
         yield weights, plan(weights, name, params, context, require_patched) if name else None, notes
+
+
+def _with_layer(directory: Path, asked: hf.HfRope, name: str | None) -> hf.HfRope:
+    """``asked`` with the solution of its CLEX layer, where it is about to be used."""
+    used = name is None or name == MsPoe.name or name.endswith(Clex.name)
+    if asked.method != Clex.name or not used:
+        return asked
+    from ggufrope.clex import solve_clex  # torch: seconds
+
+    return replace(asked, params={"clex_from": solve_clex(directory)})
 
 
 def _agrees(source: Source, asked: hf.HfRope) -> bool:
@@ -87,6 +100,8 @@ def _agrees(source: Source, asked: hf.HfRope) -> bool:
     plain = replace(model, own_factors=())
     base = replace(plain, original_ctx=int(asked.params.get("original_context", model.original_ctx)))
     wanted, written = resolve(asked.method or "none", asked.params, base).table(base), stock.table(model)
+    if len(wanted.factors) > 1:
+        return False  # even where the numbers are there, stock picks by the allocated context
     own = np.asarray(model.own_factors) if model.own_factors else np.ones(model.n_pairs)
     if wanted.factors.shape == written.factors.shape:
         close = np.allclose(written.factors * own, wanted.factors, rtol=1e-5, atol=0)

@@ -70,7 +70,9 @@ class Inspection:
             stock = "runs it as the source model: it ignores the ggufrope keys"
         else:
             kind = self.decoded.stock.scaling_type or "the raised base"
-            stock = f"runs {kind} only: it ignores the per-head ratios"
+            by_head = self.decoded.table.per_head
+            ignored = [*(["the length in use"] if self.decoded.by_length else []), *(["the per-head ratios"] * by_head)]
+            stock = f"runs {kind} only: it ignores {' and '.join(ignored)}"
         return {"patched": f"runs it in full ({self.decoded.method})", "stock": stock}
 
     def _same_base(self) -> bool:
@@ -100,6 +102,7 @@ class Inspection:
             "context": d.context,
             "attention_scale": [float(v) for v in d.table.attn_scale],
             "length_points": list(d.table.length_points),
+            "row_chosen_by": self.row_chosen_by(),
             "frequencies": [
                 [float(f) for f in plain.frequencies(model, length=n)] for n in (plain.length_points or (None,))
             ],
@@ -110,12 +113,24 @@ class Inspection:
             "honoured_by": self.honoured_by(),
         }
 
+    def row_chosen_by(self) -> str | None:
+        """What picks one of several rows; None when there is one."""
+        if len(self.decoded.table.factors) == 1:
+            return None
+        return "length in use" if self.decoded.by_length else "allocated context"
+
     def wavelengths(self) -> dict[str, list[float]]:
-        """Tokens per turn of each pair: ``before``, and ``after`` at ratio 1, and at the extreme ratios."""
-        longest = self.decoded.table.with_head_ratios(())
-        after = longest.frequencies(self.decoded.model)
-        was = self.before.table.with_head_ratios(()).frequencies(self.before.model)
-        curves = {"before": was, "after": after}
+        """Tokens per turn of each pair: ``before``, and ``after`` at ratio 1, and at the extreme ratios.
+
+        Where rows follow the length, ``after`` is the longest; one in the middle stands before it.
+        """
+        plain, model = self.decoded.table.with_head_ratios(()), self.decoded.model
+        after = plain.frequencies(model)
+        curves = {"before": self.before.table.with_head_ratios(()).frequencies(self.before.model)}
+        if self.decoded.by_length:
+            middle = plain.length_points[len(plain.length_points) // 2 - (len(plain.length_points) == 2)]
+            curves[f"after, to {middle} tokens"] = plain.frequencies(model, length=middle)
+        curves["after"] = after
         ratios = [r for row in self.decoded.table.head_ratios for r in row if r != 1.0]
         if ratios:
             curves |= {f"after, head ratio {r:.3g}": after / r for r in (min(ratios), max(ratios))}
@@ -140,4 +155,4 @@ def inspect_file(path: Path) -> Inspection:
 def _undecorated(source: Source) -> Decoded:
     model, stock = read_model(source), read_stock(source)
     table = stock.table(model)
-    return Decoded(model, stock.scaling_type or "none", {}, stock, table, table, model.train_ctx, ours=False)
+    return Decoded(model, stock.scaling_type or "none", {}, stock, table, table, model.train_ctx, False, ours=False)

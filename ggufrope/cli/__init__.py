@@ -21,9 +21,11 @@ __all__ = ["main"]
 COMMANDS = {
     "convert": "Write a RoPE-scaling method into a GGUF, or convert a Hugging Face directory with it.",
     "inspect": "Show the effective rotation of FILE, and which runtimes will honour it.",
+    "plan": "Say which methods bring FILE to N tokens, what is known of each, and what memory that takes.",
     "diff": "Show the keys and tensors in which two GGUF files differ; exit code 1 when they do.",
     "strip": "Undo a conversion: restore the source of FILE.",
     "methods": "List the methods and their parameters.",
+    "calibrate": "Measure how position-aware each head of FILE is, and write Ms-PoE's head order and ratios.",
     "validate": "Compare FILE on the patched runtime with a PyTorch reference, at every position.",
     "quantize": "Quantize IN to OUT as TYPE (Q8_0, Q4_K_M, ...), keeping every ggufrope.* key byte for byte.",
     "run": "Continue a prompt with upstream's llama-completion, or chat with llama-cli.",
@@ -34,7 +36,7 @@ COMMANDS = {
 
 
 #: Commands that do no linear algebra: starting threads for it is a third of numpy's import (measured: 40 of 130 ms).
-_NO_THREADS = {"convert", "inspect", "diff", "strip", "methods"}
+_NO_THREADS = {"convert", "inspect", "plan", "diff", "strip", "methods"}
 
 
 class _Commands(click.Group):

@@ -20,17 +20,36 @@ def lines(found: Inspection) -> list[str]:
         f"method           {d.method}{_settings(d.params)}",
         f"context          trained {found.before.model.original_ctx}, now {d.context}",
         f"frequency base   {model.freq_base:g}" + (f" (was {found.before.model.freq_base:g})" if _moved(found) else ""),
-        f"attention scale  {' / '.join(f'{s:.6g}' for s in d.table.attn_scale)}",
+        *_rows(found),
     ]
     text += [f"{'head ratios' if i == 0 else '':<16} {_class(c)}" for i, c in enumerate(found.layer_classes())]
     curves = found.wavelengths()
     picks = np.unique(np.linspace(0, model.n_pairs - 1, min(_SHOWN, model.n_pairs)).astype(int))
     text.append("wavelength       tokens per turn at pair " + " ".join(f"{i:>9}" for i in picks))
-    text += [f"  {name:<37} " + " ".join(f"{values[i]:>10.5g}"[1:] for i in picks) for name, values in curves.items()]
+    text += [f"  {name:<37} " + " ".join(f"{_short(values[i]):>9}" for i in picks) for name, values in curves.items()]
     if found.n_files > 1 or found.slack:
         shards = f"{found.n_files} shards, " if found.n_files > 1 else ""
         text.append(f"room             {shards}{found.slack / 1024:.3g} KiB to spare in the header")
     return text + [f"{name + ' llama.cpp':<18} {what}" for name, what in found.honoured_by().items()]
+
+
+def _rows(found: Inspection) -> list[str]:
+    """The attention scale; where there are several rows, with the length up to which each one serves."""
+    table = found.decoded.table
+    scales = [f"{s:.6g}" for s in table.attn_scale]
+    if len(scales) == 1:
+        return [f"attention scale  {scales[0]}"]
+    text = [f"rows             {len(scales)}, chosen by the {found.row_chosen_by()}"]
+    for start in range(0, len(scales), _SHOWN):
+        part = slice(start, start + _SHOWN)
+        text.append("  to length      " + " ".join(f"{p:>8}" for p in table.length_points[part]))
+        text.append("  attention      " + " ".join(f"{s:>8}" for s in scales[part]))
+    return text
+
+
+def _short(value: float) -> str:
+    text = f"{value:.5g}"
+    return text if len(text) <= 9 else f"{value:.3g}"
 
 
 def _moved(found: Inspection) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ggufrope.methods import METHODS, parameters
-from ggufrope.parameters import read_list, read_ratios
+from ggufrope.parameters import read_clex_table, read_list, read_ratios
 
 __all__ = ["flag", "method_options", "method_params"]
 
@@ -51,7 +51,7 @@ def _help(field: Field[Any], owners: list[str]) -> str:
 
 
 def _declaration(name: str, field: Field[Any]) -> tuple[str, ...]:
-    if field.default is True:
+    if field.default is True or str(field.type) == "bool | None":
         return (f"{flag(name)}/--no-{name.replace('_', '-')}", name)
     return (flag(name), name)
 
@@ -59,6 +59,8 @@ def _declaration(name: str, field: Field[Any]) -> tuple[str, ...]:
 def _kind(field: Field[Any]) -> dict[str, Any]:
     if field.metadata.get("kind") in ("list", "ratios"):
         return {"type": click.Path(path_type=Path, dir_okay=False), "metavar": "FILE"}
+    if field.metadata.get("kind") == "clex":
+        return {"type": click.Path(path_type=Path), "metavar": "DIR"}
     if choices := field.metadata.get("choices"):
         return {"type": click.Choice(choices)}
     types = typing.cast(str, field.type)  # a string: annotations are postponed
@@ -71,4 +73,14 @@ def _value(field: Field[Any], given: Any) -> Any:
     kind = field.metadata.get("kind")
     if given is None or kind is None:
         return given
+    if kind == "clex":
+        return _clex(given)
     return read_ratios(given) if kind == "ratios" else read_list(given, field.name)
+
+
+def _clex(given: Path) -> Any:
+    if not given.is_dir():
+        return read_clex_table(given)
+    from ggufrope.clex import solve_clex  # torch: seconds
+
+    return solve_clex(given)

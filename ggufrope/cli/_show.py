@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from ggufrope import keys
 from ggufrope.conversion import Done, Request
-from ggufrope.convert import Plan
 from ggufrope.gguf import Side
+from ggufrope.late import np
 from ggufrope.saving import Saved
 
-__all__ = ["saved_text", "show_conversion", "side_text", "value_text"]
+if TYPE_CHECKING:
+    from ggufrope.calibrate.run import Calibration
+
+__all__ = ["saved_text", "show_calibration", "show_conversion", "side_text", "value_text"]
 
 _WIDE = 200
 
@@ -37,7 +40,22 @@ def show_conversion(request: Request, done: Done) -> None:
     for note in done.notes:
         click.echo(f"note: {note}")
     if plan is not None:
-        click.echo(_runs(plan))
+        click.echo(f"runs on: {plan.runs_on()}")
+
+
+def show_calibration(done: Calibration, output: Path) -> None:
+    """Say what was measured and how far prompts agree."""
+    record, ordering = done.record, done.ordering
+    agreement, layers = done.stability()
+    values = [r for row in done.ratios for r in row if r != 1.0]
+    read = f"{done.measured} of {len(record.cuts)} prompts read now" if done.measured else "nothing had to be read"
+    lengths = ", ".join(map(str, record.settings.lengths))
+    click.echo(f"wrote {output}: {len(record.cuts)} prompts of {lengths} tokens ({read})")
+    click.echo(f"  order '{ordering.order}', {len(values)} ratios from {min(values):.4g} to {max(values):.4g}")
+    if layers:
+        click.echo(f"  orders of two prompts: mean rank correlation {agreement:.2f} over {layers} layers")
+    else:
+        click.echo("  orders of two prompts: nothing to compare")
 
 
 def saved_text(saved: Saved) -> str:
@@ -61,18 +79,9 @@ def value_text(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, (list, tuple, np.ndarray)):
-        flat = np.asarray(value, dtype=np.float64).ravel()
+        flat = np.asarray(value).ravel()
+        if flat.size and flat.dtype.kind in "iu":
+            return f"{flat.size} values, {flat.min()} to {flat.max()}"
+        flat = flat.astype(np.float64)
         return f"{flat.size} values, {flat.min():.6g} to {flat.max():.6g}" if flat.size else "empty"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _runs(plan: Plan) -> str:
-    if keys.SENTINEL in plan.edit.tensors:
-        return "runs on: the patched llama.cpp (`ggufrope run|serve`); stock llama.cpp refuses the file"
-    if not plan.needs_patched:
-        return "runs on: stock llama.cpp as well as the patched one"
-    alone = keys.HEAD_FACTORS in plan.edit.set and plan.name != "ms-poe"
-    rest = f"{plan.name.partition('+')[2]} without the head ratios" if alone else "the source model, unchanged"
-    if keys.LENGTH_FACTORS in plan.edit.set:
-        rest = "the source model, unchanged"
-    return f"runs on: the patched llama.cpp (`ggufrope run|serve`); stock llama.cpp runs it as {rest}"

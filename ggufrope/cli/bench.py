@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
+from ggufrope.cli._program import backend_option, become
+
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def command(file: Path, options: tuple[str, ...]) -> None:
+@backend_option
+def command(file: Path, options: tuple[str, ...], backend: str | None) -> None:
     """Measure prompt and generation speed with upstream's llama-bench.
 
     Upstream's own options go after --, as in: ggufrope bench model.gguf -- -p 512 -n 64
     """
-    from ggufrope.runtime.programs import command_line, start
-
-    raise SystemExit(start(command_line("bench", file, options)))
+    become("bench", file, options, backend)

@@ -16,6 +16,14 @@ from ggufrope.cli._method_options import method_options, method_params
 @click.option("-m", "--method", help="See `ggufrope methods`. Default for a HF directory: what config.json says.")
 @click.option("--context", type=click.IntRange(1, 2**31 - 1), help="Target context in tokens; gives the factor.")
 @method_options
+@click.option(
+    "--calibrate",
+    "texts",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="TEXT",
+    help="ms-poe: measure the head order on prompts cut from TEXT first; can be repeated.",
+)
 @click.option("--in-place", is_flag=True, help="Edit SRC itself, in a fraction of a second; a crash undoes the edit.")
 @click.option("--force", is_flag=True, help="Edit in place although SRC is in use or has hard links.")
 @click.option("--outtype", type=click.Choice(["auto", "f32", "f16", "bf16", "q8_0"]), help="HF directories only.")
@@ -28,8 +36,7 @@ def command(source: Path, output: Path | None, method: str | None, overwrite: bo
     SRC stays as it is, unless --in-place is given. A file that ggufrope converted is converted again from its recorded
     original. Of a split model give the first shard.
     """
-    from ggufrope.cli._progress import bytes_progress
-    from ggufrope.cli._show import show_conversion
+    from ggufrope.cli._progress import ProgressLine, bytes_progress
     from ggufrope.conversion import Request, carry_out
 
     request = Request(
@@ -39,5 +46,12 @@ def command(source: Path, output: Path | None, method: str | None, overwrite: bo
         method_params(options),
         **{k: options[k] for k in ("context", "outtype", "require_patched", "dry_run", "in_place", "force")},
         overwrite=overwrite,
+        heads=Path(options["head_ratios"]) if options["head_ratios"] else None,
+        texts=options["texts"],
     )
-    show_conversion(request, carry_out(request, bytes_progress()))
+    with ProgressLine() as line:
+        done = carry_out(request, bytes_progress(), line)
+
+    from ggufrope.cli._show import show_conversion  # what it needs is loaded by now
+
+    show_conversion(request, done)

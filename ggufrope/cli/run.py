@@ -6,16 +6,18 @@ from pathlib import Path
 
 import click
 
+from ggufrope.cli._program import backend_option, become, order_option
+
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
+@backend_option
+@order_option
 @click.option("--chat", is_flag=True, help="llama-cli: a chat with the model's template.")
-def command(file: Path, options: tuple[str, ...], chat: bool) -> None:
+def command(file: Path, options: tuple[str, ...], backend: str | None, head_order: str | None, chat: bool) -> None:
     """Continue a prompt with upstream's llama-completion, or chat with llama-cli.
 
     Upstream's own options go after --, as in: ggufrope run model.gguf -- -p "Once upon a time" -n 64
     """
-    from ggufrope.runtime.programs import command_line, start
-
-    raise SystemExit(start(command_line("chat" if chat else "run", file, options)))
+    become("chat" if chat else "run", file, options, backend, head_order)

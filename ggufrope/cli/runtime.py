@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
-_BACKENDS = click.Choice(["cpu", "metal", "cuda", "hip", "vulkan"])
-_backend = click.option("--backend", type=_BACKENDS, help="Default: metal on macOS, else cpu.")
+from ggufrope.cli._program import BACKENDS, backend_option
+
 _stock = click.option("--stock", is_flag=True, help="The same llama.cpp without our patches, to compare with.")
 
 
@@ -17,46 +18,65 @@ def command() -> None:
 
 
 @command.command()
-@_backend
+@click.option("--backend", type=BACKENDS, help="Default: metal on macOS, else cpu.")
+@click.option(
+    "--gpu-arch",
+    "architectures",
+    multiple=True,
+    metavar="A",
+    help="cuda: 86 or 8.6; hip: gfx1100. Can be given again. Default: the cards here.",
+)
 @_stock
 @click.option("--with-programs", is_flag=True, help="With --stock: also llama-bench, llama-completion, llama-quantize.")
 @click.option("--with-tests", is_flag=True, help="Also upstream's test-backend-ops and test-llama-archs.")
+@click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="For cmake; used only by GGUFROPE_RUNTIME.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), help="Compilers at once. Default: one for each processor.")
-def build(backend: str | None, stock: bool, with_programs: bool, with_tests: bool, jobs: int | None) -> None:
-    """Download, patch and compile llama.cpp into the cache; nothing happens when it is there."""
+def build(backend: str | None, jobs: int | None, **options: Any) -> None:
+    """Download, patch and compile llama.cpp into the cache; nothing happens when it is there.
+
+    Needs the GPU's toolkit for cuda, hip and vulkan, and says what to install where it is missing.
+    """
     from ggufrope.cli._progress import ProgressLine
     from ggufrope.runtime.build import BuildSpec
     from ggufrope.runtime.build import build as make
     from ggufrope.runtime.locate import default_backend
 
-    spec = BuildSpec(backend or default_backend(), stock=stock, with_programs=with_programs, with_tests=with_tests)
+    spec = BuildSpec(backend or default_backend(), **options)
     with ProgressLine() as progress:
-        click.echo(make(spec, jobs=jobs, progress=progress).path)
-    if spec.backend == "metal" and not stock:
-        click.echo("Metal's patched rope kernels never ran on a Mac: check with `ggufrope validate`.", err=True)
+        runtime = make(spec, jobs=jobs, progress=progress, notify=lambda note: click.echo(note, err=True))
+    click.echo(runtime.path)
 
 
 @command.command()
-@_backend
+@backend_option
 @_stock
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, documented in docs/backends.md.")
 def info(backend: str | None, stock: bool, as_json: bool) -> None:
-    """Describe the build in use."""
+    """Describe the build in use, and the devices that it sees."""
     from dataclasses import asdict
 
-    from ggufrope.runtime.locate import locate
+    from ggufrope.runtime.devices import devices
+    from ggufrope.runtime.locate import locate, outdated
 
-    facts = asdict(locate(backend, stock=stock))
-    facts["path"] = str(facts["path"])
+    runtime = locate(backend, stock=stock)
+    facts = asdict(runtime) | {"path": str(runtime.path)}
+    found = devices(runtime)
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json.dumps(facts | {"devices": [asdict(device) for device in found]}, indent=2))
         return
     for name, value in facts.items():
-        click.echo(f"{name:<9} {' '.join(value) if isinstance(value, tuple) else value or '-'}")
+        if value or name not in ("toolkit", "architectures", "defines"):
+            click.echo(f"{name:<13} {' '.join(value) if isinstance(value, tuple) else value or '-'}")
+    for device in found:
+        click.echo(f"device        {device}")
+    if runtime.backend not in ("cpu", "unknown") and all(device.kind == "cpu" for device in found):
+        click.echo(f"no {runtime.backend} device answers here: models run on the CPU", err=True)
+    if backend is None and not stock and (note := outdated()):
+        click.echo(note, err=True)
 
 
 @command.command()
-@_backend
+@backend_option
 @_stock
 def path(backend: str | None, stock: bool) -> None:
     """Print the directory of the libraries and programs."""

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
+from ggufrope.cli._program import backend_option, become, order_option
+
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def command(file: Path, options: tuple[str, ...]) -> None:
+@backend_option
+@order_option
+def command(file: Path, options: tuple[str, ...], backend: str | None, head_order: str | None) -> None:
     """Serve a model over HTTP with upstream's llama-server.
 
     Upstream's own options go after --, as in: ggufrope serve model.gguf -- -c 32768 --port 8080
     """
-    from ggufrope.runtime.programs import command_line, start
-
-    raise SystemExit(start(command_line("serve", file, options)))
+    become("serve", file, options, backend, head_order)

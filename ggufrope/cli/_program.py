@@ -1,0 +1,38 @@
+"""What ``run``, ``serve`` and ``bench`` share: the choice of a build, and becoming upstream's program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+__all__ = ["BACKENDS", "backend_option", "become", "order_option"]
+
+#: ``ggufrope.runtime.toolkits.BACKENDS`` by name; a test compares them. Listed here so that --help imports little.
+BACKENDS = click.Choice(["cpu", "cuda", "hip", "metal", "vulkan"])
+backend_option = click.option(
+    "--backend",
+    type=BACKENDS,
+    help="Which build. Default: GGUFROPE_BACKEND, else the first that is built of cuda, hip, metal, vulkan, cpu.",
+)
+
+
+order_option = click.option(
+    "--head-order",
+    type=click.Choice(["static", "per-prompt", "per-prompt-rank"]),
+    help="Ms-PoE: who gets which of the file's ratios, instead of what the file says.",
+)
+
+
+def become(
+    name: str, file: Path, options: tuple[str, ...], backend: str | None, head_order: str | None = None
+) -> NoReturn:
+    """Turn this process into upstream's program; see ``ggufrope.runtime.programs``."""
+    from ggufrope.runtime.locate import outdated
+    from ggufrope.runtime.programs import command_line, start
+
+    command = command_line(name, file, options, backend=backend, head_order=head_order)
+    if backend is None and (note := outdated()):
+        click.echo(note, err=True)
+    raise SystemExit(start(command))
