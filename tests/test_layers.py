@@ -36,6 +36,8 @@ ROWS = [
     ["conversion", "plot"],
     ["reference"],
     ["validate"],
+    ["evals"],
+    ["report"],
     ["cli", "__main__"],
     ["__init__"],
 ]
