@@ -1,0 +1,123 @@
+"""Fill a length from below: as much text as fits, found with few looks through the tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ggufrope.errors import UsageError
+from ggufrope.evals.base import Example, Room
+
+__all__ = ["Sheet", "filled", "greatest"]
+
+_INTERPOLATIONS = 12  # then halving: token counts that are no straight line must not make the search crawl
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One sample: its questions with any amount of text.
+
+    Attributes:
+        write: ``write(n)``: the questions about a text of ``n`` units (sentences, pairs, documents, words).
+        least: the fewest units that make the task what it is.
+        most: the units there are; None for no end.
+    """
+
+    write: Callable[[int], Sequence[Example]]
+    least: int
+    most: int | None = None
+
+
+def filled(task: str, room: Room, sheets: Callable[[int], Sheet], n: int, max_new: int) -> Iterator[Example]:
+    """The questions of ``n`` samples, each with as many units as fit for all of its questions.
+
+    Args:
+        task: its name, for the message.
+        room: what an example may take.
+        sheets: the sample with a number, the same each time.
+        n: samples.
+        max_new: tokens that are kept for an answer.
+
+    Raises:
+        UsageError: a sample does not fit with its fewest units; says the smallest length that all fit in.
+    """
+    guess = 0
+    for index in range(n):
+        sheet = sheets(index)
+        units = _units(room, sheet, max_new, guess)
+        if units is None:
+            needed = max(_needed(room, sheets(i), max_new) for i in range(n))
+            raise UsageError(f"{task}: {room.length} tokens have no room for it; the smallest length is {needed}")
+        yield from sheet.write(units)
+        guess = units
+
+
+def greatest(left: Callable[[int], int], least: int, most: int | None, guess: int, length: int) -> int | None:
+    """The greatest ``n`` from ``least`` to ``most`` with ``left(n) >= 0``; None when there is none.
+
+    ``left`` falls by about the same for every unit, so the next try is where a straight line meets 0.
+
+    Args:
+        left: free tokens with ``n`` units.
+        least: smallest ``n``.
+        most: greatest ``n``, or None.
+        guess: where to begin.
+        length: tokens in all; what is not free is used.
+    """
+    fits: tuple[int, int] | None = None
+    over: tuple[int, int] | None = None
+    n, tries = _within(guess, least, most), 0
+    per_unit: float | None = None
+    while True:
+        free = left(n)
+        last = fits if fits is not None else over
+        if last is not None:
+            per_unit = max((last[1] - free) / (n - last[0]), 1.0)
+        elif per_unit is None:
+            per_unit = max((length - free) / max(n, 1), 1.0)
+        if free >= 0:
+            fits = (n, free)
+        else:
+            over = (n, free)
+        if over is not None and over[0] <= least:
+            return None
+        if fits is not None and (fits[0] == most or (over is not None and over[0] - fits[0] == 1)):
+            return fits[0]
+        tries += 1
+        n = _within(_next(fits, over, per_unit, tries), least, most)
+
+
+def _next(fits: tuple[int, int] | None, over: tuple[int, int] | None, per_unit: float, tries: int) -> int:
+    """Where to look next, strictly between what fits and what is over."""
+    if fits is None:
+        return 0 if over is None else over[0] - max(1, -int(over[1] // per_unit))
+    guess = fits[0] + max(1, int(fits[1] / per_unit))
+    if over is None:
+        return guess
+    if tries > _INTERPOLATIONS:
+        guess = (fits[0] + over[0]) // 2
+    return min(max(guess, fits[0] + 1), over[0] - 1)
+
+
+def _within(n: int, least: int, most: int | None) -> int:
+    n = max(n, least)
+    return n if most is None else min(n, most)
+
+
+def _units(room: Room, sheet: Sheet, max_new: int, guess: int) -> int | None:
+    """As many units as fit for every question: found for the one with the least room, then checked for all."""
+
+    def free(example: Example) -> int:
+        return room.left(example.prompt, example.start, max_new)
+
+    frees = [free(example) for example in sheet.write(_within(guess, sheet.least, sheet.most))]
+    tight = frees.index(min(frees))
+    found = greatest(lambda n: free(sheet.write(n)[tight]), sheet.least, sheet.most, guess, room.length)
+    while found is not None and any(free(example) < 0 for example in sheet.write(found)):
+        found = found - 1 if found > sheet.least else None
+    return found
+
+
+def _needed(room: Room, sheet: Sheet, max_new: int) -> int:
+    """Tokens that a sample takes with its fewest units."""
+    return max(room.length - room.left(e.prompt, e.start, max_new) for e in sheet.write(sheet.least))

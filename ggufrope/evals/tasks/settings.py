@@ -1,0 +1,81 @@
+"""A task's options: its dataclass fields, set from text, and written down with a result."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import typing
+from collections.abc import Mapping
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+from ggufrope.errors import InputError, UsageError
+from ggufrope.evals.base import AnswerTask
+
+__all__ = ["make", "options", "record"]
+
+_SWITCH = {"true": True, "false": False}
+
+
+def options(cls: type[AnswerTask]) -> dict[str, Field[Any]]:
+    """The options of a task by name, as dataclass fields with ``help`` in their metadata."""
+    return {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
+
+
+def make(cls: type[AnswerTask], given: Mapping[str, Any]) -> AnswerTask:
+    """The task with options ``given``: values, or text that is read as what the option is.
+
+    Raises:
+        UsageError: an option that the task does not have, or text that is not what it is.
+    """
+    kinds = typing.get_type_hints(cls)
+    values = {}
+    for given_name, value in given.items():
+        name = given_name.replace("-", "_")
+        if name not in options(cls):
+            raise UsageError(f"{cls.name}: unknown option '{given_name}': {_hint(name, list(options(cls)))}")
+        values[name] = _read(cls.name, name, value, kinds[name]) if isinstance(value, str) else value
+    build: Any = cls
+    task: AnswerTask = build(**values)
+    return task
+
+
+def record(task: AnswerTask) -> dict[str, Any]:
+    """The options that are set, ready for JSON: files by name and sha256, so that they may stand anywhere.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
+    pairs = ((name, getattr(task, name)) for name in options(type(task)))
+    return {name: _file(value) if isinstance(value, Path) else value for name, value in pairs if value is not None}
+
+
+def _file(path: Path) -> dict[str, str]:
+    try:
+        return {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}"
+
+
+def _read(task: str, name: str, text: str, kind: Any) -> Any:
+    """``text`` as a value of the type ``kind``."""
+    kinds = typing.get_args(kind) or (kind,)
+    if Path in kinds:
+        return Path(text)
+    if bool in kinds:
+        if text.lower() not in _SWITCH:
+            raise UsageError(f"{task}: {name} is '{text}'; true or false is needed")
+        return _SWITCH[text.lower()]
+    number = int if int in kinds else float
+    try:
+        return number(text)
+    except ValueError:
+        what = "a whole number" if number is int else "a number"
+        raise UsageError(f"{task}: {name} is '{text}'; {what} is needed") from None

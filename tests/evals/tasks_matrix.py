@@ -1,0 +1,58 @@
+"""Every task, some of its options, and how to find in a prompt where the answer stands: for the shared matrix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ggufrope.evals.base import AnswerTask, Example, Room
+from ggufrope.evals.tasks import TASKS, make
+
+DEPTHS = tuple(i / 8 for i in range(9))
+
+
+def words(prompt: str, start: str) -> int:
+    """A tokenizer that a test can check by hand: words, and every sign of punctuation."""
+    return len(re.findall(r"\w+|[^\w\s]", prompt + start)) + 1  # 1: the start token
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task with options, and a length in ``words`` that it fits in.
+
+    ``units`` cuts a prompt into the units that fill it, in order; ``holds`` says whether one of them holds the answer.
+    """
+
+    name: str
+    length: int
+    options: dict[str, Any] = field(default_factory=dict)
+    units: Callable[[str], list[str]] = lambda prompt: re.findall(r"[^.!?]+[.!?]\s*", body(prompt))
+    holds: Callable[[str, Example], bool] = lambda unit, example: all(a in unit for a in example.answers)
+    slack: int = 0  # tokens by which a unit may be longer than the longest seen
+
+    def task(self) -> AnswerTask:
+        return make(TASKS[self.name], self.options)
+
+    def examples(self, n: int = 2, seed: int = 0, length: int | None = None) -> list[Example]:
+        return list(self.task().examples(Room(length or self.length, words), DEPTHS, n, seed))
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *(f"{k}={v}" for k, v in self.options.items())])
+
+
+def body(prompt: str) -> str:
+    """What stands between the first and the last paragraph."""
+    return prompt.split("\n\n", 1)[1].rsplit("\n\n", 1)[0]
+
+
+CASES = [
+    Case("niah", 1500),
+    Case("niah", 700, {"keys": 2}),
+    Case("niah", 700, {"keys": 20}),
+    Case("niah-single", 900),
+    Case("niah-multikey", 900),
+    Case("niah-multivalue", 900),
+    Case("niah-multivalue", 900, {"keys": 3, "values": 2}),
+]
