@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 __all__ = ["Interval", "bootstrap", "score_interval", "wilson"]
 
@@ -43,7 +44,7 @@ def wilson(right: float, n: float) -> Interval:
     return Interval(max(0.0, low), min(1.0, high), "wilson 95%")
 
 
-def bootstrap(sums: Sequence[float], counts: Sequence[float], seed: int = 0) -> Interval:
+def bootstrap(sums: npt.ArrayLike, counts: npt.ArrayLike, seed: int = 0) -> Interval:
     """Percentile interval of ``sum(sums) / sum(counts)``, resampling the texts 2000 times with PCG64 from ``seed``.
 
     Args:

@@ -9,40 +9,39 @@ import typing
 from collections.abc import Mapping
 from dataclasses import Field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ggufrope.errors import InputError, UsageError
-from ggufrope.evals.base import AnswerTask
 
 __all__ = ["make", "options", "record"]
 
+_T = TypeVar("_T")
 _SWITCH = {"true": True, "false": False}
 
 
-def options(cls: type[AnswerTask]) -> dict[str, Field[Any]]:
+def options(cls: type[Any]) -> dict[str, Field[Any]]:
     """The options of a task by name, as dataclass fields with ``help`` in their metadata."""
-    return {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
+    return {field.name: field for field in dataclasses.fields(cls)}
 
 
-def make(cls: type[AnswerTask], given: Mapping[str, Any]) -> AnswerTask:
+def make(cls: type[_T], given: Mapping[str, Any]) -> _T:
     """The task with options ``given``: values, or text that is read as what the option is.
 
     Raises:
         UsageError: an option that the task does not have, or text that is not what it is.
     """
-    kinds = typing.get_type_hints(cls)
-    values = {}
+    kinds, values = typing.get_type_hints(cls), {}
+    build: Any = cls
     for given_name, value in given.items():
         name = given_name.replace("-", "_")
         if name not in options(cls):
-            raise UsageError(f"{cls.name}: unknown option '{given_name}': {_hint(name, list(options(cls)))}")
-        values[name] = _read(cls.name, name, value, kinds[name]) if isinstance(value, str) else value
-    build: Any = cls
-    task: AnswerTask = build(**values)
+            raise UsageError(f"{build.name}: unknown option '{given_name}': {_hint(name, list(options(cls)))}")
+        values[name] = _read(build.name, name, value, kinds[name]) if isinstance(value, str) else value
+    task: _T = build(**values)
     return task
 
 
-def record(task: AnswerTask) -> dict[str, Any]:
+def record(task: object) -> dict[str, Any]:
     """The options that are set, ready for JSON: files by name and sha256, so that they may stand anywhere.
 
     Raises:

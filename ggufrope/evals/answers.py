@@ -1,0 +1,129 @@
+"""One cell of questions: examples to prompts, the engine's answers to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from ggufrope.evals.base import AnswerTask, Example, Room
+from ggufrope.evals.intervals import Interval, score_interval
+from ggufrope.evals.requests import Answer, Request
+from ggufrope.evals.results import DepthScore, ExampleScore
+
+__all__ = ["Answers", "Asked", "Asker", "ask"]
+
+Progress = Callable[[int, int], None]
+Wrap = Callable[[str], str]
+_SHOWN = 200
+
+
+class Asker(Protocol):
+    """The part of an engine that is needed here."""
+
+    def prompt(self, text: str) -> list[int]:
+        """Tokens of a prompt, special ones parsed."""
+        ...
+
+    def greedy(self, requests: Sequence[Request], progress: Progress | None = None) -> Iterator[tuple[int, Answer]]:
+        """Continue each request; in any order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked.
+
+    Attributes:
+        length: tokens of an example, answer included.
+        depths: where answers stand; empty for tasks without.
+        limit: texts.
+        seed: of the examples and the intervals.
+        wrap: puts the chat template around what the user says.
+    """
+
+    length: int
+    depths: tuple[float, ...]
+    limit: int
+    seed: int
+    wrap: Wrap
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What came of it.
+
+    Attributes:
+        score: mean.
+        interval: 95%.
+        by_depth: None for tasks without depths.
+        examples: one for each question, in the order of the task.
+        notes: what a person should know.
+    """
+
+    score: float
+    interval: Interval
+    by_depth: tuple[DepthScore, ...] | None
+    examples: tuple[ExampleScore, ...]
+    notes: tuple[str, ...]
+
+
+def ask(engine: Asker, task: AnswerTask, asked: Asked, progress: Progress) -> Answers:
+    """Ask everything, and score it.
+
+    Raises:
+        UsageError: the length has no room for the task.
+        InputError: a data file that cannot be used.
+        RuntimeLibraryError: llama.cpp failed.
+    """
+    room = Room(asked.length, lambda prompt, start: len(engine.prompt(asked.wrap(prompt) + start)))
+    examples = list(task.examples(room, asked.depths or (0.0,), asked.limit, asked.seed))
+    answers: dict[int, Answer] = dict(engine.greedy([_request(engine, task, asked, e) for e in examples], progress))
+    scored = tuple(
+        ExampleScore(e.name, e.depth, float(task.score(answers[i].text, e)), answers[i].text[:_SHOWN])
+        for i, e in enumerate(examples)
+    )
+    interval = score_interval(_texts(scored), asked.seed)
+    score = sum(s.score for s in scored) / max(len(scored), 1)
+    notes = tuple(_silence([answers[i] for i in range(len(examples))]))
+    return Answers(score, interval, _by_depth(scored, asked.seed), scored, notes)
+
+
+def _request(engine: Asker, task: AnswerTask, asked: Asked, example: Example) -> Request:
+    text = asked.wrap(example.prompt) + example.start
+    prompt, whole = engine.prompt(text), engine.prompt(text + example.hoped)
+    # tokenized with the prompt, so that a space at their border means what it will mean in the answer
+    hoped = whole[len(prompt) :] if whole[: len(prompt)] == prompt else []
+    return Request(
+        prompt=tuple(prompt), hoped=tuple(hoped), max_new=task.max_new, settled=partial(task.settled, example=example)
+    )
+
+
+def _texts(scored: Sequence[ExampleScore]) -> list[list[float]]:
+    """Scores by text: the name of a question about text 3 is ``3`` or ``3/...``."""
+    texts: dict[str, list[float]] = {}
+    for one in scored:
+        texts.setdefault(one.name.partition("/")[0], []).append(one.score)
+    return list(texts.values())
+
+
+def _by_depth(scored: Sequence[ExampleScore], seed: int) -> tuple[DepthScore, ...] | None:
+    depths = sorted({one.depth for one in scored if one.depth is not None})
+    found = []
+    for depth in depths:
+        here = [one for one in scored if one.depth == depth]
+        interval = score_interval(_texts(here), seed)
+        found.append(DepthScore(depth, len(here), sum(o.score for o in here) / len(here), interval.low, interval.high))
+    return tuple(found) or None
+
+
+def _silence(answers: Sequence[Answer]) -> Iterator[str]:
+    empty = sum(not answer.text.strip() for answer in answers)
+    if empty and empty == len(answers):
+        yield (
+            "the model said nothing at all, in every answer: the score says nothing about long contexts; look at the "
+            "chat template (--chat-template, --no-chat-template) and at the wording"
+        )
+    elif empty:
+        yield f"{empty} of {len(answers)} answers are empty: the model ended at once or wrote white space only"

@@ -1,0 +1,248 @@
+"""What is to be run: files × types of the KV cache × lengths, checked before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ggufrope import __version__
+from ggufrope.errors import UsageError
+from ggufrope.evals.base import AnswerTask
+from ggufrope.evals.by_position import POSITION_TASKS, PositionTask
+from ggufrope.evals.positions import read_text
+from ggufrope.evals.results import SCHEMA, FileFacts, RuntimeFacts
+from ggufrope.evals.subject import describe, require_same_tokenizer
+from ggufrope.evals.tasks import TASKS, make, record
+from ggufrope.gguf import read_shards
+
+__all__ = ["DEFAULT_DEPTHS", "Cell", "Grid", "Order", "all_tasks", "plan"]
+
+DEFAULT_DEPTHS = tuple(i / 8 for i in range(9))
+AnyTask = AnswerTask | PositionTask
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody asked for.
+
+    Attributes:
+        files: GGUF files, each under a name of its own.
+        task: name of a task.
+        settings: the task's options by name: text, or values.
+        lengths: tokens of an example; empty: the smallest context that the files have.
+        depths: where answers stand, 0 to 1; empty: nine places from 0 to 1.
+        kv_types: types of the KV cache.
+        limit: texts in each cell.
+        seed: of everything that is drawn.
+        threads: None for as many as the machine has.
+        baseline: what ``kl`` compares with.
+        beyond_context: whether lengths beyond a file's context are meant.
+        chat_template: a file with one; ``default``: the model's own, which it must have; ``none``; None: the model's
+            own if it has one.
+    """
+
+    files: tuple[Path, ...]
+    task: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    lengths: tuple[int, ...] = ()
+    depths: tuple[float, ...] = ()
+    kv_types: tuple[str, ...] = ("f16",)
+    limit: int = 20
+    seed: int = 0
+    threads: int | None = None
+    baseline: Path | None = None
+    beyond_context: bool = False
+    chat_template: Path | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One line of the results to be.
+
+    Attributes:
+        path: the file.
+        file: what there is to say about it.
+        kv_type: type of the KV cache.
+        length: tokens of an example.
+        id: sha256 of everything that decides the result.
+        chat: the chat template around its prompts; None for none.
+    """
+
+    path: Path
+    file: FileFacts
+    kv_type: str
+    length: int
+    id: str
+    chat: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A checked order.
+
+    Attributes:
+        order: what was asked for.
+        task: the task with its options.
+        options: those options for the results: files by name and sha256.
+        depths: as they are asked; empty for tasks without.
+        cells: file by file, type by type, shortest first: what belongs to one engine stands together.
+        baseline: about ``order.baseline``.
+    """
+
+    order: Order
+    task: AnyTask
+    options: dict[str, Any]
+    depths: tuple[float, ...]
+    cells: tuple[Cell, ...]
+    baseline: FileFacts | None
+
+    def engines(self) -> Iterator[tuple[Path, str, list[Cell]]]:
+        """The cells of each file and type of the KV cache."""
+        groups: dict[tuple[Path, str], list[Cell]] = {}
+        for cell in self.cells:
+            groups.setdefault((cell.path, cell.kv_type), []).append(cell)
+        yield from ((path, kv_type, cells) for (path, kv_type), cells in groups.items())
+
+
+def all_tasks() -> dict[str, type[AnyTask]]:
+    """Every task by name."""
+    return {**TASKS, **POSITION_TASKS}
+
+
+def plan(order: Order, runtime: RuntimeFacts) -> Grid:
+    """Check an order and name its cells. Nothing is run or written.
+
+    Args:
+        order: what was asked for.
+        runtime: what will compute.
+
+    Raises:
+        UsageError: something in the order makes no sense; says what and how to put it right.
+        InputError: a file that cannot be used.
+    """
+    task = _task(order)
+    kept, depths = record(task), _depths(order, task)
+    _each_once("--kv-type", order.kv_types)
+    if order.limit < 1:
+        raise UsageError(f"--limit {order.limit}: at least 1 text is needed")
+    files = _files(order.files)
+    baseline = _baseline(order, task)
+    lengths = _lengths(order, task, list(files.values()))
+    fixed = {
+        "schema": SCHEMA, "ggufrope": __version__, "task": order.task, "options": _nameless(kept), "depths": depths,
+        "seed": order.seed, "limit": order.limit, "fingerprint": runtime.fingerprint, "flash_attn": runtime.flash_attn,
+        "baseline": [baseline.header, baseline.weights] if baseline else None,
+    }  # fmt: skip
+    cells = []
+    for path, facts in files.items():
+        chat = _template(order, path, task)
+        chat_hash = hashlib.sha256(chat.encode()).hexdigest() if chat is not None else None
+        for kv_type in order.kv_types:
+            for length in lengths:
+                mine = {"header": facts.header, "weights": facts.weights, "kv": kv_type, "length": length}
+                cells.append(Cell(path, facts, kv_type, length, _hash({**fixed, **mine, "chat": chat_hash}), chat))
+    return Grid(order, task, kept, depths, tuple(cells), baseline)
+
+
+def _template(order: Order, path: Path, task: AnyTask) -> str | None:
+    """The chat template that goes around a prompt for a file; None for none."""
+    if isinstance(task, PositionTask) or order.chat_template == "none":
+        return None
+    if isinstance(order.chat_template, Path):
+        return read_text(order.chat_template)
+    own = read_shards(path)[0].get("tokenizer.chat_template")
+    if order.chat_template == "default" and own is None:
+        raise UsageError(f"{path}: has no chat template; leave --chat-template out, or give a FILE with one")
+    return own if own is None else str(own)
+
+
+def _task(order: Order) -> AnyTask:
+    tasks = all_tasks()
+    if order.task not in tasks:
+        near = difflib.get_close_matches(order.task.lower(), tasks, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"it is one of {', '.join(tasks)}"
+        raise UsageError(f"--task: unknown task '{order.task}': {hint}")
+    task: AnyTask = make(tasks[order.task], order.settings)
+    if isinstance(task, PositionTask):
+        read_text(task.given())
+    return task
+
+
+def _depths(order: Order, task: AnyTask) -> tuple[float, ...]:
+    if not isinstance(task, PositionTask) and task.by_depth:
+        for depth in order.depths:
+            if not 0 <= depth <= 1 or math.isnan(depth):
+                raise UsageError(f"--depths {depth:g}: a depth goes from 0 (the beginning) to 1 (the end)")
+        _each_once("--depths", order.depths)
+        return order.depths or DEFAULT_DEPTHS
+    if order.depths:
+        raise UsageError(f"--depths: {task.name} has no depths; leave the option out")
+    return ()
+
+
+def _files(paths: Sequence[Path]) -> dict[Path, FileFacts]:
+    if not paths:
+        raise UsageError("no file given")
+    found: dict[Path, FileFacts] = {}
+    for path in paths:
+        facts = describe(path)
+        for other, theirs in found.items():
+            if (facts.header, facts.weights) == (theirs.header, theirs.weights):
+                raise UsageError(f"{other} and {path} are the same model, byte for byte as far as was looked; drop one")
+            if facts.name == theirs.name:
+                raise UsageError(f"{other} and {path} would have the same name in the results; rename one")
+        found[path] = facts
+    return found
+
+
+def _baseline(order: Order, task: AnyTask) -> FileFacts | None:
+    if not isinstance(task, PositionTask) or not task.compares:
+        if order.baseline is not None:
+            raise UsageError(f"--baseline: {task.name} compares with nothing; it is for kl")
+        return None
+    if order.baseline is None:
+        raise UsageError(f"{task.name}: nothing to compare with; name a file with --baseline")
+    for path in order.files:
+        require_same_tokenizer(order.baseline, path)
+    return describe(order.baseline)
+
+
+def _lengths(order: Order, task: AnyTask, files: list[FileFacts]) -> list[int]:
+    lengths = sorted(order.lengths) or [min(f.context for f in files)]
+    _each_once("--lengths", lengths)
+    for length in lengths:
+        if length < 1:
+            raise UsageError(f"--lengths {length}: at least 1 token is needed")
+        if isinstance(task, PositionTask):
+            task.check(length)
+        for facts in files:
+            if length > facts.context and not order.beyond_context:
+                raise UsageError(
+                    f"--lengths {length}: {facts.name} has a context of {facts.context} tokens; convert it for more "
+                    "(`ggufrope plan` shows how), or add --beyond-context to see what it does there"
+                )
+    return lengths
+
+
+def _each_once(name: str, values: Sequence[Any]) -> None:
+    if not values and name == "--kv-type":
+        raise UsageError(f"{name}: none given")
+    if twice := [v for i, v in enumerate(values) if v in values[:i]]:
+        raise UsageError(f"{name}: {twice[0]} is given twice")
+
+
+def _nameless(value: Any) -> Any:
+    """Options without the names of files: a file that was renamed is still the same."""
+    if isinstance(value, dict):
+        return {k: _nameless(v) for k, v in value.items() if not (k == "name" and "sha256" in value)}
+    return value
+
+
+def _hash(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,239 @@
+"""``ppl`` and ``kl``: what a model predicts for a text, by position.
+
+A text file is cut as llama-perplexity cuts it: pieces of ``length`` tokens one after another, the first token of each
+replaced by BOS where the model wants one. Position p is the prediction of token p+1, so a piece gives ``length - 1``.
+
+Log-probabilities come in blocks of a few positions and are summed up at once: memory is O(vocabulary), however long the
+text. (llama-perplexity keeps all logits of a piece, O(length · vocabulary), and writes the baseline's to a file.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ggufrope.errors import InputError, UsageError
+from ggufrope.evals.intervals import bootstrap
+from ggufrope.evals.results import PositionMean
+
+__all__ = ["Means", "Reader", "Sums", "Window", "divergences", "losses", "pieces", "windows"]
+
+Floats = npt.NDArray[np.float64]
+Progress = Callable[[int, int], None]
+
+
+class Reader(Protocol):
+    """The part of an engine that is needed here."""
+
+    begins_with_bos: bool
+
+    def tokens(self, text: str, *, special: bool = False) -> list[int]:
+        """Tokens of a text, without BOS."""
+        ...
+
+    def prompt(self, text: str) -> list[int]:
+        """Tokens of a text with BOS, if the model wants one."""
+        ...
+
+    def log_probs(self, ids: Sequence[int]) -> Iterator[Floats]:
+        """Log-probabilities of the next token at every position, ``(positions, n_vocab)`` at a time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Means over all texts.
+
+    Attributes:
+        mean: over every position that was scored.
+        low: of its 95% interval over texts; None, as ``high``, for a single text.
+        by_position: the same for ranges of positions.
+        n: texts.
+        top1: share of positions where both files have the same likeliest token; None for ``ppl``.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    by_position: tuple[PositionMean, ...]
+    n: int
+    top1: float | None = None
+
+
+@dataclass(slots=True)
+class Sums:
+    """Sums by text and by range of positions: all that is kept of a text.
+
+    Attributes:
+        edges: where the ranges begin, and where the last one ends.
+        sums: ``[text][range]``; ``counts`` likewise.
+    """
+
+    edges: Sequence[int]
+    sums: list[Floats] = field(default_factory=list)
+    counts: list[Floats] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """The next text."""
+        self.sums.append(np.zeros(len(self.edges) - 1))
+        self.counts.append(np.zeros(len(self.edges) - 1))
+
+    def add(self, start: int, values: Floats) -> None:
+        """Values at positions ``start``, ``start + 1``, ... of the text that was begun last."""
+        place = np.searchsorted(self.edges, np.arange(start, start + len(values)), side="right") - 1
+        np.add.at(self.sums[-1], place, values)
+        np.add.at(self.counts[-1], place, 1.0)
+
+    def means(self, seed: int) -> Means:
+        """Means with intervals over texts."""
+        sums, counts = np.array(self.sums), np.array(self.counts)
+        rows = (_mean(sums[:, i], counts[:, i], *edges, seed) for i, edges in enumerate(pairwise(self.edges)))
+        total = _mean(sums.sum(axis=1), counts.sum(axis=1), self.edges[0], self.edges[-1], seed)
+        mean = float("nan") if total.mean is None else total.mean
+        return Means(mean, total.low, total.high, tuple(row for row in rows if row.n), len(sums))
+
+
+def _mean(sums: Floats, counts: Floats, start: int, end: int, seed: int) -> PositionMean:
+    used = counts > 0
+    n, mean = int(counts.sum()), float(sums.sum() / max(counts.sum(), 1.0))
+    if not np.isfinite(mean):
+        return PositionMean(start, end, n, None, None, None)
+    if used.sum() < 2:  # one text says nothing about others
+        return PositionMean(start, end, n, mean, None, None)
+    found = bootstrap(sums[used], counts[used], seed)
+    return PositionMean(start, end, n, mean, found.low, found.high)
+
+
+def pieces(reader: Reader, text: Path, length: int, limit: int) -> list[list[int]]:
+    """At most ``limit`` pieces of ``length`` tokens, from the beginning of a UTF-8 file.
+
+    Raises:
+        InputError: the file cannot be read as text.
+        UsageError: it is too short for one.
+    """
+    content = read_text(text)
+    bos = reader.prompt("")[:1] if reader.begins_with_bos else []
+    # few vocabularies take more than 16 characters for a token on average: most texts need not be read to their end
+    for part in (content[: 16 * length * limit], content):
+        ids = bos + reader.tokens(part)
+        if len(ids) >= length * limit or len(part) == len(content):
+            break
+    if len(ids) < length:
+        raise UsageError(f"{text}: {len(ids)} tokens are less than one text of {length}; give a longer --text")
+    starts = range(0, min(len(ids) // length, limit) * length, length)
+    return [[*bos, *ids[start + len(bos) : start + length]] for start in starts]
+
+
+def read_text(path: Path) -> str:
+    """A text file.
+
+    Raises:
+        InputError: it cannot be read, is empty or no UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
+    if not text.strip():
+        raise InputError(f"{path}: is empty; give a text with --text")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Tokens ``start`` ≤ i < ``end`` that are read together, and the first position whose prediction counts."""
+
+    start: int
+    end: int
+    first: int
+
+
+def windows(length: int, size: int, stride: int) -> list[Window]:
+    """Windows of ``size`` tokens, ``stride`` (less than ``size``) apart.
+
+    Every position is scored once: in the first window, or in the first one that reaches the token behind it.
+    """
+    found = [Window(0, min(size, length), 0)]
+    while found[-1].end < length:
+        end = min(found[-1].end + stride, length)
+        found.append(Window(end - size, end, found[-1].end - 1))
+    return found
+
+
+def losses(
+    reader: Reader, texts: Sequence[Sequence[int]], cuts: Sequence[Window], edges: Sequence[int], progress: Progress
+) -> Sums:
+    """Negative log-likelihoods (nats) of the texts' own tokens.
+
+    Args:
+        reader: the engine.
+        texts: token ids, all of one length.
+        cuts: ``windows`` of that length.
+        edges: ranges of positions.
+        progress: called with positions done and in all.
+    """
+    sums, total, done = Sums(edges), sum(cut.end - cut.start for cut in cuts) * len(texts), 0
+    for ids in texts:
+        sums.begin()
+        for cut in cuts:
+            read = [*ids[:1], *ids[cut.start + 1 : cut.end]] if reader.begins_with_bos else ids[cut.start : cut.end]
+            for start, block in _numbered(reader.log_probs(read), cut.start):
+                targets = np.asarray(ids[start + 1 : min(start + len(block), cut.end - 1) + 1], np.intp)
+                loss = -block[np.arange(len(targets)), targets]
+                fresh = max(cut.first - start, 0)
+                sums.add(start + fresh, loss[fresh:])
+                done += len(block)
+                progress(done, total)
+    return sums
+
+
+def divergences(
+    baseline: Reader, reader: Reader, texts: Sequence[Sequence[int]], edges: Sequence[int], progress: Progress
+) -> tuple[Sums, Sums]:
+    """KL(baseline ‖ file) in nats at each position of the texts, and whether the likeliest token is the same (1 or 0).
+
+    Both read each text in step, so that one block of each is all that is held.
+
+    Args:
+        baseline: the engine to compare with.
+        reader: the file's.
+        texts: token ids, all of one length.
+        edges: ranges of positions.
+        progress: called with positions done and in all.
+    """
+    kl, same, total, done = Sums(edges), Sums(edges), sum(map(len, texts)), 0
+    for ids in texts:
+        kl.begin()
+        same.begin()
+        both = zip(_numbered(baseline.log_probs(ids), 0), reader.log_probs(ids), strict=True)
+        for (start, left), right in both:
+            n = min(len(left), len(ids) - 1 - start)
+            same.add(start, (left.argmax(axis=1) == right.argmax(axis=1)).astype(np.float64)[:n])
+            kl.add(start, _kl(left, right)[:n])
+            done += len(left)
+            progress(done, total)
+    return kl, same
+
+
+def _kl(left: Floats, right: Floats) -> Floats:
+    """``(positions,)``; a token that both find impossible adds nothing."""
+    out = np.empty(len(left))
+    for i, (a, b) in enumerate(zip(left, right, strict=True)):  # row by row: no third and fourth block
+        p = np.exp(a)
+        gap = np.subtract(a, b, out=np.zeros_like(p), where=p > 0)
+        out[i] = p @ gap
+    return out
+
+
+def _numbered(blocks: Iterable[Floats], start: int) -> Iterator[tuple[int, Floats]]:
+    for block in blocks:
+        yield start, block
+        start += len(block)
