@@ -56,12 +56,15 @@ class Rope:
         """Position components of a token."""
         return 4 if MODES[self.mode] & 8 else 1
 
-    def reference(self, x: np.ndarray, pos: np.ndarray, factors: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def reference(
+        self, x: np.ndarray, pos: np.ndarray, factors: np.ndarray | None, ulps_per_octave: float = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Rotate ``x`` ``[batch, token, head, dim]``; ``pos`` ``[n_pos, token]``; ``factors`` ``[row, pair]`` or None.
 
         Returns:
             The result in float64, and how far a float32 kernel may be off it, element by element: an angle of ``a``
-            radians is known to a few of its units in the last place, also after repeated multiplication.
+            radians is known to a few of its units in the last place, also after repeated multiplication, and to
+            ``ulps_per_octave`` more for each halving of the frequency where powers are taken by exp2.
         """
         x = x.astype(np.float64)
         pairs = np.arange(self.n_dims if self.mode == "vision" else self.n_dims // 2)
@@ -79,7 +82,8 @@ class Rope:
         rotated = (x[..., first] + 1j * x[..., second]) * turned
         out, slack = x.copy(), np.zeros_like(x)
         out[..., first], out[..., second] = rotated.real, rotated.imag
-        error = np.abs(rotated) * (np.abs(angle) * 2.0**-23 * (exponent + 4) + 2.0**-20)
+        ulps = exponent + 4 - ulps_per_octave * np.log2(power)
+        error = np.abs(rotated) * (np.abs(angle) * 2.0**-23 * ulps + 2.0**-20)
         slack[..., first] = slack[..., second] = error
         return out, slack
 
@@ -119,6 +123,8 @@ class Ggml:
 
     #: Whether tensors live on another backend, which also computes them.
     elsewhere = False
+    #: Units in the last place by which its powers may be off for each unit of their binary logarithm.
+    ulps_per_octave = 0
 
     def __init__(self, directory: Path) -> None:
         name = {"darwin": "lib{}.dylib", "win32": "{}.dll"}.get(sys.platform, "lib{}.so")

@@ -91,7 +91,7 @@ def check(ggml: Ggml, mode: str, variant: str, rows: str, dtype: str, shape: Sha
     """Largest error in units of what float32 allows, over contiguous heads and a view of more heads."""
     rope = make(mode, variant, shape)
     x, pos, factors = inputs(rope, shape.rows()[rows], dtype, shape)
-    expected, slack = rope.reference(x, pos, factors)
+    expected, slack = rope.reference(x, pos, factors, ggml.ulps_per_octave)
     return max(_excess(ggml.rotate(rope, x, pos, factors, gap=gap), expected, slack) for gap in (0, 3))
 
 
@@ -115,7 +115,7 @@ def check_fused(
     normed = x.astype(np.float64)
     if weight is not None:
         normed = normed / np.sqrt((normed**2).mean(axis=-1, keepdims=True) + EPS) * weight
-    expected, slack = rope.reference(normed, pos, factors)
+    expected, slack = rope.reference(normed, pos, factors, ggml.ulps_per_octave)
     if norm:
         slack = slack + np.abs(normed).max(axis=-1, keepdims=True) * 2.0**-20
     if cache is None:
