@@ -60,9 +60,10 @@ def ggufrope_quietly(*args: str | Path) -> str:
 def own_model() -> None:
     """The whole story on the model of this repository."""
     plain, poe = OUT / "plain.gguf", OUT / "ms-poe.gguf"
-    say("1. Convert: the Hugging Face directory as it is, and with Ms-PoE")
+    text = MODEL / "calibration.txt"
+    say("1. Convert: the Hugging Face directory as it is, and with Ms-PoE, heads ordered by what they do on a text")
     ggufrope("convert", MODEL, "-o", plain, "--outtype", "f16", "--overwrite")
-    ggufrope("convert", plain, "-o", poe, "--method", "ms-poe", "--overwrite")
+    ggufrope("convert", plain, "-o", poe, "--method", "ms-poe", "--calibrate", text, "--overwrite")
     say("2. Inspect what the file now says")
     ggufrope("inspect", poe)
     say("3. Generate on the patched llama.cpp")

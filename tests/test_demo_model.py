@@ -12,6 +12,7 @@ from demo_model.text import (
     THINGS,
     make_document,
     make_quiz,
+    sample_text,
     training_document,
     vocabulary,
 )
@@ -43,6 +44,13 @@ def test_answer_is_stated_once_at_the_depth_asked(n_tokens, depth):
         assert [words[i + 2] for i in stated] == [answer]
         body = len(words) - 3 - FACT_WORDS
         assert abs(stated[0] - depth * body) <= 13  # the longest sentence
+
+
+def test_calibration_text_is_what_the_generator_makes():
+    text = (MODEL / "calibration.txt").read_text(encoding="utf-8")
+    assert text == sample_text("calibration", 24, 500)
+    assert set(text.split()) <= set(vocabulary())
+    assert [len(line.split()) for line in text.splitlines()] == [500] * 24
 
 
 def test_quiz_asks_for_a_fact_at_each_depth():

@@ -15,9 +15,10 @@ from demo_model.text import make_quiz
 
 TRAINED = 512
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+#: None: a file that is there already, ``NAME.gguf``.
 METHODS: dict[str, tuple[str, dict[str, Any]] | None] = {
     "plain": None,
-    "ms-poe": ("ms-poe", {}),
+    "ms-poe": None,
     "ms-poe, reversed": ("ms-poe", {"head_order": "reverse"}),
     "ntk": ("ntk", {"factor": 2.0}),
     "yarn": ("yarn", {"factor": 2.0}),
@@ -71,7 +72,7 @@ def table(plain: Path, folder: Path, n: int = 40) -> str:
 
     rows = [f"{'':<17} {'tokens':>6}  " + " ".join(f"{f'{d:.0%}':>5}" for d in DEPTHS) + "    all (95% interval)"]
     for name, method in METHODS.items():
-        file = plain if method is None else folder / f"{name.replace(', ', '-')}.gguf"
+        file = folder / f"{name.replace(', ', '-')}.gguf"
         if method is not None:
             write(plan(plain, *method), file)
         for length in (TRAINED, 2 * TRAINED):
@@ -82,5 +83,5 @@ def table(plain: Path, folder: Path, n: int = 40) -> str:
                 f"{name:<17} {length:>6}  {cells}   {sum(right) / n / len(DEPTHS):>4.0%} ({low:.0%}-{high:.0%})"
             )
     rows.append(f"{n} texts a cell; trained on texts of up to {TRAINED} tokens; depth 0% is the start of the text.")
-    rows.append("ms-poe takes heads in plain order and the other way round: uncalibrated, it may help or harm.")
+    rows.append("ms-poe has its heads in the calibrated order; reversed, in no order but the numbers', backwards.")
     return "\n".join(rows)

@@ -145,6 +145,16 @@ def training_document(rng: random.Random, n_words: int, n_facts: int, n_question
     return Document(tuple(words), tuple(answers))
 
 
+def sample_text(seed: str, n_documents: int, n_words: int) -> str:
+    """Documents of exactly ``n_words`` words, as in training (a fact and a question for every 32), one a line.
+
+    ``sample_text("calibration", 24, 500)`` is ``models/demo/calibration.txt``, for whoever calibrates Ms-PoE on it.
+    """
+    n = max(1, min(n_words // 32, 64))
+    documents = (training_document(random.Random(f"{seed}/{i}"), n_words, n, n) for i in range(n_documents))
+    return "\n".join(" ".join(document.words) for document in documents) + "\n"
+
+
 def repeated_list(rng: random.Random, n_words: int) -> Document:
     """Random names and things, twice in the same order: the densest exercise in looking back, for the first stage."""
     half = n_words // 2
