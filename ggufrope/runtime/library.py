@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "method",
     "needs_patched",
+    "open_context",
     "runtime_for",
     "set_head_factors",
     "set_length_hint",
@@ -102,6 +103,33 @@ def bindings(backend: str | None = None) -> Any:
             del os.environ["LLAMA_CPP_LIB_PATH"]
         else:
             os.environ["LLAMA_CPP_LIB_PATH"] = before
+
+
+def open_context(model: Llama, **settings: Any) -> Any:
+    """A further llama.cpp context of a loaded model, for what ``llama_cpp.Llama`` has no argument for.
+
+    Args:
+        model: as ``load`` returns it.
+        **settings: fields of ``llama_context_params``; all others as llama.cpp's programs have them.
+
+    Returns:
+        A ``LlamaContext``; its ``close`` frees it.
+
+    Raises:
+        InputError: llama.cpp refused; its own reason.
+    """
+    llama_cpp = bindings()
+    from llama_cpp._internals import LlamaContext
+
+    parameters = llama_cpp.llama_context_default_params()
+    for name, value in settings.items():
+        setattr(parameters, name, value)
+    log = _log(llama_cpp)
+    log.clear()
+    try:
+        return LlamaContext(model=model._model, params=parameters, verbose=False)
+    except ValueError as error:
+        raise InputError(f"{model.model_path}: llama.cpp refused the context: {log.reason() or error}") from error
 
 
 def method(model: Llama) -> str | None:

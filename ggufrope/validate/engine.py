@@ -14,7 +14,7 @@ from ggufrope.errors import RuntimeLibraryError
 if TYPE_CHECKING:
     from llama_cpp import Llama
 
-__all__ = ["chunk_size", "log_probs", "logits", "open_strict"]
+__all__ = ["chunk_size", "log_probs", "log_softmax", "logits", "open_strict"]
 
 _GGML_F32 = 0  # enum ggml_type
 
@@ -71,6 +71,12 @@ def logits(model: Llama, ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]
 def log_probs(model: Llama, ids: Sequence[int]) -> Iterator[npt.NDArray[np.float64]]:
     """Log-probabilities of the next token at every position of ``ids``, a batch at a time."""
     for block in logits(model, ids):
-        values = block.astype(np.float64)
-        values -= values.max(axis=1, keepdims=True)
-        yield values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+        yield log_softmax(block)
+
+
+def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Log-probabilities of each row, in double precision."""
+    values: npt.NDArray[np.float64] = logits.astype(np.float64)
+    values -= values.max(axis=1, keepdims=True)
+    values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
+    return values

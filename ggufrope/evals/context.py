@@ -1,0 +1,164 @@
+"""A llama.cpp context with several sequences: tokens in, rows of logits out."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ggufrope.errors import RuntimeLibraryError
+from ggufrope.runtime.api import Api
+
+__all__ = ["Context", "Feed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Tokens for one sequence.
+
+    Attributes:
+        seq: the sequence.
+        start: position of the first token.
+        tokens: what to read.
+        wanted: after how many of the last tokens logits are wanted.
+    """
+
+    seq: int
+    start: int
+    tokens: Sequence[int]
+    wanted: int = 0
+
+
+class Context:
+    """Feeds tokens to a context, in batches that keep to its limits, and counts them.
+
+    Attributes:
+        evaluated: tokens read so far.
+    """
+
+    def __init__(
+        self, llama_cpp: Any, context: Any, api: Api | None, *, n_vocab: int, n_batch: int, n_rows: int
+    ) -> None:
+        """Wrap a context.
+
+        Args:
+            llama_cpp: the bindings' module.
+            context: a ``LlamaContext``; closed by ``close``.
+            api: our functions, if the library has them.
+            n_vocab: logits in a row.
+            n_batch: tokens in a batch at most.
+            n_rows: rows of logits that a batch gives at most.
+        """
+        self._llama, self._raw, self._api = llama_cpp, context, api
+        self._n_vocab, self._n_batch, self._n_rows = n_vocab, n_batch, n_rows
+        self._batch = _Batch(llama_cpp, n_batch)
+        self._reversible = True
+        self.evaluated = 0
+
+    def close(self) -> None:
+        """Free it."""
+        self._raw.close()
+
+    def clear(self, row: int | None = None, length: int | None = None) -> None:
+        """Forget everything.
+
+        Args:
+            row: what is read from now on uses this row of the file's length table, whatever its length; None: the row
+                of the length.
+            length: how long the next text will be; its first batch already uses that length's row.
+        """
+        self._llama.llama_memory_clear(self._raw.memory, True)
+        if self._api is not None:
+            if self._api.length_points(self._raw.model.model):
+                self._api.set_length_row(self._raw.ctx, row)
+            if length is not None:
+                self._api.set_length_hint(self._raw.ctx, length)
+
+    def cut(self, seq: int, length: int) -> None:
+        """Forget what ``seq`` has from position ``length`` on.
+
+        Raises:
+            RuntimeLibraryError: its memory cannot be cut.
+        """
+        if not self._llama.llama_memory_seq_rm(self._raw.memory, seq, length, -1):
+            raise RuntimeLibraryError(f"llama.cpp cannot cut sequence {seq} at position {length}; use share=False")
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let the empty sequence ``target`` begin as ``source`` does, for ``length`` tokens, which both then share."""
+        if length:
+            self._llama.llama_memory_seq_cp(self._raw.memory, source, target, 0, length)
+
+    def decode(self, feeds: Sequence[Feed]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        """Read ``feeds``, in as few batches as possible.
+
+        Yields:
+            For each batch that wants any: for each row the place of its feed in ``feeds``, ``(rows,)``, and the logits,
+            ``(rows, n_vocab)``, in the order of ``feeds`` and their tokens. They hold until the next batch.
+
+        Raises:
+            RuntimeLibraryError: llama.cpp could not evaluate a batch.
+        """
+        flat = _flatten(feeds)
+        start = 0
+        while start < len(flat["token"]):
+            end = self._end_of_batch(flat["want"], start)
+            owners = self._read({name: values[start:end] for name, values in flat.items()})
+            if owners.size:
+                logits = self._llama.llama_get_logits(self._raw.ctx)
+                yield owners, np.ctypeslib.as_array(logits, shape=(owners.size, self._n_vocab))
+            start = end
+
+    def _end_of_batch(self, want: npt.NDArray[np.int64], start: int) -> int:
+        part = want[start : start + self._n_batch]
+        too_many = np.flatnonzero(np.cumsum(part) > self._n_rows)
+        return start + (int(too_many[0]) if too_many.size else len(part))
+
+    def _read(self, part: dict[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+        self._batch.fill(part)
+        code = self._llama.llama_decode(self._raw.ctx, self._batch.raw)
+        if code:
+            at = f"position {part['pos'][0]} of sequence {part['seq'][0]}"
+            raise RuntimeLibraryError(f"llama.cpp stopped at {at}: llama_decode returned {code}")
+        self.evaluated += len(part["token"])
+        owners: npt.NDArray[np.int64] = part["feed"][part["want"] != 0]
+        return owners
+
+
+def _flatten(feeds: Sequence[Feed]) -> dict[str, npt.NDArray[np.int64]]:
+    lengths = np.array([len(feed.tokens) for feed in feeds], np.int64)
+    place = np.concatenate([np.arange(n) for n in lengths])
+    wanted = np.repeat([feed.wanted for feed in feeds], lengths)
+    return {
+        "feed": np.repeat(np.arange(len(feeds)), lengths),
+        "token": np.concatenate([np.asarray(feed.tokens, np.int64) for feed in feeds]),
+        "pos": place + np.repeat([feed.start for feed in feeds], lengths),
+        "seq": np.repeat([feed.seq for feed in feeds], lengths),
+        "want": (place >= np.repeat(lengths, lengths) - wanted).astype(np.int64),
+    }
+
+
+class _Batch:
+    """A ``llama_batch`` over numpy's memory: one sequence for each token."""
+
+    def __init__(self, llama_cpp: Any, size: int) -> None:
+        self._token, self._pos, self._seq = (np.zeros(size, np.int32) for _ in range(3))
+        self._count, self._want = np.ones(size, np.int32), np.zeros(size, np.int8)
+        self._seqs = (self._seq.ctypes.data + 4 * np.arange(size)).astype(np.uintp)
+        int32 = ctypes.POINTER(ctypes.c_int32)
+        self.raw = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=self._token.ctypes.data_as(int32),
+            pos=self._pos.ctypes.data_as(int32),
+            n_seq_id=self._count.ctypes.data_as(int32),
+            seq_id=self._seqs.ctypes.data_as(ctypes.POINTER(int32)),
+            logits=self._want.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def fill(self, part: dict[str, npt.NDArray[np.int64]]) -> None:
+        n = self.raw.n_tokens = len(part["token"])
+        self._token[:n], self._pos[:n], self._seq[:n] = part["token"], part["pos"], part["seq"]
+        self._want[:n] = part["want"]
