@@ -20,7 +20,8 @@ class Example:
     Attributes:
         name: the same for the same task, length, seed and place in the set, such as ``3/0.5``.
         depth: where the answer stands in the text, 0 (start) to 1 (end); None where that has no meaning.
-        prompt: what the user says: text and question. The model's chat template goes around it, if it has one.
+        prompt: what the user says: text and question. The model's chat template goes around it, if it has one, and
+            white space at its end then goes; without one, ``start`` follows it as it is.
         start: the beginning of the model's answer, which it is given and continues; empty for none.
         answers: right answers; what they mean is the task's ``score``.
         hoped: what a perfect model would write. The engine tries it in one pass first; it never changes a result.

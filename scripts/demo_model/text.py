@@ -105,6 +105,14 @@ def _filler(rng: random.Random, n_words: int) -> list[list[str]]:
     return sentences
 
 
+def filler_sentences(rng: random.Random, n: int) -> list[str]:
+    """``n`` different filler sentences."""
+    found: dict[str, None] = {}
+    while len(found) < n:
+        found.update((" ".join(sentence), None) for sentence in _filler(rng, 100))
+    return list(found)[:n]
+
+
 def _facts(rng: random.Random, n_facts: int, shared_pool: bool) -> list[tuple[str, str]]:
     """``n_facts`` (key, value) pairs: keys differ, values may repeat.
 

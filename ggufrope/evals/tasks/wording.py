@@ -26,7 +26,7 @@ class Wording:
 
     Attributes:
         needle: a fact; holds ``{key}`` and ``{value}``.
-        question: stands after the text. It or ``start`` holds ``{key}``.
+        question: stands after the text, with the white space before it and after it. It or ``start`` holds ``{key}``.
         start: the beginning of the answer.
         answer: how the answer goes on; holds ``{value}``.
         question_all: the question when a key has several values; as ``question`` when empty.
@@ -75,10 +75,10 @@ class Wording:
 
 ENGLISH = Wording(
     needle="The code number of the {key} is {value}.",
-    question="\n\nWhat is the code number of the {key}? It stands in the text above.",
-    start="\nThe code number of the {key} is",
-    question_all="\n\nWhat are all the code numbers of the {key}? They stand in the text above.",
-    start_all="\nThe code numbers of the {key} are",
+    question="\n\nWhat is the code number of the {key}? It stands in the text above.\n",
+    start="The code number of the {key} is",
+    question_all="\n\nWhat are all the code numbers of the {key}? They stand in the text above.\n",
+    start_all="The code numbers of the {key} are",
     preamble="Some code numbers are hidden in the following text. Remember them, you will be asked for them.\n\n",
     keys=pairs(),
 )
@@ -133,6 +133,9 @@ def _whole(path: Path, read: dict[str, Any]) -> Wording:
         raise InputError(f"{path}: neither question nor start holds {{key}}: nothing would be asked for")
     if not wording.keys:
         raise InputError(f"{path}: keys: none given; a list of strings is needed")
+    every = "\n".join(wording.values).casefold()
+    if inside := [value for value in wording.values if every.count(value.casefold()) > 1]:
+        raise InputError(f"{path}: values: '{inside[0]}' stands inside another one: answers could not be told apart")
     return wording
 
 
