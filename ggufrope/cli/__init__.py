@@ -27,6 +27,7 @@ COMMANDS = {
     "methods": "List the methods and their parameters.",
     "calibrate": "Measure how position-aware each head of FILE is, and write Ms-PoE's head order and ratios.",
     "validate": "Compare FILE on the patched runtime with a PyTorch reference, at every position.",
+    "eval": "Measure what FILEs make of long texts: a task by length, depth and type of the KV cache.",
     "quantize": "Quantize IN to OUT as TYPE (Q8_0, Q4_K_M, ...), keeping every ggufrope.* key byte for byte.",
     "run": "Continue a prompt with upstream's llama-completion, or chat with llama-cli.",
     "serve": "Serve a model over HTTP with upstream's llama-server.",
@@ -105,7 +106,7 @@ def _report(error: BaseException) -> int:
         case GgufropeError():
             code, message = 2, str(error)
         case KeyboardInterrupt() | click.Abort():
-            code, message = 130, "interrupted; nothing was changed"
+            code, message = 130, str(error) or "interrupted; nothing was changed"
         case BrokenPipeError():  # `| head` closed the pipe
             sys.stderr.close()
             return 0

@@ -15,6 +15,7 @@ from ggufrope import __version__
 from ggufrope.errors import UsageError
 from ggufrope.evals.base import AnswerTask
 from ggufrope.evals.by_position import POSITION_TASKS, PositionTask
+from ggufrope.evals.chat import own_template
 from ggufrope.evals.positions import read_text
 from ggufrope.evals.results import SCHEMA, FileFacts, RuntimeFacts
 from ggufrope.evals.subject import describe, require_same_tokenizer
@@ -156,10 +157,10 @@ def _template(order: Order, path: Path, task: AnyTask) -> str | None:
         return None
     if isinstance(order.chat_template, Path):
         return read_text(order.chat_template)
-    own = read_shards(path)[0].get("tokenizer.chat_template")
+    own = own_template(read_shards(path)[0])
     if order.chat_template == "default" and own is None:
         raise UsageError(f"{path}: has no chat template; leave --chat-template out, or give a FILE with one")
-    return own if own is None else str(own)
+    return own
 
 
 def _task(order: Order) -> AnyTask:
@@ -180,7 +181,7 @@ def _depths(order: Order, task: AnyTask) -> tuple[float, ...]:
             if not 0 <= depth <= 1 or math.isnan(depth):
                 raise UsageError(f"--depths {depth:g}: a depth goes from 0 (the beginning) to 1 (the end)")
         _each_once("--depths", order.depths)
-        return order.depths or DEFAULT_DEPTHS
+        return tuple(depth + 0.0 for depth in order.depths) or DEFAULT_DEPTHS  # 0.0 for 0 and -0.0
     if order.depths:
         raise UsageError(f"--depths: {task.name} has no depths; leave the option out")
     return ()

@@ -1,0 +1,127 @@
+"""Options of ``ggufrope eval``: lists of lengths, depths and types, task options, and what they make together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ggufrope.errors import UsageError
+
+if TYPE_CHECKING:
+    from ggufrope.evals.grid import Order
+
+__all__ = ["eval_options", "make_order"]
+
+_FILE = click.Path(path_type=Path)
+#: Options that are files and belong to the task: ``--data F`` is ``--set data=F``.
+_TASK_FILES = {
+    "data": "The task's own examples: lost-in-the-middle's files, for kv-retrieval and mdqa.",
+    "haystack": "UTF-8 text to hide needles in; default: made-up sentences.",
+    "wording": "JSON file with needles and questions in other words.",
+    "text": "UTF-8 text to read, for ppl and kl.",
+}
+
+
+def eval_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add every option to a command."""
+    for option in reversed(_declared()):
+        command = option(command)
+    return command
+
+
+def _declared() -> list[Callable[[Any], Any]]:
+    option = click.option
+    return [
+        option("--task", metavar="NAME", help="What to ask; --list-tasks shows all."),
+        option("--list-tasks", is_flag=True, help="Show the tasks with their own options, and do nothing."),
+        option(
+            "--lengths", metavar="N,N,...", help="Tokens of an example; default: the smallest of the files' contexts."
+        ),
+        option("--depths", metavar="D,D,...", help="Where answers stand, 0 to 1; default: nine places from 0 to 1."),
+        option("--kv-type", metavar="T,T,...", default="f16", show_default=True, help="Types of the KV cache."),
+        option("--limit", type=int, default=20, show_default=True, metavar="N", help="Texts in each cell."),
+        option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn."),
+        option("--threads", type=int, metavar="N", help="Default: as many as there are cores."),
+        option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the task."),
+        *(option(f"--{name}", type=_FILE, metavar="FILE", help=text) for name, text in _TASK_FILES.items()),
+        option("--baseline", type=_FILE, metavar="FILE", help="What kl compares with, run with an f16 cache."),
+        option("--beyond-context", is_flag=True, help="Allow lengths beyond a file's context."),
+        option(
+            "--chat-template",
+            metavar="FILE|default",
+            help="Around every prompt; 'default': the model's own, which it must have. Without: that, if it has one.",
+        ),
+        option("--no-chat-template", is_flag=True, help="Ask without any chat template."),
+    ]
+
+
+def make_order(files: tuple[Path, ...], options: dict[str, Any]) -> Order:
+    """The order that the options ask for.
+
+    Raises:
+        UsageError: a list that is none, an option that is given twice, no task.
+    """
+    from ggufrope.evals.grid import Order
+    from ggufrope.evals.opening import KV_TYPES
+
+    if not options["task"]:
+        raise UsageError("no task given: --task NAME; --list-tasks shows all")
+    return Order(
+        files=files,
+        task=options["task"],
+        settings=_settings(options),
+        lengths=_numbers("--lengths", options["lengths"], int, "whole numbers"),
+        depths=_numbers("--depths", options["depths"], float, "numbers"),
+        kv_types=_names("--kv-type", options["kv_type"], KV_TYPES),
+        chat_template=_template(options),
+        **{name: options[name] for name in ("limit", "seed", "threads", "baseline", "beyond_context")},
+    )
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in options["settings"]:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {text}: not NAME=VALUE")
+        if name in found:
+            raise UsageError(f"--set {name}: is given twice")
+        found[name] = value
+    for name in _TASK_FILES:
+        if options[name] is not None:
+            if name in found:
+                raise UsageError(f"--{name}: is given by --set, too")
+            found[name] = options[name]
+    return found
+
+
+def _template(options: dict[str, Any]) -> Path | str | None:
+    given = options["chat_template"]
+    if options["no_chat_template"]:
+        if given is not None:
+            raise UsageError("--chat-template and --no-chat-template contradict each other; give one")
+        return "none"
+    return Path(given) if given not in (None, "default") else given
+
+
+def _numbers(name: str, text: str | None, kind: type[Any], words: str) -> tuple[Any, ...]:
+    if text is None:
+        return ()
+    try:
+        return tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{name} {text}: {words} with commas between them are needed") from None
+
+
+def _names(name: str, text: str, known: Iterable[str]) -> tuple[str, ...]:
+    values = tuple(part.strip().lower() for part in text.split(","))
+    for value in values:
+        if value not in known:
+            near = difflib.get_close_matches(value, list(known), n=2, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it is one of {', '.join(known)}"
+            raise UsageError(f"{name}: unknown type '{value}': {hint}")
+    return values
