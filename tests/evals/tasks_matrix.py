@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ggufrope.evals.base import AnswerTask, Example, Room
 from ggufrope.evals.tasks import TASKS, make
 
+DATA = Path(__file__).parent / "data"
 DEPTHS = tuple(i / 8 for i in range(9))
 
 
@@ -39,7 +41,7 @@ class Case:
         return list(self.task().examples(Room(length or self.length, words), DEPTHS, n, seed))
 
     def __str__(self) -> str:
-        return "-".join([self.name, *(f"{k}={v}" for k, v in self.options.items())])
+        return "-".join([self.name, *(f"{k}={Path(str(v)).name}" for k, v in self.options.items())])
 
 
 def body(prompt: str) -> str:
@@ -47,7 +49,27 @@ def body(prompt: str) -> str:
     return prompt.split("\n\n", 1)[1].rsplit("\n\n", 1)[0]
 
 
+def lines(prompt: str) -> list[str]:
+    return body(prompt).split("\n")
+
+
+def asked_key(unit: str, example: Example) -> bool:
+    key = re.search(r'key "([^"]+)"', example.prompt.rsplit("\n\n", 1)[1])
+    return key is not None and f'"{key.group(1)}": ' in unit
+
+
+def with_pass_key(prompt: str) -> list[str]:
+    """Sentences; the two that say the pass key are one."""
+    return re.findall(r"The pass key is [^.]+\. [^.]+\. ?|[^.]+\. ?", body(prompt))
+
+
+def listed(prompt: str) -> list[str]:
+    return re.findall(r"\d+\. \S+", body(prompt))
+
+
 CASES = [
+    Case("passkey", 600, units=with_pass_key),
+    Case("passkey", 400, {"digits": 9}, units=with_pass_key),
     Case("niah", 1500),
     Case("niah", 700, {"keys": 2}),
     Case("niah", 700, {"keys": 20}),
@@ -55,4 +77,19 @@ CASES = [
     Case("niah-multikey", 900),
     Case("niah-multivalue", 900),
     Case("niah-multivalue", 900, {"keys": 3, "values": 2}),
+    Case("niah-single", 900, {"haystack": DATA / "haystack.txt"}),
+    Case("kv-retrieval", 900, units=lines, holds=asked_key),
+    Case("kv-retrieval", 900, {"data": DATA / "kv.jsonl"}, units=lines, holds=asked_key),
+    Case(
+        "mdqa",
+        600,
+        {"data": DATA / "mdqa.jsonl"},
+        units=lines,
+        holds=lambda unit, example: any(f" {answer} " in unit for answer in example.answers),
+    ),
+    Case("ruler-vt", 600),
+    Case("ruler-vt", 800, {"chains": 3, "hops": 2}),
+    Case("ruler-cwe", 3000, units=listed, slack=16),
+    Case("ruler-cwe", 900, {"frequent": 5, "rare": 1, "common": 4}, units=listed, slack=0),
+    Case("ruler-fwe", 600, units=lambda prompt: body(prompt).split(), slack=6),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tasks_matrix import CASES, DEPTHS, Case, words
 
@@ -31,7 +31,7 @@ def test_a_task_documents_itself(name: str) -> None:
 @by_case
 def test_the_same_arguments_give_the_same_examples(case: Case) -> None:
     assert case.examples() == case.examples()
-    assert case.examples(seed=1) != case.examples()
+    assert any(case.examples(seed=seed) != case.examples() for seed in (1, 2, 3))
 
 
 @by_case
@@ -66,7 +66,7 @@ def test_room_is_respected_and_filled_to_one_unit(case: Case) -> None:
 def test_a_token_less_is_not_too_much(case: Case) -> None:
     """Every length just around the edge of one more unit is respected."""
     task = case.task()
-    for length in range(case.length, case.length + 25):
+    for length in range(case.length, case.length + 12):
         examples = case.examples(n=1, length=length)
         assert min(Room(length, words).left(e.prompt, e.start, task.max_new) for e in examples) >= 0
 
@@ -115,6 +115,7 @@ def test_hoped_answers_are_settled_at_the_latest_one_word_later(case: Case) -> N
 
 
 @by_case
+@settings(deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_settled_scores_stay(case: Case, seed: int) -> None:
     """Random outputs, made of pieces of right answers and of what may follow or stand in their way."""
@@ -147,7 +148,9 @@ _cache: dict[str, list[Example]] = {}
 
 
 def _some(case: Case) -> list[Example]:
-    return _cache.setdefault(str(case), case.examples())
+    if str(case) not in _cache:
+        _cache[str(case)] = case.examples()
+    return _cache[str(case)]
 
 
 def _pieces(example: Example) -> list[str]:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from ggufrope.evals.base import AnswerTask
+from ggufrope.evals.tasks.kv_retrieval import KvRetrieval
+from ggufrope.evals.tasks.mdqa import Mdqa
 from ggufrope.evals.tasks.niah import Niah, NiahMultikey, NiahMultivalue, NiahSingle
+from ggufrope.evals.tasks.passkey import Passkey
+from ggufrope.evals.tasks.ruler_cwe import RulerCwe
+from ggufrope.evals.tasks.ruler_fwe import RulerFwe
+from ggufrope.evals.tasks.ruler_vt import RulerVt
 from ggufrope.evals.tasks.settings import make, options, record
 
 __all__ = ["TASKS", "make", "options", "record"]
 
 TASKS: dict[str, type[AnswerTask]] = {
+    "passkey": Passkey,
     "niah": Niah,
     "niah-single": NiahSingle,
     "niah-multikey": NiahMultikey,
     "niah-multivalue": NiahMultivalue,
+    "kv-retrieval": KvRetrieval,
+    "mdqa": Mdqa,
+    "ruler-vt": RulerVt,
+    "ruler-cwe": RulerCwe,
+    "ruler-fwe": RulerFwe,
 }

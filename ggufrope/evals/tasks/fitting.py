@@ -20,7 +20,7 @@ class Sheet:
     Attributes:
         write: ``write(n)``: the questions about a text of ``n`` units (sentences, pairs, documents, words).
         least: the fewest units that make the task what it is.
-        most: the units there are; None for no end.
+        most: the units there are; None for no end, ``least`` for a fixed number of them.
     """
 
     write: Callable[[int], Sequence[Example]]
@@ -39,7 +39,8 @@ def filled(task: str, room: Room, sheets: Callable[[int], Sheet], n: int, max_ne
         max_new: tokens that are kept for an answer.
 
     Raises:
-        UsageError: a sample does not fit with its fewest units; says the smallest length that all fit in.
+        UsageError: a sample does not fit with its fewest units (says the smallest length that all fit in), or has too
+            few units to fill the length.
     """
     guess = 0
     for index in range(n):
@@ -48,6 +49,12 @@ def filled(task: str, room: Room, sheets: Callable[[int], Sheet], n: int, max_ne
         if units is None:
             needed = max(_needed(room, sheets(i), max_new) for i in range(n))
             raise UsageError(f"{task}: {room.length} tokens have no room for it; the smallest length is {needed}")
+        if units == sheet.most and units > sheet.least:
+            free = min(room.left(e.prompt, e.start, max_new) for e in sheet.write(units))
+            raise UsageError(
+                f"{task}: there is not enough text for {room.length} tokens: {free} of them would stay empty; "
+                "take a smaller length, or a larger file if it comes from one"
+            )
         yield from sheet.write(units)
         guess = units
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from ggufrope.errors import UsageError
 from ggufrope.evals.base import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.haystack import HAYSTACK, Filler
 from ggufrope.evals.tasks.placing import groups, spread
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
+from ggufrope.evals.tasks.settings import at_least_one
 from ggufrope.evals.tasks.wording import WORDING, Wording, read_wording
 from ggufrope.methods.base import option
 
@@ -48,7 +48,7 @@ class Niah:
     answer_tokens: int | None = option(None, "tokens an answer may take; default 32, or what the wording says")
 
     def __post_init__(self) -> None:
-        _at_least_one(self.name, keys=self.keys, answer_tokens=self.answer_tokens)
+        at_least_one(self.name, keys=self.keys, answer_tokens=self.answer_tokens)
 
     @property
     def max_new(self) -> int:
@@ -144,7 +144,7 @@ class NiahMultivalue:
     answer_tokens: int | None = option(None, "tokens an answer may take; default 32 for each value")
 
     def __post_init__(self) -> None:
-        _at_least_one(self.name, keys=self.keys, values=self.values, answer_tokens=self.answer_tokens)
+        at_least_one(self.name, keys=self.keys, values=self.values, answer_tokens=self.answer_tokens)
 
     @property
     def max_new(self) -> int:
@@ -193,9 +193,3 @@ class NiahMultivalue:
 def fact(wording: Wording, key: str, value: str) -> str:
     """The needle that says that ``key`` has ``value``."""
     return wording.needle.replace("{key}", key).replace("{value}", value)
-
-
-def _at_least_one(task: str, **counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise UsageError(f"{task}: {name} is {count}; 1 is the fewest")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ggufrope.errors import InputError, UsageError
 
-__all__ = ["make", "options", "record"]
+__all__ = ["at_least_one", "make", "options", "record"]
 
 _T = TypeVar("_T")
 _SWITCH = {"true": True, "false": False}
@@ -49,6 +49,13 @@ def record(task: object) -> dict[str, Any]:
     """
     pairs = ((name, getattr(task, name)) for name in options(type(task)))
     return {name: _file(value) if isinstance(value, Path) else value for name, value in pairs if value is not None}
+
+
+def at_least_one(task: str, **counts: int | None) -> None:
+    """Raise UsageError unless every given count is 1 or more."""
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise UsageError(f"{task}: {name} is {count}; 1 is the fewest")
 
 
 def _file(path: Path) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 __all__ = ["ADJECTIVES", "NOUNS", "pairs"]
 
 
@@ -35,6 +37,7 @@ NOUNS = _words(
 )
 
 
+@lru_cache(maxsize=1)
 def pairs() -> tuple[str, ...]:
     """Every adjective with every noun, such as ``amber kettle``."""
     return tuple(f"{adjective} {noun}" for adjective in ADJECTIVES for noun in NOUNS)

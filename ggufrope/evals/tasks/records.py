@@ -1,0 +1,59 @@
+"""JSON Lines files of examples that others published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ggufrope.errors import InputError
+from ggufrope.evals.tasks.haystack import decoded
+
+__all__ = ["read_records"]
+
+T = TypeVar("T")
+
+
+def read_records(path: Path, read: Callable[[dict[str, Any]], T]) -> tuple[T, ...]:
+    """One object for each line that is not empty.
+
+    Args:
+        path: UTF-8, gzip or plain.
+        read: makes it from a line's JSON object; raises KeyError, TypeError or ValueError with what is wrong.
+
+    Raises:
+        InputError: unreadable, or a line that is not what is needed; names the line.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return _read(path, state.st_mtime_ns, state.st_size, read)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _changed: int, _size: int, read: Callable[[dict[str, Any]], T]) -> tuple[T, ...]:
+    found = []
+    for number, line in enumerate(decoded(path).split("\n"), 1):
+        if line.strip():
+            found.append(_record(f"{path}: line {number}", line, read))
+    if not found:
+        raise InputError(f"{path}: no examples in it; JSON Lines are needed, an object on each line")
+    return tuple(found)
+
+
+def _record(where: str, line: str, read: Callable[[dict[str, Any]], T]) -> T:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error}); an object on each line is needed") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: an object is needed, found {type(value).__name__}")
+    try:
+        return read(value)
+    except KeyError as error:
+        raise InputError(f"{where}: no {error.args[0]!r}; it has {', '.join(value) or 'nothing'}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{where}: {error}") from None
