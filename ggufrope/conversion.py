@@ -164,10 +164,13 @@ def _from_gguf(request: Request, progress: Progress | None) -> Done:
 
 
 def _from_directory(request: Request, progress: Progress | None) -> Done:
+    import tempfile  # late: --in-place has no milliseconds to spare
+
     from ggufrope.convert import write_in_place
     from ggufrope.from_hf import planned
 
-    out = request.output or Path("dry-run.gguf")  # what is converted for a dry run lies in this directory meanwhile
+    # what is converted for a dry run without an output has to lie somewhere meanwhile
+    out = request.output or Path(tempfile.gettempdir()) / "dry-run.gguf"
     asked = (request.method, request.params, request.context, request.outtype or "auto", request.require_patched)
     if request.texts:
         raise UsageError("--calibrate runs a GGUF: convert the directory first, then calibrate the result")

@@ -66,7 +66,8 @@ def planned(
         if asked.method == Clex.name and (name or "").endswith(Clex.name):
             params = {**asked.params, **given}
         elif not keeps and (asked.method or asked.refused):
-            notes = (f"config.json's own scaling ({asked.method or 'another'}) is replaced by {name}",)
+            new = "one with the parameters given here" if name == asked.method else name
+            notes = (f"config.json's own scaling ({asked.method or 'another'}) is replaced by {new}",)
         elif keeps and (given or context or not _agrees(open_source(weights), asked)) and asked.method:
             inherited = {k: v for k, v in asked.params.items() if k != "factor" or context is None}
             name = f"{name}+{asked.method}" if name else asked.method
