@@ -72,7 +72,7 @@ class Engine:
             threads: as many as there are cores if None.
             n_batch: tokens of a batch.
             n_parallel: answers that are decoded side by side.
-            flash_attn: on if None.
+            flash_attn: if None on for a quantized cache, off for others.
             share: whether to evaluate what requests have in common once, and to try drafts.
 
         Raises:
