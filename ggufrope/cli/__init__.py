@@ -28,6 +28,7 @@ COMMANDS = {
     "calibrate": "Measure how position-aware each head of FILE is, and write Ms-PoE's head order and ratios.",
     "validate": "Compare FILE on the patched runtime with a PyTorch reference, at every position.",
     "eval": "Measure what FILEs make of long texts: a task by length, depth and type of the KV cache.",
+    "report": "Make a page of what `ggufrope eval` measured: heat maps, curves, differences with intervals, settings.",
     "quantize": "Quantize IN to OUT as TYPE (Q8_0, Q4_K_M, ...), keeping every ggufrope.* key byte for byte.",
     "run": "Continue a prompt with upstream's llama-completion, or chat with llama-cli.",
     "serve": "Serve a model over HTTP with upstream's llama-server.",

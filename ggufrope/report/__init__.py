@@ -1,0 +1,102 @@
+"""Results of ``ggufrope eval`` as a page for people: HTML that needs nothing else, or Markdown.
+
+``study`` puts results in order, ``document`` says what the report consists of, ``page`` and ``markdown`` write it down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ggufrope.errors import OutputError, UsageError
+from ggufrope.report.blocks import Document
+from ggufrope.report.document import document
+from ggufrope.report.markdown import markdown
+from ggufrope.report.page import page
+from ggufrope.report.study import Study, study
+
+__all__ = ["FORMATS", "Written", "write_report"]
+
+#: By suffix.
+FORMATS: dict[str, Callable[[Document, str], str]] = {
+    ".html": page,
+    ".htm": page,
+    ".md": markdown,
+    ".markdown": markdown,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A finished report: ``outputs`` with their sizes in bytes."""
+
+    study: Study
+    outputs: tuple[tuple[Path, int], ...]
+
+
+def write_report(paths: Sequence[Path], outputs: Sequence[Path], title: str, *, overwrite: bool = False) -> Written:
+    """Read results and write a report of them.
+
+    Args:
+        paths: files of results, and directories with a ``results.jsonl``.
+        outputs: what to write, each in the format that its suffix names.
+        title: of the report.
+        overwrite: replace outputs that exist.
+
+    Raises:
+        UsageError: no output, one twice, or a suffix that names no format.
+        InputError: results that cannot be used; see ``study``.
+        OutputError: an output exists, or cannot be written. Existing ones are as they were.
+    """
+    for output in outputs:
+        _check(output, outputs, paths, overwrite)
+    if not outputs:
+        raise UsageError("no output given: add -o report.html, or -o report.md")
+    found = study(paths)
+    made = document(found, title)
+    versions = sorted({r.ggufrope for r in found.results})
+    made_by = f"Made by ggufrope report from {len(found.results)} results of ggufrope {', '.join(versions)}."
+    texts = [(output, FORMATS[output.suffix.lower()](made, made_by).encode("utf-8")) for output in outputs]
+    for output, data in texts:
+        _write(output, data)
+    return Written(found, tuple((output, len(data)) for output, data in texts))
+
+
+def _check(output: Path, outputs: Sequence[Path], paths: Sequence[Path], overwrite: bool) -> None:
+    if output.suffix.lower() not in FORMATS:
+        found = f"'{output.suffix}' names no format" if output.suffix else "it has no suffix to name a format"
+        raise UsageError(f"{output}: {found}; end the name in .html or .md")
+    if sum(other.absolute() == output.absolute() for other in outputs) > 1:
+        raise UsageError(f"{output}: is given twice; leave one out")
+    if output.exists() and not output.is_file():
+        raise OutputError(f"{output}: is not a regular file; give another name")
+    if any(path.is_file() and output.exists() and output.samefile(path) for path in paths):
+        raise OutputError(f"{output}: is read here, it cannot be the output as well; give another name")
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output}: exists already; give another name, or --overwrite to replace it")
+    if not output.parent.is_dir():
+        raise OutputError(f"{output}: its directory does not exist; create {output.parent} first")
+
+
+def _write(output: Path, data: bytes) -> None:
+    """Under a temporary name first: ``output`` is replaced by a complete file or not at all."""
+    target = Path(os.path.realpath(output))  # a symlink stays, what it points to is replaced
+    try:
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(target)
+        except BaseException:  # an interruption too: nothing half-written stays behind
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another output") from None

@@ -1,0 +1,181 @@
+"""The answer: which method does best at each length, and what cannot be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ggufrope.report.blocks import Block, Cell, Estimate, Points, Prose, Row, Strong, Table
+from ggufrope.report.compare import Comparison, compare
+from ggufrope.report.difference import Difference
+from ggufrope.report.entries import Entry
+from ggufrope.report.numbers import counted, decimals, difference_interval, estimate_cell, in_words, multiple, signed
+from ggufrope.report.study import Group
+
+__all__ = ["answer", "beyond", "head_names", "heads", "length_label"]
+
+_NAMED = 5  # in a sentence; the table has the others
+_CHANGES = {
+    "quantization": "Quantized weights against unquantized ones",
+    "kv": "KV cache types against f16",
+    "method": "Methods against none",
+}
+
+
+def answer(group: Group) -> tuple[Block, ...]:
+    """Sentences and the table of overall values."""
+    items = [_at(group, length) for length in group.lengths]
+    return Points((*items, *_changes(group)), group.title), _table(group)
+
+
+def head_names(group: Group) -> tuple[str, ...]:
+    """Columns that say what a row is about; the KV cache's type only where there are several."""
+    return ("method", "weights", "KV cache") if _several_caches(group) else ("method", "weights")
+
+
+def heads(group: Group, entry: Entry) -> tuple[str, ...]:
+    """What stands there for ``entry``."""
+    return (entry.method, entry.quantization, entry.kv_type)[: len(head_names(group))]
+
+
+def _several_caches(group: Group) -> bool:
+    return len({e.kv_type for e in group.entries}) > 1
+
+
+def length_label(group: Group, length: int) -> str:
+    """``1024 (2×)``."""
+    times = multiple(length, group.trained)
+    return f"{length} ({times})" if times else str(length)
+
+
+def _measured(group: Group, length: int) -> dict[Entry, Estimate]:
+    found = ((e, group.get(e, length)) for e in group.entries)
+    return {e: v for e, v in found if v is not None}
+
+
+def _best(group: Group, found: dict[Entry, Estimate]) -> Entry:
+    return (max if group.higher else min)(found, key=lambda e: found[e].value)
+
+
+def _at(group: Group, length: int) -> Prose:
+    """One length in a sentence or three."""
+    times, found = multiple(length, group.trained), _measured(group, length)
+    lead = f"{length} tokens{f', {times} the trained length' if times else ''}: "
+    if not found:
+        return Prose((lead, "nothing was measured."))
+    best, digits = _best(group, found), decimals(group)
+    end = "highest" if group.higher else "lowest"
+    first = f"{_name(group, best)} at {in_words(found[best], digits)}"
+    if len(found) == 1:
+        return Prose((lead, first, "."))
+    front = [e for e in found if e is best or found[e].overlaps(found[best])]
+    if len(front) == len(found):
+        low, high = min(v.value for v in found.values()), max(v.value for v in found.values())
+        span = f"between {low:.{digits}f} and {high:.{digits}f}" if low < high else f"at {low:.{digits}f}"
+        return Prose(
+            (
+                lead,
+                Strong("no difference shown"),
+                f". All {len(found)} lie {span}, in intervals that overlap the {end}'s.",
+            )
+        )
+    rest = _rest(group, [e for e in found if e not in front], found, digits)
+    if len(front) == 1:
+        said = f" is {end}, at {in_words(found[best], digits)}, and no other interval overlaps its. "
+        return Prose((lead, Strong(_name(group, best)), said + rest))
+    said = f" in front. No difference shown between the {end}, {first}, and the others of these. "
+    return Prose((lead, Strong(_names(group, front, found)), said + rest))
+
+
+def _rest(group: Group, rest: list[Entry], found: dict[Entry, Estimate], digits: int) -> str:
+    """What is told apart from the best, with the unscaled model in numbers."""
+    said = f"Clearly {'lower' if group.higher else 'higher'}: "
+    if len(rest) == 1:
+        return f"{said}{_name(group, rest[0])} at {in_words(found[rest[0]], digits)}."
+    plain = [e for e in rest if e.plain]
+    said += _names(group, rest, found)
+    return said + (f"; {_name(group, plain[0])} stands at {in_words(found[plain[0]], digits)}." if plain else ".")
+
+
+def _name(group: Group, entry: Entry) -> str:
+    """As short as the group allows: what is the same everywhere is left out."""
+    parts = [entry.method]
+    parts += [entry.quantization] if len({e.quantization for e in group.entries}) > 1 else []
+    parts += [f"KV {entry.kv_type}"] if _several_caches(group) else []
+    return " ".join(parts)
+
+
+def _names(group: Group, some: Sequence[Entry], found: dict[Entry, Estimate]) -> str:
+    """By method, with types in brackets unless all that were measured are among ``some``."""
+    said = []
+    for method in dict.fromkeys(e.method for e in some):
+        mine, all_of_it = [e for e in some if e.method == method], [e for e in found if e.method == method]
+        names = [_name(group, e).removeprefix(method).strip() for e in mine]
+        full = len(mine) == len(all_of_it) or not any(names)
+        said.append(method if full else f"{method} ({', '.join(names)})")
+    if len(said) > _NAMED + 1:
+        said = [*said[:_NAMED], f"{len(said) - _NAMED} more"]
+    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
+
+
+def _changes(group: Group) -> Iterator[Prose]:
+    """What quantization costs, what methods cost in short contexts and gain in long ones."""
+    trained = group.trained
+    for kind, name in _CHANGES.items():
+        found = [(c, length, d) for c in compare(group, kind) for length, d in c.by_length.items()]
+        if kind == "method" and trained is not None:
+            yield from _change(group, f"{name} up to the trained length", [x for x in found if x[1] <= trained])
+            yield from _change(group, f"{name} beyond it", [x for x in found if x[1] > trained])
+        else:
+            yield from _change(group, name, found)
+
+
+def _change(group: Group, lead: str, found: list[tuple[Comparison, int, Difference]]) -> Iterator[Prose]:
+    """How many comparisons of a kind show anything, and the greatest difference each way."""
+    better = [x for x in found if x[2].shown and (x[2].value > 0) == group.higher]
+    worse = [x for x in found if x[2].shown and (x[2].value > 0) != group.higher]
+    many = counted(len(found), "comparison")
+    if not found:
+        return
+    if not better and not worse:
+        yield Prose((f"{lead}: ", Strong("no difference shown"), f" in {many}."))
+        return
+    parts = [
+        f"{len(worse)} worse",
+        f"{len(better)} better",
+        f"{len(found) - len(better) - len(worse)} without a difference shown",
+    ]
+    said = "".join(_greatest(group, word, some) for word, some in (("loss", worse), ("gain", better)) if some)
+    yield Prose((f"{lead}: {many}, {', '.join(p for p in parts if not p.startswith('0 '))}{said}.",))
+
+
+def _greatest(group: Group, word: str, some: list[tuple[Comparison, int, Difference]]) -> str:
+    digits = decimals(group)
+    c, length, d = max(some, key=lambda x: abs(x[2].value))
+    change = f"{signed(d.value, digits)} ({difference_interval(d, digits)})"
+    return f"; greatest {word}: {_name(group, c.entry)} at {length} tokens, {change}"
+
+
+def _table(group: Group) -> Table:
+    digits, columns = decimals(group), [_measured(group, length) for length in group.lengths]
+    best = [_best(group, found) if found else None for found in columns]
+    rows = []
+    for entry in group.entries:
+        cells: list[Cell] = []
+        for length, found, top in zip(group.lengths, columns, best, strict=True):
+            value = found.get(entry)
+            strong = value is not None and top is not None and value.overlaps(found[top])
+            title = f"{_name(group, entry)}, {length} tokens"
+            cells.append(estimate_cell(value, digits, title, strong and len(found) > 1))
+        rows.append(Row(heads(group, entry), tuple(cells)))
+    end = "highest" if group.higher else "lowest"
+    names = tuple(length_label(group, length) + beyond(group, length) for length in group.lengths)
+    note = (
+        f"Mean {group.unit} with its 95% interval, by tokens of context. Bold: the {end} at that length, and all whose "
+        "interval overlaps its interval."
+    )
+    return Table(f"{group.title}: {group.unit} overall", head_names(group), names, tuple(rows), note)
+
+
+def beyond(group: Group, length: int) -> str:
+    """A mark for lengths that some file was asked for beyond its own context."""
+    return " †" if any(e.context < length for e, at in group.cells if at == length) else ""

@@ -1,0 +1,113 @@
+"""The report as a whole: which parts there are, in which order, and what is said about reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ggufrope.report.answer import answer, beyond
+from ggufrope.report.blocks import Block, Document, Points, Prose, Section, Strong
+from ggufrope.report.curves import charts
+from ggufrope.report.entries import Entry
+from ggufrope.report.heatmap import maps
+from ggufrope.report.numbers import counted
+from ggufrope.report.settings import settings
+from ggufrope.report.study import Group, Study
+from ggufrope.report.tables import by_depth, by_position, cost_and_gain, minus_full_cache, minus_unquantized
+
+__all__ = ["document"]
+
+
+def document(found: Study, title: str) -> Document:
+    """All of the report."""
+    parts: list[tuple[str, str, Callable[[Group], tuple[Block, ...]]]] = [
+        ("answer", "The answer", answer),
+        ("maps", "By depth and length", _maps),
+        ("curves", "Curves", lambda group: tuple(charts(group))),
+        ("differences", "What quantization costs", lambda g: (*minus_unquantized(g), *minus_full_cache(g))),
+        ("cost", "Short-context cost beside long-context gain", cost_and_gain),
+        ("numbers", "Every number", lambda group: (*by_depth(group), *by_position(group))),
+    ]
+    sections = [Section(name, said, _of_all(found, make)) for name, said, make in parts]
+    sections.append(Section("settings", "Settings", settings(found)))
+    sections.append(Section("reading", "How to read this page", (_reading(found),)))
+    kept = tuple(s for s in sections if s.blocks)
+    return Document(title, _lead(found), tuple(Prose((note,)) for note in found.notes), kept)
+
+
+def _of_all(found: Study, make: Callable[[Group], tuple[Block, ...]]) -> tuple[Block, ...]:
+    return tuple(block for group in found.groups for block in make(group))
+
+
+def _maps(group: Group) -> tuple[Block, ...]:
+    made = maps(group)
+    return (made,) if made else ()
+
+
+def _lead(found: Study) -> Prose:
+    results, groups = found.results, found.groups
+    entries = {e for g in groups for e in g.entries}
+    lengths = sorted({length for g in groups for length in g.lengths})
+    days = sorted({r.finished[:10] for r in results})
+    parts = [
+        counted(len({e.file for e in entries}), "file"),
+        counted(len({e.method for e in entries}), "method"),
+        "weights in " + ", ".join(dict.fromkeys(e.quantization for e in entries_in_order(groups))),
+        "KV cache in " + ", ".join(dict.fromkeys(e.kv_type for e in entries_in_order(groups))),
+        f"tasks {', '.join(dict.fromkeys(r.task for r in results))}",
+        f"{lengths[0]} to {lengths[-1]} tokens" if len(lengths) > 1 else f"{lengths[0]} tokens",
+        days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}",
+    ]
+    return Prose((" · ".join(parts),))
+
+
+def entries_in_order(groups: tuple[Group, ...]) -> list[Entry]:
+    """Entries of all groups, without repetitions."""
+    return list(dict.fromkeys(e for g in groups for e in g.entries))
+
+
+_ALWAYS = (
+    (
+        "Intervals",
+        "are at 95%. They say how far chance in the choice of texts reaches, for this task and seed; not how well a "
+        "file does on other tasks.",
+    ),
+    (
+        "No difference shown",
+        "means that two intervals overlap (in The answer), or that the interval of the difference holds zero (in "
+        "tables of differences). It does not mean that there is none. Paired differences are finer: they can show one "
+        "where the intervals overlap.",
+    ),
+    (
+        "Many comparisons.",
+        "One in twenty such intervals misses the truth. A single bold difference among many is no proof; a pattern "
+        "over neighbouring lengths or quantizations is better.",
+    ),
+    ("1×, 2×, ...", "are multiples of the length that the model was trained for."),
+)
+_SCORE = (
+    "Score",
+    "is the share of right answers, or of right parts of answers, from 0 to 1. Answers are those of greedy decoding.",
+)
+_NATS = (
+    "Nats per token:",
+    "for ppl, the negative log-likelihood of the text's own next token; e to the power of it is the perplexity. For "
+    "kl, how far the probabilities are from the baseline's: lower is closer, which is better only where the baseline "
+    "is right.",
+)
+_BEYOND = ("†", "marks lengths beyond what a file itself claims as its context; it was asked all the same.")
+_NOT_SHOWN = (
+    "Not shown:",
+    "the answers themselves and single questions, which are in the results file; speed and memory; other models and "
+    "other tasks.",
+)
+
+
+def _reading(found: Study) -> Points:
+    groups = found.groups
+    wanted = (
+        (_SCORE, any(g.answers for g in groups)),
+        (_NATS, any("nats" in g.unit for g in groups)),
+        (_BEYOND, any(beyond(g, length) for g in groups for length in g.lengths)),
+    )
+    items = [*_ALWAYS, *(item for item, used in wanted if used), _NOT_SHOWN]
+    return Points(tuple(Prose((Strong(name), f" {said}")) for name, said in items))

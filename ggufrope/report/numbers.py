@@ -1,0 +1,119 @@
+"""Numbers as a reader sees them: as many digits as they deserve, aligned, with a real minus sign."""
+
+from __future__ import annotations
+
+import math
+
+from ggufrope.report.blocks import Cell, Estimate
+from ggufrope.report.difference import Difference
+from ggufrope.report.study import Group
+
+__all__ = [
+    "counted",
+    "decimals",
+    "difference_cell",
+    "estimate_cell",
+    "grouped",
+    "in_words",
+    "interval",
+    "multiple",
+    "short",
+    "signed",
+    "size",
+]
+
+MINUS = "\u2212"
+
+
+def decimals(group: Group) -> int:
+    """Digits behind the point that all values of ``group`` are given: 3, or up to 5 where some are very small."""
+    values = [abs(v.value) for key in group.cells if (v := group.get(*key)) is not None and v.value]
+    return min(5, max(3, 1 + math.ceil(-math.log10(min(values))))) if values and not group.answers else 3
+
+
+def plain(value: float, digits: int) -> str:
+    """``0.123``, ``−0.123``; never a negative zero."""
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if not float(text) else text.replace("-", MINUS)
+
+
+def signed(value: float, digits: int) -> str:
+    """``+0.123``, ``−0.123``, ``0.000``."""
+    text = plain(value, digits)
+    return f"+{text}" if value > 0 and float(text) else text
+
+
+def interval(value: Estimate, digits: int) -> str:
+    """``0.912–0.978``; empty where there is none."""
+    if value.low is None or value.high is None:
+        return ""
+    joint = "–" if value.low >= 0 else " to "
+    return f"{plain(value.low, digits)}{joint}{plain(value.high, digits)}"
+
+
+def in_words(value: Estimate, digits: int) -> str:
+    """``0.950 (0.912–0.978)``."""
+    found = interval(value, digits)
+    return f"{plain(value.value, digits)} ({found})" if found else f"{plain(value.value, digits)} (no interval)"
+
+
+def estimate_cell(value: Estimate | None, digits: int, title: str = "", strong: bool = False) -> Cell:
+    """A measured value with its interval; a dash where there is none."""
+    if value is None:
+        return Cell("–", title=title or "not measured")
+    said = f"n = {value.n}" + ("" if value.low is not None else ", too few for an interval")
+    return Cell(plain(value.value, digits), interval(value, digits), f"{title}, {said}" if title else said, strong)
+
+
+def difference_cell(found: Difference | None, digits: int, mark: bool = False) -> Cell:
+    """A difference with its interval, standing out where that leaves out zero; ``mark`` the independent ones."""
+    if found is None:
+        return Cell("–", title="not measured")
+    how = {"paired": f"paired, {found.n} texts", "equal": f"every question scored the same, {found.n} texts"}
+    title = how.get(found.how, "independent measurements")
+    marked = " ⁱ" if mark and found.how == "independent" else ""
+    return Cell(signed(found.value, digits), difference_interval(found, digits) + marked, title, found.shown)
+
+
+def difference_interval(found: Difference, digits: int) -> str:
+    """``−0.030 to +0.010``; ``all equal`` where every question scored the same."""
+    if found.how == "equal":
+        return "all equal"
+    if found.low is None or found.high is None:
+        return "no interval"
+    return f"{signed(found.low, digits)} to {signed(found.high, digits)}"
+
+
+def short(value: float) -> str:
+    """Two digits for a narrow cell: ``.97``, ``1``, ``0``; never rounded to what it is not: ``>.99``, ``<.01``."""
+    if value in (0.0, 1.0):
+        return f"{value:.0f}"
+    text = f"{value:.2f}"
+    if text in ("1.00", "0.00"):
+        return ">.99" if text == "1.00" else "<.01"
+    return text.removeprefix("0")
+
+
+def multiple(length: int, trained: int | None) -> str:
+    """``4×`` of the trained length, or nothing where that is not one number."""
+    return f"{length / trained:.3g}×" if trained else ""
+
+
+def counted(n: int, one: str, many: str = "") -> str:
+    """``1 file``, ``3 files``."""
+    return f"{grouped(n)} {one if n == 1 else many or one + 's'}"
+
+
+def grouped(n: int) -> str:
+    """``1 234 567`` with narrow spaces that do not break."""
+    return f"{n:,}".replace(",", "\u202f")
+
+
+def size(n: int) -> str:
+    """Bytes in the decimal units that file managers show."""
+    value = float(n)
+    for unit in ("bytes", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} GB"

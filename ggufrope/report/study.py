@@ -1,0 +1,211 @@
+"""Results put in order: groups that may be compared, in each the files, in each the lengths."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ggufrope.errors import InputError
+from ggufrope.evals.results import Result
+from ggufrope.evals.store import NAME, read_results
+from ggufrope.report.blocks import Estimate
+from ggufrope.report.entries import Entry, base_name, identity, make_entries, natural
+
+__all__ = ["Group", "Study", "estimate", "remarks", "study", "text_of", "texts"]
+
+
+_LIMIT = "limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Results of one task with the same options, seed and baseline: the only ones that may be compared.
+
+    Attributes:
+        title: the task's name, and what tells the group from others of the same task.
+        unit: of its values: ``score`` or ``nats per token``.
+        higher: whether more is better.
+        entries: its files with a KV cache type each, in the order of all tables.
+        lengths: in tokens, increasing.
+        cells: what was measured.
+    """
+
+    title: str
+    unit: str
+    higher: bool
+    entries: tuple[Entry, ...]
+    lengths: tuple[int, ...]
+    cells: dict[tuple[Entry, int], Result]
+
+    @property
+    def any(self) -> Result:
+        """One of its results, for what all have in common."""
+        return next(iter(self.cells.values()))
+
+    @property
+    def answers(self) -> bool:
+        """Whether it holds scores of answers, not means over positions."""
+        return self.any.kind == "answers"
+
+    def get(self, entry: Entry, length: int) -> Estimate | None:
+        """The overall value of a cell, if it was measured and is finite."""
+        found = self.cells.get((entry, length))
+        return None if found is None else estimate(found)
+
+    @property
+    def trained(self) -> int | None:
+        """The context the models were trained for, if they agree."""
+        found = {e.trained for e in self.entries}
+        return found.pop() if len(found) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """All groups; ``results`` without repetitions; ``notes`` on what was odd."""
+
+    groups: tuple[Group, ...]
+    results: tuple[Result, ...]
+    notes: tuple[str, ...]
+
+
+def estimate(result: Result) -> Estimate | None:
+    """The overall value of a cell."""
+    value = result.score if result.kind == "answers" else result.mean
+    return None if value is None else Estimate(value, result.low, result.high, result.n)
+
+
+def text_of(example: str) -> str:
+    """The text that a question is about, by the question's name: ``3`` of ``3/0.5``."""
+    return example.partition("/")[0]
+
+
+def texts(result: Result) -> int:
+    """How many texts were read, whatever the number of questions about them."""
+    return len({text_of(e.name) for e in result.examples}) if result.examples else result.n
+
+
+def study(paths: Sequence[Path]) -> Study:
+    """Read results and put them in order.
+
+    Args:
+        paths: files of results, and directories with a ``results.jsonl``.
+
+    Raises:
+        InputError: there are none, or a file cannot be read or holds something else.
+    """
+    found: list[Result] = []
+    for path in paths:
+        if path.is_dir() and not (path / NAME).is_file():
+            raise InputError(f"{path}: holds no {NAME}; give a directory that `ggufrope eval -o` wrote to")
+        found += read_results(path)
+    if not found:
+        raise InputError(f"{', '.join(map(str, paths))}: no results; `ggufrope eval FILE... -o results/` makes them")
+    results, notes = _without_repetitions(found)
+    entries, said = make_entries([(r.file, r.kv_type) for r in results])
+    groups = tuple(_groups(results, entries))
+    ordered = tuple(r for g in groups for r in g.cells.values())
+    return Study(groups, ordered, (*notes, *said, *_uneven(groups)))
+
+
+def _without_repetitions(found: list[Result]) -> tuple[list[Result], list[str]]:
+    """One result for each file, KV cache type, task and length: that with the most examples, then the latest."""
+    kept: dict[tuple[str, ...], Result] = {}
+    notes = []
+    for result in found:
+        key = (*_group_key(result), identity(result.file), result.kv_type, str(result.length))
+        old = kept.setdefault(key, result)
+        if old is result or result == old:
+            continue
+        kept[key] = max(old, result, key=lambda r: (r.n, r.finished))
+        if estimate(old) != estimate(result) or old.n != result.n:
+            notes.append(_contradiction(old, result, kept[key]))
+    return list(kept.values()), notes
+
+
+def _contradiction(a: Result, b: Result, kept: Result) -> str:
+    values = " and ".join(_said(estimate(r)) + f" (n = {r.n}, {r.finished})" for r in (a, b))
+    return (
+        f"{base_name(a.file)}, KV cache {a.kv_type}, {a.task} at {a.length} tokens was measured twice: {values}. "
+        f"Shown is the one with {'more examples' if a.n != b.n else 'the later time'}, {_said(estimate(kept))}."
+    )
+
+
+def _said(value: Estimate | None) -> str:
+    return "nothing finite" if value is None else f"{value.value:.4g}"
+
+
+def _group_key(result: Result) -> tuple[str, ...]:
+    """What two results must have in common to be compared; not how many texts there were."""
+    options = json.dumps({k: v for k, v in result.options.items() if k != _LIMIT}, sort_keys=True)
+    baseline = f"{base_name(result.baseline)} {identity(result.baseline)}" if result.baseline else ""
+    return result.kind, result.task, options, str(result.seed), baseline, result.unit or ""
+
+
+def _groups(results: list[Result], entries: dict[tuple[str, str], Entry]) -> list[Group]:
+    parts: dict[tuple[str, ...], list[Result]] = {}
+    # answers before positions; the order of lines plays no part
+    for result in sorted(results, key=lambda r: [natural(part) for part in _group_key(r)]):
+        parts.setdefault(_group_key(result), []).append(result)
+    titles = _titles([part[0] for part in parts.values()])
+    return [_group(title, part, entries) for title, part in zip(titles, parts.values(), strict=True)]
+
+
+def _group(title: str, part: list[Result], entries: dict[tuple[str, str], Entry]) -> Group:
+    found = {(entries[identity(r.file), r.kv_type], r.length): r for r in part}
+    lengths, answers = tuple(sorted({r.length for r in part})), part[0].kind == "answers"
+    cells = {(e, n): found[e, n] for e in entries.values() for n in lengths if (e, n) in found}
+    rows = tuple(dict.fromkeys(e for e, _ in cells))
+    return Group(title, "score" if answers else part[0].unit or "", answers, rows, lengths, cells)
+
+
+def _titles(firsts: list[Result]) -> list[str]:
+    """The task; where one task was run in several ways, what differs between them."""
+    titles = []
+    for result in firsts:
+        others = [r for r in firsts if r.task == result.task and r is not result]
+        mine = _ways(result)
+        differing = [k for k in mine if any(_ways(o).get(k) != mine[k] for o in others)]
+        titles.append(f"{result.task} ({', '.join(f'{k} {mine[k]}' for k in differing)})" if differing else result.task)
+    return titles
+
+
+def _ways(result: Result) -> dict[str, str]:
+    ways = {
+        k: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for k, v in result.options.items() if k != _LIMIT
+    }
+    ways["seed"] = str(result.seed)
+    if result.baseline:
+        ways["against"] = base_name(result.baseline)
+    return {k: v if len(v) <= 40 else v[:37] + "..." for k, v in ways.items()}
+
+
+def remarks(results: Sequence[Result]) -> list[str]:
+    """What the runs themselves had to say, of which files; not that a length is beyond a context: tables mark that."""
+    files: dict[str, dict[str, None]] = {}
+    for result in results:
+        for note in result.notes:
+            if not note.startswith(f"{result.length} tokens are beyond"):
+                files.setdefault(f"{result.task} at {result.length} tokens: {note}", {})[base_name(result.file)] = None
+    return [f"{note} ({_some(list(names))})" for note, names in files.items()]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} other files"
+
+
+def _uneven(groups: Sequence[Group]) -> list[str]:
+    """Where not everything was measured alike."""
+    notes = []
+    for group in groups:
+        missing = len(group.entries) * len(group.lengths) - len(group.cells)
+        if missing:
+            notes.append(
+                f"{group.title}: {missing} of {len(group.entries) * len(group.lengths)} cells were not measured."
+            )
+        counts = sorted({texts(r) for r in group.cells.values()})
+        if len(counts) > 1:
+            notes.append(f"{group.title}: cells are of {counts[0]} to {counts[-1]} texts.")
+    said = len(remarks([r for g in groups for r in g.cells.values()]))
+    return [*notes, f"The runs left {said} {'remark' if said == 1 else 'remarks'}, see Settings."] if said else notes

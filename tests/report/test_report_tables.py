@@ -1,0 +1,173 @@
+"""The tables of a report against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import results_maker as made
+
+from ggufrope.report.answer import answer
+from ggufrope.report.blocks import Points, Table
+from ggufrope.report.document import document
+from ggufrope.report.heatmap import maps
+from ggufrope.report.numbers import short
+from ggufrope.report.study import study
+from ggufrope.report.tables import by_depth, by_position, cost_and_gain, minus_full_cache, minus_unquantized
+
+
+def group(tmp_path, *lines):
+    (found,) = study([made.write(tmp_path, lines)]).groups
+    return found
+
+
+def shown(table: Table):
+    return {row.heads: [(c.text, c.detail, c.strong) for c in row.cells] for row in table.rows}
+
+
+def sentences(block: Points):
+    return ["".join(item.parts) for item in block.items]
+
+
+def half_right(n=20):
+    return {0.5: [1.0, 0.0] * (n // 2)}
+
+
+def right(n=20):
+    return {0.5: [1.0] * n}
+
+
+@pytest.fixture
+def methods(tmp_path):
+    """At 512 both are right; at 1024 none is right half of the time. Wilson: 20/20 0.839-1, 10/20 0.299-0.701."""
+    plain, yarn = made.facts(), made.facts("yarn")
+    return group(
+        tmp_path,
+        made.answers(plain, 512, right()), made.answers(yarn, 512, right()),
+        made.answers(plain, 1024, half_right()), made.answers(yarn, 1024, right()),
+    )  # fmt: skip
+
+
+def test_the_answer_names_the_best_and_says_what_is_not_told_apart(methods):
+    points, table = answer(methods)
+    assert sentences(points) == [
+        "512 tokens, 1× the trained length: no difference shown. All 2 lie at 1.000, in intervals that overlap the "
+        "highest's.",
+        "1024 tokens, 2× the trained length: yarn × 4 is highest, at 1.000 (0.839–1.000), and no other interval "
+        "overlaps its. Clearly lower: none at 0.500 (0.299–0.701).",
+        "Methods against none up to the trained length: no difference shown in 1 comparison.",
+        "Methods against none beyond it: 1 comparison, 1 better; greatest gain: yarn × 4 at 1024 tokens, +0.500 "
+        "(+0.300 to +0.700).",
+    ]
+    assert table.columns == ("512 (1×)", "1024 (2×) †")
+    assert shown(table) == {
+        ("none", "F16"): [("1.000", "0.839–1.000", True), ("0.500", "0.299–0.701", False)],
+        ("yarn × 4", "F16"): [("1.000", "0.839–1.000", True), ("1.000", "0.839–1.000", True)],
+    }
+
+
+def test_lower_is_better_for_nats(tmp_path):
+    lines = [
+        made.positions(made.facts(m), means=(v, v), width=0.1) for m, v in (("none", 2.0), ("ntk", 1.5), ("yarn", 1.52))
+    ]
+    points, table = answer(group(tmp_path, *lines))
+    assert sentences(points)[0] == (
+        "512 tokens, 1× the trained length: ntk × 4 and yarn × 4 in front. No difference shown between the lowest, "
+        "ntk × 4 at 1.500 (1.450–1.550), and the others of these. Clearly higher: none at 2.000 (1.950–2.050)."
+    )
+    assert [row.cells[0].strong for row in table.rows] == [False, True, True]
+
+
+def test_cost_and_gain_stand_beside_the_values(methods):
+    (table,) = cost_and_gain(methods)
+    assert table.columns == ("512 (1×): cost", "1024 (2×): gain")
+    assert shown(table) == {
+        ("none", "F16"): [("1.000", "", False), ("0.500", "", False)],
+        # ten of 20 texts differ by 1: the bootstrap's 2.5% and 97.5% of a binomial of 20 and 1/2 are 6 and 14
+        ("yarn × 4", "F16"): [("1.000", "0.000 (all equal)", False), ("1.000", "+0.500 (+0.300 to +0.700)", True)],
+    }
+    assert "1 of 2" in table.note
+
+
+def test_quantized_minus_f16_and_cache_types_minus_f16(tmp_path):
+    f16, q8 = made.facts("yarn"), made.facts("yarn", "Q8_0")
+    found = group(
+        tmp_path,
+        made.answers(f16, scores=right()), made.answers(f16, scores=right(), kv_type="q4_0"),
+        made.answers(q8, scores=half_right()), made.answers(q8, scores={0.5: [0.0] * 20}, kv_type="q4_0"),
+    )  # fmt: skip
+    (weights,) = minus_unquantized(found)
+    assert shown(weights) == {
+        ("yarn × 4", "Q8_0", "f16"): [("−0.500", "−0.700 to −0.300", True)],
+        # every text differs by 1: Wilson's 0.161 on both sides, combined
+        ("yarn × 4", "Q8_0", "q4_0"): [("−1.000", "−1.000 to −0.772 ⁱ", True)],
+    }
+    (caches,) = minus_full_cache(found)
+    assert shown(caches) == {
+        ("yarn × 4", "F16", "q4_0"): [("0.000", "all equal", False)],
+        ("yarn × 4", "Q8_0", "q4_0"): [("−0.500", "−0.700 to −0.300", True)],
+    }
+
+
+def test_what_cannot_be_compared_is_said(tmp_path):
+    found = group(tmp_path, made.answers(made.facts("yarn")))
+    assert "no file was measured both" in minus_unquantized(found)[0].parts[0]
+    assert "no unscaled file" in cost_and_gain(found)[0].parts[0]
+    assert minus_full_cache(found) == ()
+
+
+def test_depths_and_maps_hold_every_cell(tmp_path):
+    found = group(tmp_path, made.answers(made.facts(), 1024, {0.0: [0.0, 1.0], 0.125: [1.0, 1.0]}))
+    (table,) = by_depth(found)
+    assert table.columns == ("0%", "12.5%")
+    assert shown(table) == {("none", "F16"): [("0.50", "0.09–0.91", False), ("1.00", "0.34–1.00", False)]}
+    drawn = maps(found)
+    ((title, (one,)),) = drawn.rows
+    assert (title, one.title, one.beyond) == ("F16", "none", {1024})
+    assert {k: v.value for k, v in one.cells.items()} == {(0.0, 1024): 0.5, (0.125, 1024): 1.0}
+
+
+def test_positions_hold_every_range(tmp_path):
+    found = group(tmp_path, made.positions(made.facts(), 512, (2.0, 1.0)))
+    (table,) = by_position(found)
+    assert table.columns == ("0–256", "256–512")
+    assert shown(table) == {("none", "F16"): [("2.000", "1.950–2.050", False), ("1.000", "0.950–1.050", False)]}
+
+
+def test_positions_without_a_finite_mean_are_dashes(tmp_path):
+    line = made.positions(made.facts(), 512, (2.0, 1.0))
+    line["by_position"][0] |= {"mean": None, "low": None, "high": None}
+    other = made.positions(made.facts("yarn"), 512, (2.0, 1.0))
+    (table,) = by_position(group(tmp_path, line, other))
+    assert [c.text for c in table.rows[0].cells] == ["–", "1.000"]
+
+
+def test_tasks_without_depths_have_no_maps(tmp_path):
+    found = study([made.write(tmp_path, [made.answers(made.facts(), scores={None: [1.0, 0.0]})])])
+    assert maps(found.groups[0]) is None
+    assert "maps" not in {s.name for s in document(found, "t").sections}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0"), (1.0, "1"), (0.5, ".50"), (0.996, ">.99"), (0.994, ".99"), (0.004, "<.01")]
+)
+def test_narrow_numbers_are_never_rounded_to_what_they_are_not(value, text):
+    assert short(value) == text
+
+
+def test_the_command_names_every_setting(tmp_path):
+    options = {
+        "limit": 20, "keys": 4, "uuid": True, "wording": {"name": "my words.json", "sha256": "ab"},
+        "chat_template": "none",
+    }  # fmt: skip
+    lines = [
+        made.answers(made.facts(m), n, {0.25: [1.0] * 20}, options=options, seed=3)
+        for m in ("none", "yarn")
+        for n in (512, 1024)
+    ]
+    found = study([made.write(tmp_path, lines)])
+    (settings,) = [s for s in document(found, "t").sections if s.name == "settings"]
+    (command,) = settings.blocks[-1].items[0].parts
+    assert command == (
+        "ggufrope eval none-f16.gguf yarn-f16.gguf --task niah --lengths 512,1024 --depths 0.25 --limit 20 --seed 3 "
+        "--kv-type f16 --set keys=4 --set uuid=true --wording 'my words.json' --no-chat-template --beyond-context "
+        "-o results/"
+    )
