@@ -107,7 +107,7 @@ def _report(error: BaseException) -> int:
         case GgufropeError():
             code, message = 2, str(error)
         case KeyboardInterrupt() | click.Abort():
-            code, message = 130, str(error) or "interrupted; nothing was changed"
+            code, message = 130, str(error.__cause__ or error) or "interrupted; nothing was changed"
         case BrokenPipeError():  # `| head` closed the pipe
             sys.stderr.close()
             return 0

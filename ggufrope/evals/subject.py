@@ -9,11 +9,11 @@ from typing import Any
 from ggufrope.calibrate.identity import identify
 from ggufrope.errors import GgufError, UsageError
 from ggufrope.evals.results import FileFacts
-from ggufrope.gguf import Header, read_header, read_shards
+from ggufrope.gguf import Header, read_shards
 from ggufrope.inspection import Inspection, inspect_file
 from ggufrope.validate.tolerances import weight_types
 
-__all__ = ["chooses_by_context", "describe", "n_vocab", "require_same_tokenizer"]
+__all__ = ["chooses_by_context", "describe", "require_same_tokenizer"]
 
 #: ``general.file_type``, upstream's ``llama_ftype``.
 FILE_TYPES = {
@@ -60,12 +60,6 @@ def chooses_by_context(path: Path) -> bool:
     return inspect_file(path).row_chosen_by() == "allocated context"
 
 
-def n_vocab(header: Header) -> int:
-    """Tokens of the vocabulary: what is embedded, or else what is named; 1 if the file says neither."""
-    embedding, names = header.tensor("token_embd.weight"), header.field(_TOKENIZER + "tokens")
-    return embedding.shape[-1] if embedding else names.count if names else 1
-
-
 def require_same_tokenizer(first: Path, second: Path) -> None:
     """Refuse two files whose token ids do not mean the same.
 
@@ -84,7 +78,14 @@ def require_same_tokenizer(first: Path, second: Path) -> None:
 
 def _tokenizer(path: Path) -> dict[str, Any]:
     header = read_shards(path)[0]
-    told = {"tokens": n_vocab(header), "model": header.get(_TOKENIZER + "model"), "pre": header.get(_TOKENIZER + "pre")}
+    names, embedding = header.field(_TOKENIZER + "tokens"), header.tensor("token_embd.weight")
+    rows = embedding.shape[-1] if embedding else None
+    told = {
+        "tokens": names.count if names else None,
+        "rows": rows,
+        "model": header.get(_TOKENIZER + "model"),
+        "pre": header.get(_TOKENIZER + "pre"),
+    }
     for name in ("tokens", "merges"):
         entry = header.field(_TOKENIZER + name)
         told[f"{name} hash"] = _hash(header, entry.payload, entry.end) if entry else None
@@ -96,7 +97,7 @@ def _words(name: str, mine: Any, theirs: Any) -> str:
     if name.endswith(" hash"):
         what = name.removesuffix(" hash")
         return f"their {what} differ" if mine and theirs else f"only one has {what}"
-    what = {"tokens": "vocabulary size", "beginning": "first token"}.get(name, name)
+    what = {"tokens": "vocabulary size", "rows": "embeddings", "beginning": "first token"}.get(name, name)
     return f"{what} {mine} and {theirs}"
 
 
@@ -113,8 +114,3 @@ def _hash(header: Header, start: int, end: int) -> str:
     except OSError as error:
         raise GgufError(f"{header.path}: cannot be read ({error.strerror})") from None
     return digest.hexdigest()
-
-
-def vocabulary(path: Path) -> int:
-    """``n_vocab`` of a file."""
-    return n_vocab(read_header(path))
