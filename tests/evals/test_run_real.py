@@ -54,7 +54,7 @@ def models(tmp_path_factory):
 
 def llama_perplexity(runtime_dir, base, model, folder):
     """What upstream's program says: it scores the second half of each text."""
-    program, options = runtime_dir / "llama-perplexity", "-c 512 -b 512 --chunks 4 -t 2 -fa on -ngl 0".split()
+    program, options = runtime_dir / "llama-perplexity", "-c 512 -b 512 --chunks 4 -t 2 -fa off -ngl 0".split()
     if not program.is_file():
         pytest.skip("this runtime has no llama-perplexity")
     kept = folder / f"{base.stem}.logits"
