@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ggufrope.errors import UnsupportedModelError, UsageError
 from ggufrope.evals.context import Context, Feed
 from ggufrope.evals.decode import Decoder, Reading, alone
+from ggufrope.evals.doubt import doubt
 from ggufrope.evals.lengths import longest_answer, row_of
 from ggufrope.evals.likelihood import Text
 from ggufrope.evals.opening import Model, Settings
@@ -28,8 +29,6 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound=Reading)
 
-#: A choice between two tokens whose logits differ by less is made by decoding alone.
-DOUBT = 0.0
 _MAX_SEQ = 256  # LLAMA_MAX_SEQ
 _SPARE = 64  # cells beyond n_ctx for each of the answers that are decoded side by side
 
@@ -85,6 +84,7 @@ class Engine:
             raise UsageError(f"{found}: each is at least 1, n_parallel at most {_MAX_SEQ - 1}")
         self.settings = Settings.choose(kv_type, threads, flash_attn)
         self._model = Model(Path(file), self.settings)
+        self._doubt = doubt(Path(file), kv_type, flash_attn=self.settings.flash_attn)
         self._share = share and self._model.divisible and not self._model.per_prompt and n_batch > 1
         self._hoping = share and self._model.divisible
         self.n_ctx, self._n_cells = n_ctx, n_ctx + self._model.spare(n_ctx, _SPARE * n_parallel if self._share else 0)
@@ -180,7 +180,7 @@ class Engine:
 
         def shared(index: int) -> Stream:
             limit = longest_answer(points, len(requests[index].prompt))
-            return Stream(requests[index], vocabulary, limit=limit, early=True, doubt=DOUBT)
+            return Stream(requests[index], vocabulary, limit=limit, early=True, doubt=self._doubt)
 
         def single(index: int) -> Stream:
             return Stream(requests[index], vocabulary, late=self._hoping and not self._share)
@@ -191,7 +191,7 @@ class Engine:
 
     def _likelihoods(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Likelihood]]:
         def shared(index: int) -> Text:
-            return Text(*pairs[index], doubt=DOUBT)
+            return Text(*pairs[index], doubt=self._doubt)
 
         def single(index: int) -> Text:
             return Text(*pairs[index], apart=self._model.per_prompt)
