@@ -122,7 +122,7 @@ def _run_cell(grid: Grid, cell: Cell, runtime: RuntimeFacts, engines: _Engines, 
     engine, start = engines.file(cell.length), time.monotonic()
     evaluated, asked = engine.evaluated, engine.asked
     parts = _measure(grid, cell, engines, lambda done, total: progress(cell, done, total))
-    notes = [*_beyond(cell), *parts.pop("notes", ())]
+    notes, read = [*_beyond(cell), *parts.pop("notes", ())], engine.evaluated - evaluated
     return Result(
         task=grid.task.name,
         options=_options(grid, cell),
@@ -135,7 +135,7 @@ def _run_cell(grid: Grid, cell: Cell, runtime: RuntimeFacts, engines: _Engines, 
         machine=machine(),
         ggufrope=__version__,
         seconds=round(time.monotonic() - start, 3),
-        tokens=Tokens(engine.evaluated - evaluated, engine.asked - asked),
+        tokens=Tokens(read, engine.asked - asked or read),  # log-probabilities take no more than their own tokens
         finished=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         notes=tuple(notes),
         **parts,
