@@ -77,6 +77,7 @@ def log_probs(model: Llama, ids: Sequence[int]) -> Iterator[npt.NDArray[np.float
 def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Log-probabilities of each row, in double precision."""
     values: npt.NDArray[np.float64] = logits.astype(np.float64)
-    values -= values.max(axis=1, keepdims=True)
-    values -= np.log(np.exp(values).sum(axis=1, keepdims=True))
+    for row in values:  # one at a time: no second block, and a row stays in the processor's cache
+        row -= row.max()
+        row -= np.log(np.exp(row).sum())
     return values
