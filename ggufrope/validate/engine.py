@@ -77,7 +77,7 @@ def log_probs(model: Llama, ids: Sequence[int]) -> Iterator[npt.NDArray[np.float
 def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Log-probabilities of each row, in double precision."""
     values: npt.NDArray[np.float64] = logits.astype(np.float64)
-    for row in values:  # one at a time: no second block, and a row stays in the processor's cache
-        row -= row.max()
-        row -= np.log(np.exp(row).sum())
+    for i in range(len(values)):  # a row at a time: no second block, and it stays in the processor's cache
+        values[i] -= values[i].max()
+        values[i] -= np.log(np.exp(values[i]).sum())
     return values
