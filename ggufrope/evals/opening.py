@@ -100,8 +100,11 @@ class Model:
     def spare(self, n_ctx: int, wanted: int) -> int:
         """Cells that a context for ``n_ctx`` tokens may have beyond them, without that changing results.
 
-        llama.cpp takes LongRoPE's long factors once a context has more cells than the original context.
+        llama.cpp takes LongRoPE's long factors once a context has more cells than the original context; and the patches
+        refuse a context with more cells than the last length point, though no sequence comes to be as long.
         """
+        if self.points:
+            return max(0, min(wanted, self.points[-1] // _PAD * _PAD - n_ctx))
         original = _longrope_original(self.file)
         if original is None or n_ctx > original:
             return wanted
