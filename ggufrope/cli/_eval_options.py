@@ -42,7 +42,13 @@ def _declared() -> list[Callable[[Any], Any]]:
             "--lengths", metavar="N,N,...", help="Tokens of an example; default: the smallest of the files' contexts."
         ),
         option("--depths", metavar="D,D,...", help="Where answers stand, 0 to 1; default: nine places from 0 to 1."),
-        option("--kv-type", metavar="T,T,...", default="f16", show_default=True, help="Types of the KV cache."),
+        option(
+            "--kv-type",
+            metavar="T,T,...",
+            default="f16",
+            show_default=True,
+            help="Types of the KV cache: f32, f16, q8_0, q4_0.",
+        ),
         option("--limit", type=int, default=20, show_default=True, metavar="N", help="Texts in each cell."),
         option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn."),
         option("--threads", type=int, metavar="N", help="Default: as many as there are cores."),

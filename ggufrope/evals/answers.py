@@ -16,7 +16,8 @@ __all__ = ["Answers", "Asked", "Asker", "ask"]
 
 Progress = Callable[[int, int], None]
 Wrap = Callable[[str], str]
-_SHOWN = 200
+_SHOWN = 200  # characters of an output
+_TOKENS = 1 << 22  # of all prompts in a batch
 
 
 class Asker(Protocol):
@@ -77,17 +78,37 @@ def ask(engine: Asker, task: AnswerTask, asked: Asked, progress: Progress) -> An
         InputError: a data file that cannot be used.
         RuntimeLibraryError: llama.cpp failed.
     """
-    room = Room(asked.length, lambda prompt, start: len(engine.prompt(asked.wrap(prompt) + start)))
-    examples = list(task.examples(room, asked.depths or (0.0,), asked.limit, asked.seed))
-    answers: dict[int, Answer] = dict(engine.greedy([_request(engine, task, asked, e) for e in examples], progress))
-    scored = tuple(
-        ExampleScore(e.name, e.depth, float(task.score(answers[i].text, e)), answers[i].text[:_SHOWN])
-        for i, e in enumerate(examples)
-    )
+    scored: list[ExampleScore] = []
+    silent, total = 0, asked.limit * max(len(asked.depths), 1)
+    for examples, requests in _batches(engine, task, asked):
+        done = len(scored)
+        answers = dict(engine.greedy(requests, lambda n, _: progress(done + n, total)))  # noqa: B023  # called in here
+        silent += sum(not answer.text.strip() for answer in answers.values())
+        for i, example in enumerate(examples):
+            output = answers[i].text
+            scored.append(
+                ExampleScore(example.name, example.depth, float(task.score(output, example)), output[:_SHOWN])
+            )
     interval = score_interval(_texts(scored), asked.seed)
     score = sum(s.score for s in scored) / max(len(scored), 1)
-    notes = tuple(_silence([answers[i] for i in range(len(examples))]))
-    return Answers(score, interval, _by_depth(scored, asked.seed), scored, notes)
+    return Answers(score, interval, _by_depth(scored, asked.seed), tuple(scored), tuple(_silence(silent, len(scored))))
+
+
+def _batches(engine: Asker, task: AnswerTask, asked: Asked) -> Iterator[tuple[list[Example], list[Request]]]:
+    """As many questions at a time as have ``_TOKENS`` tokens: prompts are long, and Python's integers are large."""
+    room = Room(asked.length, lambda prompt, start: len(engine.prompt(asked.wrap(prompt) + start)))
+    examples: list[Example] = []
+    requests: list[Request] = []
+    tokens = 0
+    for example in task.examples(room, asked.depths or (0.0,), asked.limit, asked.seed):
+        examples.append(example)
+        requests.append(_request(engine, task, asked, example))
+        tokens += len(requests[-1].prompt)
+        if tokens >= _TOKENS:
+            yield examples, requests
+            examples, requests, tokens = [], [], 0
+    if examples:
+        yield examples, requests
 
 
 def _request(engine: Asker, task: AnswerTask, asked: Asked, example: Example) -> Request:
@@ -118,12 +139,11 @@ def _by_depth(scored: Sequence[ExampleScore], seed: int) -> tuple[DepthScore, ..
     return tuple(found) or None
 
 
-def _silence(answers: Sequence[Answer]) -> Iterator[str]:
-    empty = sum(not answer.text.strip() for answer in answers)
-    if empty and empty == len(answers):
+def _silence(empty: int, n: int) -> Iterator[str]:
+    if empty and empty == n:
         yield (
             "the model said nothing at all, in every answer: the score says nothing about long contexts; look at the "
             "chat template (--chat-template, --no-chat-template) and at the wording"
         )
     elif empty:
-        yield f"{empty} of {len(answers)} answers are empty: the model ended at once or wrote white space only"
+        yield f"{empty} of {n} answers are empty: the model ended at once or wrote white space only"

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "evals"))
-
 from fake_engine import FakeEngine, model_file
 
 from ggufrope.cli import main
@@ -158,6 +154,15 @@ def test_a_silent_model_is_said_to_be_one(folder, capsys):
     FakeEngine.reset("silent")
     assert main(f"{NIAH} --limit 2".split()) == 0
     assert "note: the model said nothing at all" in capsys.readouterr().out
+
+
+def test_the_types_of_the_cache_that_help_names_are_those_there_are(capsys):
+    from ggufrope.evals.opening import KV_TYPES
+
+    assert main(["eval", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    named = said.partition("Types of the KV cache: ")[2].partition(".")[0]
+    assert set(named.split(", ")) == set(KV_TYPES)
 
 
 def test_list_tasks(folder, capsys):

@@ -11,6 +11,7 @@ import pytest
 from fake_engine import FakeEngine, model_file
 
 from ggufrope.errors import InputError, UsageError
+from ggufrope.evals import answers
 from ggufrope.evals.grid import DEFAULT_DEPTHS, Order, plan
 from ggufrope.evals.results import RuntimeFacts
 from ggufrope.evals.run import run
@@ -201,6 +202,19 @@ def test_a_model_that_says_nothing(files):
         empty = sum(not e.output for e in r.examples)
         assert 0 < empty < 12
         assert r.notes[0].startswith(f"{empty} of 12 answers are empty")
+
+
+def test_questions_are_asked_in_batches_that_fit_into_memory(files, monkeypatch):
+    whole, steps = results(order(files)), []
+    monkeypatch.setattr(answers, "_TOKENS", 700)
+    asked = []
+    real = FakeEngine.greedy
+    monkeypatch.setattr(FakeEngine, "greedy", lambda self, r, p=None: asked.append(len(r)) or real(self, r, p))
+    found = results(order(files), progress=lambda cell, done, total: steps.append((done, total)))
+    assert [timeless(r) for r in found] == [timeless(r) for r in whole]
+    assert max(asked) < 6
+    assert sum(asked) == 24
+    assert {total for _, total in steps} == {6}
 
 
 def test_notes(files, text):
