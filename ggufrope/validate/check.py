@@ -7,17 +7,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggufrope.codec import Decoded, decode
-from ggufrope.errors import CheckFailed, InputError, UsageError
-from ggufrope.gguf import Header, read_header
-from ggufrope.reference import ReferenceSpec
+from ggufrope.codec import Decoded
+from ggufrope.errors import CheckFailed, InputError
 from ggufrope.source import Source
+from ggufrope.validate.cache import Cache, require_length, require_room
 from ggufrope.validate.compare import PositionErrors, bucket, compare, edges
 from ggufrope.validate.engine import chunk_size, log_probs, open_strict
 from ggufrope.validate.result import ValidationResult
-from ggufrope.validate.settings import reference_spec, served_as
+from ggufrope.validate.sides import GgufFile, Reference, reference_side
 from ggufrope.validate.tokens import random_ids, text_ids
-from ggufrope.validate.tolerances import TOLERANCES, limits, weight_types
+from ggufrope.validate.tolerances import limits, parts, why_not
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -36,82 +35,92 @@ def validate(
     text: Path | None = None,
     tolerance: float | None = None,
     seed: int = 0,
+    kv_type: str = "f32",
+    flash_attn: bool | None = None,
+    any_method: bool = False,
+    as_stored: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ValidationResult:
-    """Compare log-probabilities of ``file`` on the patched runtime with the PyTorch reference, at every position.
+    """Compare log-probabilities of ``file`` on the patched runtime with a reference, at every position, in step.
 
     Args:
         file: the GGUF.
-        reference: the Hugging Face directory that it was made from.
+        reference: the Hugging Face directory that it was made from (PyTorch computes it), or another GGUF of the same
+            model, such as the one that it was quantized from (the patched runtime does, with an F32 KV cache).
         length: positions to compare; default: the file's context, at most 1024.
         text: text to read; default: pseudo-random ids.
-        tolerance: limit on |Δ log p|; default: the named one for the file's weights, if there is one.
+        tolerance: limit on |Δ log p|; default: the named ones for the run's parts, if there are some.
         seed: of the pseudo-random ids.
+        kv_type: of ``file``'s KV cache: a key of ``cache.CACHE_TYPES``.
+        flash_attn: on ``file``'s side; default: only where ``kv_type`` needs it.
+        any_method: let a GGUF reference rotate differently: what a method changes is meant to be measured.
+        as_stored: give PyTorch the file's own matrices, so that quantization is not part of the difference.
         progress: called with positions done and in all.
 
     Raises:
         GgufError, CheckpointError, InputError: file or reference cannot be used, or are not the same model.
-        UsageError: no positions, or not enough text.
+        UsageError: no positions, more than fit, not enough text, or options that contradict each other.
         UnsupportedModelError, ParameterError: the reference does not have the model or the method.
         RuntimeLibraryError: the patched runtime is missing or fails.
     """
-    header = read_header(file)
-    decoded = decode(Source(header))
-    spec, weights = reference_spec(decoded), weight_types(header)
+    cache, subject = Cache.of(kv_type, flash_attn), GgufFile.read(file)
+    decoded = subject.decoded
     length = min(decoded.context, _DEFAULT_LENGTH) if length is None else length
-    if length < 1:
-        raise UsageError(f"--length {length}: at least one position is needed")
-    served = served_as(decoded, length)
-    stored = TOLERANCES[weights].stored if weights in TOLERANCES else None
-    runtime = open_strict(file, length, chunk_size(_vocabulary(header)))
+    require_length(length)
+    other = reference_side(subject, reference, length, any_method=any_method, as_stored=as_stored)
+    caches = [cache] if other.kind == "pytorch" else [cache, Cache()]
+    require_room(Source(subject.shards[0]), decoded.model, length, caches)
+    runtime = open_strict(file, length, chunk_size(*_sizes(subject, length)), **cache.options)
     try:
         ids = text_ids(runtime, text, length) if text else random_ids(runtime, length, seed)
-        errors = _errors(runtime, reference, spec, served, stored, ids, progress)
+        errors = _errors(runtime, reference, other, ids, progress)
     finally:
         runtime.close()
-    bounds = edges(length, decoded.model.original_ctx)
+    named = parts(other.parts, cache.kv_type, cache.flash_attn)
     return ValidationResult(
         file=str(file),
         reference=str(reference),
         method=decoded.method,
-        rotation=spec.describe() + (f", frequencies of {served} tokens" if served else ""),
-        weights=weights,
+        rotation=other.rotation,
+        weights=subject.weights,
         length=length,
         tokens=str(text) if text else f"pseudo-random, seed {seed}",
-        limits=limits(weights, length, tolerance),
+        limits=limits(["methods that differ"] if other.gap else named, length, tolerance),
         total=bucket(errors, 0, length),
-        buckets=tuple(bucket(errors, a, b) for a, b in pairwise(bounds)),
-        notes=tuple(_notes(decoded, length, stored)),
+        buckets=tuple(bucket(errors, a, b) for a, b in pairwise(edges(length, decoded.model.original_ctx))),
+        notes=(*other.notes, *_notes(decoded, length, other.kind)),
+        reference_kind=other.kind,
+        reference_weights=other.weights,
+        kv_type=cache.kv_type,
+        flash_attn=cache.flash_attn,
+        methods_differ=bool(other.gap),
+        unjudged="the methods differ, and that is what was measured" if other.gap else why_not(named),
     )
 
 
 def _errors(
     runtime: Llama,
-    reference: Path,
-    spec: ReferenceSpec,
-    served: int | None,
-    stored: str | None,
+    path: Path,
+    reference: Reference,
     ids: list[int],
     progress: Callable[[int, int], None] | None,
 ) -> PositionErrors:
-    from ggufrope.reference import forward  # torch and transformers: seconds
-
-    model = forward.load_reference(reference, spec, length=served, stored=stored)
-    n_vocab = model.config.vocab_size
-    if runtime.n_vocab() != n_vocab:
-        raise InputError(
-            f"{runtime.model_path} has {runtime.n_vocab()} tokens, {reference} has {n_vocab}: not the same model"
+    with reference.open(runtime.n_batch) as opened:
+        if runtime.n_vocab() != opened.n_vocab:
+            raise InputError(
+                f"{runtime.model_path} has {runtime.n_vocab()} tokens, {path} has {opened.n_vocab}: not the same model"
+            )
+        return compare(
+            opened.log_probs(ids, runtime.n_batch),
+            log_probs(runtime, ids),
+            (lambda done: progress(done, len(ids))) if progress else None,
         )
-    return compare(
-        forward.log_probs(model, ids, runtime.n_batch),
-        log_probs(runtime, ids),
-        (lambda done: progress(done, len(ids))) if progress else None,
-    )
 
 
-def _vocabulary(header: Header) -> int:
-    embedding = header.tensor("token_embd.weight")
-    return max(1, embedding.shape[-1] if embedding else 1)
+def _sizes(file: GgufFile, length: int) -> tuple[int, int]:
+    """Logits and attention scores of one position."""
+    embedding = next((i for header in file.shards for i in header.tensors if i.name == "token_embd.weight"), None)
+    return max(1, embedding.shape[-1] if embedding else 1), max(file.decoded.model.n_head) * length
 
 
 def require(result: ValidationResult) -> None:
@@ -120,15 +129,12 @@ def require(result: ValidationResult) -> None:
         raise CheckFailed(f"{result.file}: {result.verdict}")
 
 
-def _notes(decoded: Decoded, length: int, stored: str | None) -> list[str]:
-    notes = []
-    if stored:
-        notes.append(f"the reference's matrices are rounded to {stored}, as the file stores them")
+def _notes(decoded: Decoded, length: int, kind: str) -> list[str]:
     padded = -(-length // _PAD) * _PAD
     original = decoded.model.original_ctx
-    if len(decoded.stock_table.factors) > 1 and not decoded.by_length and length <= original < padded:
-        notes.append(
-            f"llama.cpp pads the context to {padded}, beyond the original {original}, and uses the long factors; "
-            f"the reference uses the short ones, which {length} positions call for"
-        )
-    return notes
+    if kind == "gguf" or len(decoded.stock_table.factors) < 2 or decoded.by_length or not length <= original < padded:
+        return []
+    return [
+        f"llama.cpp pads the context to {padded}, beyond the original {original}, and uses the long factors; "
+        f"the reference uses the short ones, which {length} positions call for"
+    ]

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 __all__ = ["Bucket", "PositionErrors", "bucket", "compare", "edges"]
 
+_WIDEST = 8192  # positions of one bucket
 Block = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PositionErrors:
-    """What two predictions of the next token differ by, at each of n positions.
+    """What two predictions of the next token differ by, at each of n positions: 17 bytes for each, and no logits.
 
     Attributes:
         kl: ``(n,)`` KL(reference ‖ runtime) in nats.
@@ -50,8 +51,8 @@ def compare(
     kl, max_abs, same_top, done = [], [], [], 0
     for left, right in zip(reference, runtime, strict=True):
         gap = left - right
-        kl.append((np.exp(left) * gap).sum(axis=1))
-        max_abs.append(np.abs(gap).max(axis=1))
+        kl.append(np.einsum("ij,ij->i", np.exp(left), gap))  # no temporary of n_vocab numbers for each position
+        max_abs.append(np.maximum(gap.max(axis=1), -gap.min(axis=1)))
         same_top.append(left.argmax(axis=1) == right.argmax(axis=1))
         done += len(left)
         if progress:
@@ -60,8 +61,8 @@ def compare(
 
 
 def edges(length: int, original_ctx: int) -> list[int]:
-    """Where buckets begin and end: powers of two from 64 on, and the original context, up to ``length``."""
-    powers = {2**k for k in range(6, length.bit_length())}
+    """Where buckets begin and end: powers of two from 64 on, multiples of 8192, and the original context."""
+    powers = {2**k for k in range(6, length.bit_length())} | set(range(_WIDEST, length, _WIDEST))
     return sorted({0, length} | {e for e in powers | {original_ctx} if e < length})
 
 

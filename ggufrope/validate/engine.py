@@ -19,12 +19,17 @@ __all__ = ["chunk_size", "log_probs", "log_softmax", "logits", "open_strict"]
 _GGML_F32 = 0  # enum ggml_type
 
 
-def chunk_size(n_vocab: int) -> int:
+def chunk_size(n_vocab: int, n_scores: int = 0) -> int:
     """How many positions to hold at a time: at most 256, and 4 million logits, 32 MB in float64.
 
-    ``compare`` holds about six arrays of that size at its peak.
+    ``compare`` holds about four arrays of that size at its peak.
+
+    Args:
+        n_vocab: logits of one position.
+        n_scores: attention scores of one position, length × heads, of which llama.cpp holds a layer's (without flash
+            attention): at most 64 million, 256 MB.
     """
-    return max(1, min(256, 2**22 // n_vocab))
+    return max(1, min(256, 2**22 // n_vocab, 2**26 // max(1, n_scores)))
 
 
 def open_strict(path: Path, length: int, chunk: int, **kwargs: Any) -> Llama:

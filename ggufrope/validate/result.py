@@ -18,7 +18,7 @@ class ValidationResult:
 
     Attributes:
         file: the GGUF.
-        reference: the Hugging Face directory.
+        reference: the Hugging Face directory, or the other GGUF.
         method: what the file says it does; ``rotation`` is what the reference computed, in words.
         rotation: see ``method``.
         weights: types of the file's matrices.
@@ -28,6 +28,12 @@ class ValidationResult:
         total: errors over all positions.
         buckets: errors by position.
         notes: what a person should know, one sentence each.
+        reference_kind: ``pytorch`` or ``gguf``.
+        reference_weights: types of a GGUF reference's matrices.
+        kv_type: of FILE's KV cache; a GGUF reference's is F32.
+        flash_attn: whether FILE's side used it; a GGUF reference's does not.
+        methods_differ: whether a GGUF reference rotates differently, on purpose.
+        unjudged: why there are no limits.
     """
 
     file: str
@@ -41,6 +47,12 @@ class ValidationResult:
     total: Bucket
     buckets: tuple[Bucket, ...]
     notes: tuple[str, ...] = ()
+    reference_kind: str = "pytorch"
+    reference_weights: str | None = None
+    kv_type: str = "f32"
+    flash_attn: bool = False
+    methods_differ: bool = False
+    unjudged: str = ""
 
     @property
     def passed(self) -> bool | None:
@@ -48,8 +60,8 @@ class ValidationResult:
         finite = math.isfinite(self.total.max_abs) and math.isfinite(self.total.mean_kl)
         if self.limits is None or not finite:
             return None if finite else False
-        kl = self.limits.mean_kl
-        return self.total.max_abs <= self.limits.max_abs and (kl is None or self.total.mean_kl <= kl)
+        held = (self.limits.max_abs, self.total.max_abs), (self.limits.mean_kl, self.total.mean_kl)
+        return all(limit is None or seen <= limit for limit, seen in held)
 
     @property
     def verdict(self) -> str:
@@ -57,9 +69,7 @@ class ValidationResult:
         seen = f"max |Δ log p| {self.total.max_abs:.1e}, mean KL {self.total.mean_kl:.1e}"
         where = f"over {self.length} positions"
         if self.passed is None:
-            return (
-                f"not judged: {seen} {where}; there is no set limit for {self.weights} weights, --tolerance gives one"
-            )
+            return f"not judged: {seen} {where}; {self.unjudged}; --tolerance gives a limit"
         held = "" if self.limits is None else f" (limits: {self._limits(self.limits)})"
         if self.passed:
             return f"passed: {seen} {where}{held}"
@@ -68,8 +78,8 @@ class ValidationResult:
 
     @staticmethod
     def _limits(limits: Limits) -> str:
-        kl = "" if limits.mean_kl is None else f" and {limits.mean_kl:.1e}"
-        return f"{limits.max_abs:.1e}{kl}, {limits.name}"
+        both = [f"{'any' if limit is None else f'{limit:.1e}'}" for limit in (limits.max_abs, limits.mean_kl)]
+        return f"{' and '.join(both)}, {limits.name}"
 
     def as_json(self) -> dict[str, Any]:
         """The fields above with ``passed`` and ``verdict``, NaN and infinity as None; see docs/validation.md."""
@@ -78,8 +88,11 @@ class ValidationResult:
 
     def lines(self) -> list[str]:
         """A table by position, and the verdict last."""
+        attention = f"{self.kv_type.upper()} KV cache, flash attention {'on' if self.flash_attn else 'off'}"
+        other = f"PyTorch on {self.reference}" if not self.reference_weights else self.reference
+        weights = f" ({self.reference_weights})" if self.reference_weights else ""
         out = [
-            f"{self.file} ({self.method}, {self.weights}) against {self.reference}",
+            f"{self.file} ({self.method}, {self.weights}; {attention}) against {other}{weights}",
             f"reference: {self.rotation}; tokens: {self.tokens}",
             "",
             f"{'positions':>13}  {'mean KL':>9}  {'max KL':>9}  {'max |Δ|':>9}  top-1",

@@ -6,7 +6,7 @@ from ggufrope.codec import Decoded
 from ggufrope.errors import NotHonouredError
 from ggufrope.reference import ReferenceSpec
 
-__all__ = ["reference_spec", "served_as"]
+__all__ = ["reference_spec", "require_static", "served_as"]
 
 _PER_HEAD = "ms-poe"
 
@@ -22,10 +22,7 @@ def reference_spec(decoded: Decoded) -> ReferenceSpec:
         ParameterError: a method or parameter that the reference does not have.
         NotHonouredError: the file's head order follows the prompt.
     """
-    if decoded.head_order != "static":
-        raise NotHonouredError(
-            f"heads are ordered anew for each prompt ({decoded.head_order}); validate compares static orders only"
-        )
+    require_static(decoded)
     ratios = decoded.table.head_ratios
     if not decoded.ours:
         return ReferenceSpec(head_ratios=ratios)
@@ -35,6 +32,18 @@ def reference_spec(decoded: Decoded) -> ReferenceSpec:
     if not base:
         return ReferenceSpec(head_ratios=ratios)
     return ReferenceSpec(base, decoded.params.get("base", {}), ratios)
+
+
+def require_static(decoded: Decoded) -> None:
+    """Refuse a head order that follows the prompt.
+
+    Raises:
+        NotHonouredError: it does.
+    """
+    if decoded.head_order != "static":
+        raise NotHonouredError(
+            f"heads are ordered anew for each prompt ({decoded.head_order}); validate compares static orders only"
+        )
 
 
 def served_as(decoded: Decoded, length: int) -> int | None:

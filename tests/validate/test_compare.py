@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ggufrope.errors import CheckFailed
 from ggufrope.validate import ValidationResult, require
 from ggufrope.validate.compare import Bucket, PositionErrors, bucket, compare, edges
 from ggufrope.validate.engine import chunk_size
-from ggufrope.validate.tolerances import TOLERANCES, Limits, limits
+from ggufrope.validate.tolerances import TOLERANCES, Limits, limits, parts, weights_name, why_not
 
 
 def log(*rows):
@@ -44,6 +45,8 @@ def test_buckets():
     assert edges(2000, 700) == [0, 64, 128, 256, 512, 700, 1024, 2000]
     assert edges(1, 512) == [0, 1]
     assert edges(64, 64) == [0, 64]
+    assert edges(30000, 512)[-4:] == [8192, 16384, 24576, 30000]
+    assert max(b - a for a, b in pairwise(edges(131072, 8192))) == 8192
     errors = PositionErrors(np.array([1.0, 3.0, 2.0]), np.array([0.1, 0.3, 0.2]), np.array([True, False, True]))
     assert bucket(errors, 0, 2) == Bucket(0, 2, 2.0, 3.0, 0.3, 0.5)
 
@@ -52,6 +55,8 @@ def test_one_block_of_logits_stays_small():
     for n_vocab in (1, 512, 128256, 256000, 2**25):
         assert 1 <= chunk_size(n_vocab) <= 256
         assert chunk_size(n_vocab) == 1 or chunk_size(n_vocab) * n_vocab <= 2**22
+    assert chunk_size(32000, 32 * 100_000) * 32 * 100_000 <= 2**26
+    assert chunk_size(512, 8 * 2000) == 256
 
 
 def test_limits_are_named_and_documented():
@@ -59,11 +64,64 @@ def test_limits_are_named_and_documented():
     for name, tolerance in TOLERANCES.items():
         assert tolerance.name == name
         assert tolerance.measured
-        assert f"| {name} | {tolerance.max_abs:g} | {tolerance.mean_kl:g} |" in page
-    assert limits("F32", 2000) == Limits("F32 weights", 2e-2, 1e-6)
-    assert limits("F32", 8192).max_abs == pytest.approx(8e-2)
-    assert limits("Q4_K+Q6_K", 10) is None
-    assert limits("F32", 10, 0.5) == limits("Q8_0", 10, 0.5) == Limits("--tolerance", 0.5)
+        assert tolerance.notices
+        shown = ["any" if x is None else f"{x:g}" for x in (tolerance.max_abs, tolerance.mean_kl)]
+        shown = ["not judged", "–"] if tolerance.mean_kl is None else shown
+        assert f"| {name} | {' | '.join(shown)} |" in page
+
+
+@pytest.mark.parametrize(
+    ("names", "length", "expected"),
+    [
+        (["F32 weights"], 2000, (2e-2, 1e-6)),
+        (["F32 weights"], 8192, (8e-2, 1e-6)),
+        (["F16 weights", "F16 KV cache"], 10, ((0.25 + 0.64) ** 0.5, 1e-4)),
+        (["F16 weights", "Q8_0 weights", "Q8_0 KV cache", "flash attention"], 10, (None, 0.0601)),
+    ],
+)
+def test_limits_of_parts(names, length, expected):
+    found = limits(names, length)
+    assert found.name == " + ".join(names)
+    assert (found.max_abs, found.mean_kl) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+    assert why_not(names) == ""
+
+
+def test_without_a_limit_for_every_part_there_is_none():
+    for names, said in {
+        ("Q6_K weights",): "no set limit for Q6_K weights",
+        ("F16 weights", "Q4_0 KV cache"): "Q4_0 KV cache",
+        ("Q4_K_M weights",): "Q4_K_M weights alone differ as much as a mistake would; --as-stored",
+    }.items():
+        assert limits(names, 10) is None
+        assert said in why_not(names)
+        assert limits(names, 10, 0.5) == Limits("--tolerance", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("types", "name"),
+    [
+        ("F16", "F16"),
+        ("F16+F32", "F16+F32"),
+        ("Q8_0", "Q8_0"),
+        ("F16+Q8_0", "Q8_0"),
+        ("Q4_K+Q6_K", "Q4_K_M"),
+        ("F32+Q4_K+Q5_0+Q6_K+Q8_0", "Q4_K_M"),
+        ("F16+Q5_0+Q8_0", "Q4_K_M"),
+        ("Q4_K", "Q4_K"),
+        ("Q6_K", "Q6_K"),
+        ("IQ4_NL+Q4_K+Q6_K", "IQ4_NL+Q4_K+Q6_K"),
+    ],
+)
+def test_mixtures_have_names(types, name):
+    assert weights_name(types) == name
+    known = name in ("Q8_0", "Q4_K_M")
+    assert parts([weights_name(types, as_stored=True)], "f32", False) == [f"{name} weights{' as stored' * known}"]
+
+
+def test_parts_of_a_run():
+    assert parts(["F16"], "f32", False) == ["F16 weights"]
+    assert parts(["F32", "Q8_0"], "q8_0", True) == ["Q8_0 weights", "Q8_0 KV cache", "flash attention"]
+    assert parts(["F16", "F16"], "f16", False) == ["F16 weights", "F16 KV cache"]
 
 
 GOOD = Bucket(0, 100, 1e-10, 1e-9, 1e-4, 1.0)
@@ -106,12 +164,25 @@ def test_verdict(changes, passed, said):
 
 
 def test_without_limits_nothing_is_judged_but_nonsense_still_fails():
-    open_ended = replace(RESULT, limits=None, weights="Q4_K")
+    open_ended = replace(RESULT, limits=None, unjudged="no set limit for Q4_K weights")
     assert open_ended.passed is None
-    assert "no set limit for Q4_K weights" in open_ended.verdict
+    assert "no set limit for Q4_K weights; --tolerance gives a limit" in open_ended.verdict
     require(open_ended)
     nan = replace(GOOD, max_abs=float("nan"))
     assert replace(open_ended, total=nan, buckets=(nan,)).passed is False
+
+
+def test_a_limit_on_kl_alone():
+    by_kl = replace(RESULT, limits=Limits("Q8_0 weights", None, 1e-8))
+    assert replace(by_kl, total=replace(GOOD, max_abs=9.0)).passed
+    assert "(limits: any and 1.0e-08, Q8_0 weights)" in by_kl.verdict
+    assert replace(by_kl, total=replace(GOOD, mean_kl=2e-8)).passed is False
+
+
+def test_settings_are_in_the_first_line():
+    first = replace(RESULT, kv_type="q8_0", flash_attn=True).lines()[0]
+    assert first == "a.gguf (ms-poe, F32; Q8_0 KV cache, flash attention on) against PyTorch on hf"
+    assert replace(RESULT, reference_kind="gguf", reference_weights="F16").lines()[0].endswith("against hf (F16)")
 
 
 def test_table_has_a_row_for_each_bucket():
@@ -122,8 +193,12 @@ def test_table_has_a_row_for_each_bucket():
 
 
 def test_json_keys_are_stable():
-    keys = "file reference method rotation weights length tokens limits total buckets notes passed verdict"
+    keys = (
+        "file reference method rotation weights length tokens limits total buckets notes reference_kind "
+        "reference_weights kv_type flash_attn methods_differ unjudged passed verdict"
+    )
     assert list(RESULT.as_json()) == keys.split()
+    assert list(RESULT.as_json()["buckets"][0]) == list(RESULT.as_json()["total"])
     assert list(RESULT.as_json()["total"]) == ["start", "end", "mean_kl", "max_kl", "max_abs", "top1"]
     page = (Path(__file__).parents[2] / "docs/validation.md").read_text(encoding="utf-8")
     assert all(f"`{key}`" in page for key in (*RESULT.as_json(), *RESULT.as_json()["total"], "name"))

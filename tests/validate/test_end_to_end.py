@@ -13,7 +13,8 @@ import tiny_checkpoint
 from ggufrope.cli import main
 from ggufrope.conversion import Request, carry_out
 from ggufrope.gguf import read_header, rewrite
-from ggufrope.validate import check, validate
+from ggufrope.validate import check, sides, validate
+from ggufrope.validate.engine import open_strict
 
 pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")
 pytestmark = [
@@ -46,7 +47,8 @@ def _one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:  # on a busy machine two threads mostly wait for each other
-        patch.setattr(check, "open_strict", partial(check.open_strict, n_threads=1, n_threads_batch=1))
+        for room in (check, sides):
+            patch.setattr(room, "open_strict", partial(open_strict, n_threads=1, n_threads_batch=1))
         yield
     torch.set_num_threads(before)
 
@@ -183,10 +185,14 @@ def test_quantized_files_are_reported(stories, tmp_path, runtime_dir):
 
     quantize(stories / "stories260K-f32.gguf", tmp_path / "q8.gguf", "Q8_0")
     result = validate(tmp_path / "q8.gguf", stories / "hf", length=100)
-    assert result.passed is None
-    assert "Q8_0" in result.weights
+    assert result.weights == "F16+Q8_0"
+    assert result.limits.name == "Q8_0 weights"
     assert 1e-3 < result.total.max_abs < 2
-    assert validate(tmp_path / "q8.gguf", stories / "hf", length=100, tolerance=2).passed
+    quantize(stories / "stories260K-f32.gguf", tmp_path / "q5.gguf", "Q5_1")
+    result = validate(tmp_path / "q5.gguf", stories / "hf", length=100)
+    assert result.passed is None
+    assert "no set limit for F16+Q5_1+Q8_0 weights" in result.verdict
+    assert validate(tmp_path / "q5.gguf", stories / "hf", length=100, tolerance=5).passed
 
 
 def test_text(stories, shared):
@@ -216,6 +222,7 @@ def test_chunked_runtime_equals_one_batch(stories):
         (["--length", "100", "--tolerance", "1e-9"], 1, "FAILED: max"),
         (["--length", "0"], 2, "at least one position"),
         (["--length", "100", "--text", "nowhere.txt"], 2, "nowhere.txt: cannot be read"),
+        (["--length", "100", "--any-method"], 2, "is a directory, which PyTorch rotates as FILE says"),
     ],
 )
 def test_command(stories, capsys, args, code, said):

@@ -12,7 +12,7 @@ import tiny_checkpoint
 
 from ggufrope.conversion import Request, carry_out
 from ggufrope.gguf import read_header
-from ggufrope.validate import check, validate
+from ggufrope.validate import check, sides, validate
 
 pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")
 pytestmark = [
@@ -115,7 +115,7 @@ def test_the_wrong_row_would_be_noticed(tmp_path, monkeypatch):
     gguf = tiny_checkpoint.make("llama", tmp_path / "hf", max_position_embeddings=128)
     file = converted(gguf, tmp_path / "hf", tmp_path / "out.gguf", "dynamic-ntk", 128)
     assert validate(file, tmp_path / "hf", length=150).total.max_abs < 1e-3
-    monkeypatch.setattr(check, "served_as", lambda _decoded, _length: 182)
+    monkeypatch.setattr(sides, "served_as", lambda _decoded, _length: 182)
     assert validate(file, tmp_path / "hf", length=150).total.max_abs > 1e-2
 
 

@@ -1,0 +1,149 @@
+"""Whether two GGUF files are the same model, and whether they rotate alike: from their headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ggufrope.codec import Decoded
+from ggufrope.errors import InputError
+from ggufrope.gguf import Header
+from ggufrope.gguf.values import shorten
+from ggufrope.keys import ROPE_FREQS, ROPE_LONG, ROPE_SHORT, SENTINEL
+
+__all__ = ["require_same_model", "rotation_gap"]
+
+_TOKENIZER = ("tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.merges")
+#: Belong to a method, not to the model.
+_OF_METHODS = frozenset({ROPE_FREQS, ROPE_LONG, ROPE_SHORT, SENTINEL})
+_RTOL = 1e-6  # float32 keys carry 6e-8
+
+
+def require_same_model(file: Sequence[Header], reference: Sequence[Header]) -> None:
+    """Refuse two files whose log-probabilities at one position are not about the same thing.
+
+    Compared are the architecture, the tokens and their merges, the architecture's own keys (heads, widths, norms, ...)
+    and the shapes of all tensors; not types, names, contexts, nor anything about rope.
+
+    Args:
+        file: headers of all shards of the one model.
+        reference: of the other.
+
+    Raises:
+        InputError: the first difference.
+    """
+    for difference in (_architecture, _tokenizer, _settings, _shapes):
+        found = difference(file, reference)
+        if found:
+            raise InputError(f"{file[0].path} and {reference[0].path} are not the same model: {found}")
+
+
+def rotation_gap(file: Decoded, reference: Decoded) -> str:
+    """In what two files of one model rotate differently, in words; empty when they rotate alike.
+
+    Compared is what the patched runtime applies, whatever keys or names it comes from.
+    """
+    a, b = file.table, reference.table
+    if file.model.rot_dim != reference.model.rot_dim:
+        return f"{file.model.rot_dim} rotated dimensions of each head against {reference.model.rot_dim}"
+    by_length = (file.by_length, a.length_points[:-1]), (reference.by_length, b.length_points[:-1])
+    if len(a.factors) != len(b.factors) or (len(a.factors) > 1 and by_length[0] != by_length[1]):
+        gap = f"rows for lengths {_points(file)} against {_points(reference)}"
+    elif worst := _furthest(_frequencies(file), _frequencies(reference)):
+        gap = "pair {1} of row {0} turns at {2:.6g} against {3:.6g} radians per token".format(*worst)
+    elif worst := _furthest(a.attn_scale, b.attn_scale):
+        gap = "cos and sin are multiplied by {1:.6g} against {2:.6g}".format(*worst)
+    else:
+        gap = _heads_gap(file, reference)
+    if not gap and file.head_order != reference.head_order:
+        gap = f"head order {file.head_order} against {reference.head_order}"
+    return f"{_says(file)} against {_says(reference)}: {gap}" if gap else ""
+
+
+def _architecture(file: Sequence[Header], reference: Sequence[Header]) -> str:
+    a, b = file[0].architecture, reference[0].architecture
+    return "" if a == b else f"architecture {a} against {b}"
+
+
+def _tokenizer(file: Sequence[Header], reference: Sequence[Header]) -> str:
+    for key in _TOKENIZER:
+        fields = [(header, header.field(key)) for header in (file[0], reference[0])]
+        raw = [header.raw(field) if field else b"" for header, field in fields]
+        if raw[0] == raw[1]:
+            continue
+        a, b = (header.get(key) for header, _ in fields)
+        if not (isinstance(a, list) and isinstance(b, list)):
+            return f"{key} is {_present(a)} against {_present(b)}"
+        if len(a) != len(b):
+            return f"{key} has {len(a)} entries against {len(b)}"
+        index = next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), 0)
+        return f"entry {index} of {key} is {shorten(a[index])} against {shorten(b[index])}"
+    return ""
+
+
+def _settings(file: Sequence[Header], reference: Sequence[Header]) -> str:
+    arch = file[0].architecture
+    for field in file[0].fields:
+        own = field.key.removeprefix(f"{arch}.")
+        if own == field.key or own.startswith("rope.") or own == "context_length" or field.key not in reference[0]:
+            continue
+        a, b = file[0].get(field.key), reference[0].get(field.key)
+        if not np.array_equal(a, b):
+            return f"{field.key} is {shorten(a)} against {shorten(b)}"
+    return ""
+
+
+def _shapes(file: Sequence[Header], reference: Sequence[Header]) -> str:
+    a, b = (
+        {info.name: info.shape for header in side for info in header.tensors if info.name not in _OF_METHODS}
+        for side in (file, reference)
+    )
+    for name in sorted(a.keys() | b.keys()):
+        if a.get(name) != b.get(name):
+            shown = [" × ".join(map(str, side[name])) if name in side else "absent" for side in (a, b)]
+            return f"tensor {name} is {shown[0]} against {shown[1]}"
+    return ""
+
+
+def _heads_gap(file: Decoded, reference: Decoded) -> str:
+    for layer, n_heads in enumerate(file.model.n_head_kv):
+        rows = [d.table.head_ratios[layer] if d.table.head_ratios else (1.0,) * n_heads for d in (file, reference)]
+        for head, (a, b) in enumerate(zip(*rows, strict=True)):
+            if abs(a - b) > _RTOL * b:
+                return f"the ratio of layer {layer}, KV head {head} is {a:.6g} against {b:.6g}"
+    return ""
+
+
+def _frequencies(decoded: Decoded) -> npt.NDArray[np.float64]:
+    """``(n_rows, rot_dim/2)`` radians per token, head ratios aside."""
+    model = decoded.model
+    own = np.asarray(model.own_factors or 1.0)
+    return np.asarray(model.base_frequencies() / own / decoded.table.factors)
+
+
+def _furthest(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    """Index and both values of the entry that differs most, in proportion; empty when none differs."""
+    gap = np.abs(a / b - 1)
+    if gap.max() <= _RTOL:
+        return ()
+    at = np.unravel_index(gap.argmax(), gap.shape)
+    return (*map(int, at), float(a[at]), float(b[at]))
+
+
+def _says(decoded: Decoded) -> str:
+    factor = decoded.params.get("base", decoded.params).get("factor")
+    return decoded.method + (f" × {factor:g}" if isinstance(factor, (int, float)) else "")
+
+
+def _points(decoded: Decoded) -> str:
+    if len(decoded.table.factors) == 1:
+        return "(one for all)"
+    return shorten(list(decoded.table.length_points)) + ("" if decoded.by_length else " (by the allocated context)")
+
+
+def _present(value: object) -> str:
+    if value is None:
+        return "absent"
+    return f"a list of {len(value)}" if isinstance(value, list) else shorten(value)

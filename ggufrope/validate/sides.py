@@ -1,0 +1,176 @@
+"""What FILE is compared with: PyTorch on the checkpoint, or another GGUF on the same runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ggufrope.codec import Decoded, decode
+from ggufrope.errors import InputError, UsageError
+from ggufrope.gguf import Header, read_shards
+from ggufrope.reference import ReferenceSpec
+from ggufrope.source import Source
+from ggufrope.validate.agreement import require_same_model, rotation_gap
+from ggufrope.validate.compare import Block
+from ggufrope.validate.engine import log_probs, open_strict
+from ggufrope.validate.settings import reference_spec, require_static, served_as
+from ggufrope.validate.tolerances import TOLERANCES, weight_types, weights_name
+
+__all__ = ["GgufFile", "Opened", "Reference", "reference_side"]
+
+
+@dataclass(frozen=True, slots=True)
+class GgufFile:
+    """A GGUF's header and what it says.
+
+    Attributes:
+        path: the file, or its first shard.
+        shards: headers of all its files.
+        decoded: its rotation.
+        weights: types of its matrices.
+    """
+
+    path: Path
+    shards: tuple[Header, ...]
+    decoded: Decoded
+    weights: str
+
+    @classmethod
+    def read(cls, path: Path) -> GgufFile:
+        """Read headers only.
+
+        Raises:
+            GgufError: it is not a GGUF, a shard is missing, or a key is damaged.
+        """
+        shards = read_shards(path)
+        return cls(path, shards, decode(Source(shards[0], shards=shards[1:])), weight_types(shards))
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A loaded reference.
+
+    Attributes:
+        n_vocab: size of its vocabulary.
+        log_probs: of ids, so many positions at a time: ``(≤ chunk, n_vocab)`` blocks.
+    """
+
+    n_vocab: int
+    log_probs: Callable[[Sequence[int], int], Iterator[Block]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What FILE is compared with, not loaded yet.
+
+    Attributes:
+        kind: ``pytorch`` or ``gguf``.
+        weights: types of its matrices in a GGUF, or None.
+        parts: names of the weights on both sides, for ``tolerances.parts``.
+        rotation: what it computes, in words.
+        gap: in what it rotates differently on purpose; empty when it does not.
+        notes: what a person should know.
+        open: load it for batches of so many positions.
+    """
+
+    kind: str
+    weights: str | None
+    parts: tuple[str, ...]
+    rotation: str
+    gap: str
+    notes: tuple[str, ...]
+    open: Callable[[int], AbstractContextManager[Opened]]
+
+
+def reference_side(
+    file: GgufFile, path: Path, length: int, *, any_method: bool = False, as_stored: bool = False
+) -> Reference:
+    """The reference at ``path`` for ``length`` positions of ``file``.
+
+    Args:
+        file: what is compared with it.
+        path: a Hugging Face directory, or a GGUF of the same model.
+        length: positions.
+        any_method: let a GGUF rotate differently.
+        as_stored: give PyTorch the file's own matrices.
+
+    Raises:
+        InputError: nothing is there, it is another model, or it rotates differently without ``any_method``.
+        UsageError: ``as_stored`` or ``any_method`` where it means nothing.
+        GgufError, ParameterError, NotHonouredError: see ``decode`` and ``reference_spec``.
+    """
+    if path.is_dir():
+        if any_method:
+            raise UsageError(f"--any-method: {path} is a directory, which PyTorch rotates as FILE says; give a GGUF")
+        return _pytorch(file, path, length, as_stored)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or directory; give a Hugging Face directory or a GGUF of the model")
+    if as_stored:
+        raise UsageError(f"--as-stored: {path} is a GGUF with matrices of its own; give a Hugging Face directory")
+    return _gguf(file, path, length, any_method)
+
+
+def _pytorch(file: GgufFile, path: Path, length: int, as_stored: bool) -> Reference:
+    spec, served = reference_spec(file.decoded), served_as(file.decoded, length)
+    name = weights_name(file.weights, as_stored)
+    known = TOLERANCES.get(f"{name} weights")
+    stored = known.stored if known and not as_stored else None
+    notes: tuple[str, ...] = ()
+    if stored:
+        notes = (f"the reference's matrices are rounded to {stored}, as the file stores them",)
+    elif as_stored:
+        notes = ("the reference's matrices are the file's own: what quantization costs is not in these numbers",)
+    return Reference(
+        "pytorch",
+        None,
+        (name,),
+        spec.describe() + (f", frequencies of {served} tokens" if served else ""),
+        "",
+        notes,
+        partial(_open_pytorch, path, spec, served, stored, file if as_stored else None),
+    )
+
+
+@contextmanager
+def _open_pytorch(
+    path: Path, spec: ReferenceSpec, served: int | None, stored: str | None, matrices: GgufFile | None, _chunk: int
+) -> Iterator[Opened]:
+    from ggufrope.reference import forward  # torch and transformers: seconds
+
+    model = forward.load_reference(path, spec, length=served, stored=stored)
+    if matrices:
+        from ggufrope.validate.stored import take_matrices
+
+        take_matrices(model, matrices.shards)
+    yield Opened(model.config.vocab_size, partial(forward.log_probs, model))
+
+
+def _gguf(file: GgufFile, path: Path, length: int, any_method: bool) -> Reference:
+    other = GgufFile.read(path)
+    require_same_model(file.shards, other.shards)
+    for side in (file, other):
+        require_static(side.decoded)
+    gap = rotation_gap(file.decoded, other.decoded)
+    if gap and not any_method:
+        raise InputError(f"{file.path} rotates differently from {path}: {gap}; --any-method compares them all the same")
+    return Reference(
+        "gguf",
+        other.weights,
+        (weights_name(file.weights), weights_name(other.weights)),
+        f"{other.decoded.method} on the patched runtime, F32 KV cache, flash attention off",
+        gap,
+        (f"the methods differ: {gap}",) if gap else (),
+        partial(_open_gguf, path, length),
+    )
+
+
+@contextmanager
+def _open_gguf(path: Path, length: int, chunk: int) -> Iterator[Opened]:
+    model = open_strict(path, length, chunk)
+    try:
+        yield Opened(model.n_vocab(), lambda ids, _chunk: log_probs(model, ids))
+    finally:
+        model.close()
