@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ggufrope.report.blocks import Block, Cell, Estimate, Points, Prose, Row, Strong, Table
+from ggufrope.report.blocks import Block, Estimate, Points, Prose, Row, Strong, Table
 from ggufrope.report.compare import Comparison, compare
-from ggufrope.report.difference import Difference
+from ggufrope.report.difference import Difference, told_apart
 from ggufrope.report.entries import Entry
-from ggufrope.report.numbers import counted, decimals, difference_interval, estimate_cell, in_words, multiple, signed
+from ggufrope.report.numbers import (
+    counted,
+    decimals,
+    difference_interval,
+    estimate_cell,
+    in_words,
+    multiple,
+    plain,
+    signed,
+)
 from ggufrope.report.study import Group
 
 __all__ = ["answer", "beyond", "head_names", "heads", "length_label"]
@@ -56,6 +65,13 @@ def _best(group: Group, found: dict[Entry, Estimate]) -> Entry:
     return (max if group.higher else min)(found, key=lambda e: found[e].value)
 
 
+def _front(group: Group, length: int, found: dict[Entry, Estimate]) -> list[Entry]:
+    """The best, and all that are not told apart from it."""
+    best = _best(group, found)
+    first = group.cells[best, length]
+    return [e for e in found if e is best or not told_apart(first, group.cells[e, length])]
+
+
 def _at(group: Group, length: int) -> Prose:
     """One length in a sentence or three."""
     times, found = multiple(length, group.trained), _measured(group, length)
@@ -67,28 +83,22 @@ def _at(group: Group, length: int) -> Prose:
     first = f"{_name(group, best)} at {in_words(found[best], digits)}"
     if len(found) == 1:
         return Prose((lead, first, "."))
-    front = [e for e in found if e is best or found[e].overlaps(found[best])]
+    front = _front(group, length, found)
     if len(front) == len(found):
         low, high = min(v.value for v in found.values()), max(v.value for v in found.values())
-        span = f"between {low:.{digits}f} and {high:.{digits}f}" if low < high else f"at {low:.{digits}f}"
-        return Prose(
-            (
-                lead,
-                Strong("no difference shown"),
-                f". All {len(found)} lie {span}, in intervals that overlap the {end}'s.",
-            )
-        )
+        span = f"between {plain(low, digits)} and {plain(high, digits)}" if low < high else f"at {plain(low, digits)}"
+        said = f". All {len(found)} lie {span}, and no file is told apart from the {end}."
+        return Prose((lead, Strong("no difference shown"), said))
     rest = _rest(group, [e for e in found if e not in front], found, digits)
     if len(front) == 1:
-        said = f" is {end}, at {in_words(found[best], digits)}, and no other interval overlaps its. "
-        return Prose((lead, Strong(_name(group, best)), said + rest))
+        return Prose((lead, Strong(_name(group, best)), f" is {end}, at {in_words(found[best], digits)}. {rest}"))
     said = f" in front. No difference shown between the {end}, {first}, and the others of these. "
     return Prose((lead, Strong(_names(group, front, found)), said + rest))
 
 
 def _rest(group: Group, rest: list[Entry], found: dict[Entry, Estimate], digits: int) -> str:
     """What is told apart from the best, with the unscaled model in numbers."""
-    said = f"Clearly {'lower' if group.higher else 'higher'}: "
+    said = "Lower: " if group.higher else "Higher: "
     if len(rest) == 1:
         return f"{said}{_name(group, rest[0])} at {in_words(found[rest[0]], digits)}."
     plain = [e for e in rest if e.plain]
@@ -124,7 +134,7 @@ def _changes(group: Group) -> Iterator[Prose]:
         found = [(c, length, d) for c in compare(group, kind) for length, d in c.by_length.items()]
         if kind == "method" and trained is not None:
             yield from _change(group, f"{name} up to the trained length", [x for x in found if x[1] <= trained])
-            yield from _change(group, f"{name} beyond it", [x for x in found if x[1] > trained])
+            yield from _change(group, f"{name} beyond the trained length", [x for x in found if x[1] > trained])
         else:
             yield from _change(group, name, found)
 
@@ -156,22 +166,23 @@ def _greatest(group: Group, word: str, some: list[tuple[Comparison, int, Differe
 
 
 def _table(group: Group) -> Table:
-    digits, columns = decimals(group), [_measured(group, length) for length in group.lengths]
-    best = [_best(group, found) if found else None for found in columns]
+    digits = decimals(group)
+    columns = {length: _measured(group, length) for length in group.lengths}
+    front = {length: _front(group, length, found) for length, found in columns.items() if len(found) > 1}
     rows = []
     for entry in group.entries:
-        cells: list[Cell] = []
-        for length, found, top in zip(group.lengths, columns, best, strict=True):
-            value = found.get(entry)
-            strong = value is not None and top is not None and value.overlaps(found[top])
-            title = f"{_name(group, entry)}, {length} tokens"
-            cells.append(estimate_cell(value, digits, title, strong and len(found) > 1))
+        cells = [
+            estimate_cell(
+                found.get(entry), digits, f"{_name(group, entry)}, {length} tokens", entry in front.get(length, ())
+            )
+            for length, found in columns.items()
+        ]
         rows.append(Row(heads(group, entry), tuple(cells)))
     end = "highest" if group.higher else "lowest"
     names = tuple(length_label(group, length) + beyond(group, length) for length in group.lengths)
     note = (
-        f"Mean {group.unit} with its 95% interval, by tokens of context. Bold: the {end} at that length, and all whose "
-        "interval overlaps its interval."
+        f"Mean {group.unit} with its 95% interval, by tokens of context. Bold: the {end} at that length, and all "
+        "that are not told apart from it."
     )
     return Table(f"{group.title}: {group.unit} overall", head_names(group), names, tuple(rows), note)
 

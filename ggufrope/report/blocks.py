@@ -153,11 +153,21 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One of a chart's plots; ``mark`` is where a vertical line stands, with its label."""
+    """One of a chart's plots.
+
+    Attributes:
+        title: what tells it from the chart's others.
+        series: its lines.
+        mark: where a vertical line stands, with its label.
+        end: greatest x, if not the last tick.
+        row: panels with the same name stand side by side.
+    """
 
     title: str
     series: tuple[Series, ...]
     mark: tuple[float, str] | None = None
+    end: float | None = None
+    row: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +176,8 @@ class Chart:
 
     Attributes:
         title: what it shows.
-        x: name of the axis, and ticks with their labels; a panel shows those within its own range.
+        x: name of the axis.
+        ticks: of x with their labels; a panel shows those within its own range.
         y: name of the axis.
         bounds: least and greatest y; None takes them from the data.
         log_x: whether doubling x is a step of the same width everywhere.

@@ -47,7 +47,7 @@ def _by_depth(group: Group) -> Iterator[Chart]:
             points = {e: sorted(depth_scores(group.cells.get((e, length))).items()) for e in some}
             if any(points.values()):
                 label = f"{length_label(group, length)}{f', {title}' if title else ''}"
-                panels.append(Panel(label, _series(group, some, points.get)))
+                panels.append(Panel(label, _series(group, some, points.get), row=title))
     if panels:
         ticks = tuple((d / 4, percent(d / 4)) for d in range(5))
         note = "0% is the start of the text, 100% its end, next to the question."
@@ -64,7 +64,7 @@ def _by_position(group: Group) -> Iterator[Chart]:
             points = {e: [((start + end) / 2, v) for (start, end), v in sorted(of.items())] for e, of in means.items()}
             if any(points.values()):
                 label = f"texts of {length_label(group, length)}{f', {title}' if title else ''}"
-                panels.append(Panel(label, _series(group, some, points.get), _trained(group)))
+                panels.append(Panel(label, _series(group, some, points.get), _trained(group), float(length), title))
                 values += [v for of in points.values() for _, v in of]
     if panels:
         note = "Points stand at the middle of the range of positions that they are a mean over."

@@ -15,7 +15,10 @@ from ggufrope.evals.intervals import bootstrap
 from ggufrope.evals.results import Result
 from ggufrope.report.study import estimate, text_of
 
-__all__ = ["Difference", "difference"]
+__all__ = ["Difference", "difference", "told_apart"]
+
+# with fewer, chance alone puts all texts on one side more often than once in twenty times (2 / 2^5 = 0.06)
+_FEWEST_TEXTS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,15 @@ def difference(a: Result, b: Result) -> Difference | None:
     return Difference(value, value - down, value + up, "independent")
 
 
+def told_apart(a: Result, b: Result) -> bool:
+    """Whether a difference is shown: the intervals do not overlap, or that of the paired difference leaves out zero."""
+    first, second = estimate(a), estimate(b)
+    if first is None or second is None:
+        return False
+    found = difference(a, b)
+    return not first.overlaps(second) or (found is not None and found.how == "paired" and found.shown)
+
+
 def _scores(result: Result) -> dict[str, float]:
     """By question; empty where names are missing or repeat, so that nothing is paired by mistake."""
     examples = result.examples or ()
@@ -67,7 +79,7 @@ def _scores(result: Result) -> dict[str, float]:
 
 
 def _paired(differences: dict[str, float]) -> Difference | None:
-    """By bootstrap over texts; None where every text differs alike, of which resampling would make a certainty."""
+    """By bootstrap over texts; None for too few, or where all differ alike, of which it would make a certainty."""
     texts: dict[str, list[float]] = defaultdict(list)
     for name in sorted(differences):  # the same order of texts gives the same interval
         texts[text_of(name)].append(differences[name])
@@ -76,7 +88,7 @@ def _paired(differences: dict[str, float]) -> Difference | None:
         return Difference(0.0, 0.0, 0.0, "equal", n)
     sums, counts = [sum(d) for d in texts.values()], [len(d) for d in texts.values()]
     means = [s / k for s, k in zip(sums, counts, strict=True)]
-    if math.isclose(min(means), max(means)):
+    if n < _FEWEST_TEXTS or math.isclose(min(means), max(means)):
         return None
     found = bootstrap(sums, counts)
     return Difference(value, found.low, found.high, "paired", n)

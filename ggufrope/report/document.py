@@ -73,9 +73,8 @@ _ALWAYS = (
     ),
     (
         "No difference shown",
-        "means that two intervals overlap (in The answer), or that the interval of the difference holds zero (in "
-        "tables of differences). It does not mean that there is none. Paired differences are finer: they can show one "
-        "where the intervals overlap.",
+        "means that two intervals overlap, and that the interval of the difference on the same questions, where there "
+        "is one, holds zero. It does not mean that there is no difference.",
     ),
     (
         "Many comparisons.",

@@ -17,6 +17,7 @@ __all__ = [
     "in_words",
     "interval",
     "multiple",
+    "plain",
     "short",
     "signed",
     "size",
@@ -26,13 +27,22 @@ MINUS = "\u2212"
 
 
 def decimals(group: Group) -> int:
-    """Digits behind the point that all values of ``group`` are given: 3, or up to 5 where some are very small."""
+    """Digits behind the point that all values of ``group`` are given: 3, or up to 5 where some are very small.
+
+    Where that is not enough either, -3: three digits and a power of ten.
+    """
     values = [abs(v.value) for key in group.cells if (v := group.get(*key)) is not None and v.value]
-    return min(5, max(3, 1 + math.ceil(-math.log10(min(values))))) if values and not group.answers else 3
+    if group.answers or not values:
+        return 3
+    needed = 1 + math.ceil(-math.log10(min(values)))
+    return -3 if needed > 5 else max(3, needed)
 
 
 def plain(value: float, digits: int) -> str:
-    """``0.123``, ``−0.123``; never a negative zero."""
+    """``0.123``, ``−0.123``, ``1.23e−6``; never a negative zero."""
+    if digits < 0:
+        mantissa, _, power = f"{value:.{-digits - 1}e}".partition("e")
+        return (f"{mantissa}e{int(power)}" if value else "0").replace("-", MINUS)
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if not float(text) else text.replace("-", MINUS)
 
@@ -40,14 +50,14 @@ def plain(value: float, digits: int) -> str:
 def signed(value: float, digits: int) -> str:
     """``+0.123``, ``−0.123``, ``0.000``."""
     text = plain(value, digits)
-    return f"+{text}" if value > 0 and float(text) else text
+    return f"+{text}" if value > 0 and text.strip("0.") else text
 
 
 def interval(value: Estimate, digits: int) -> str:
     """``0.912–0.978``; empty where there is none."""
     if value.low is None or value.high is None:
         return ""
-    joint = "–" if value.low >= 0 else " to "
+    joint = "–" if value.low >= 0 and digits > 0 else " to "
     return f"{plain(value.low, digits)}{joint}{plain(value.high, digits)}"
 
 

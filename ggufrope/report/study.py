@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,10 @@ def study(paths: Sequence[Path]) -> Study:
     for path in paths:
         if path.is_dir() and not (path / NAME).is_file():
             raise InputError(f"{path}: holds no {NAME}; give a directory that `ggufrope eval -o` wrote to")
-        found += read_results(path)
+        results = read_results(path)
+        for result in results:
+            _require_sense(result, path)
+        found += results
     if not found:
         raise InputError(f"{', '.join(map(str, paths))}: no results; `ggufrope eval FILE... -o results/` makes them")
     results, notes = _without_repetitions(found)
@@ -107,6 +111,25 @@ def study(paths: Sequence[Path]) -> Study:
     groups = tuple(_groups(results, entries))
     ordered = tuple(r for g in groups for r in g.cells.values())
     return Study(groups, ordered, (*notes, *said, *_uneven(groups)))
+
+
+def _require_sense(result: Result, path: Path) -> None:
+    """Refuse what no run can have measured: nothing could be drawn of it."""
+    values = [result.score, result.mean, result.low, result.high]
+    depths = [d.depth for d in result.by_depth or ()]
+    parts = [v for d in result.by_depth or () for v in (d.score, d.low, d.high)] + [
+        e.score for e in result.examples or ()
+    ]
+    means = [v for p in result.by_position or () for v in (p.mean, p.low, p.high)]
+    low, high = (-1e-9, 1 + 1e-9) if result.kind == "answers" else (-math.inf, math.inf)
+    numbers = [v for v in (*values, *parts, *means) if v is not None]
+    odd = [v for v in numbers if not (math.isfinite(v) and low <= v <= high)] + [d for d in depths if not 0 <= d <= 1]
+    odd += [float(n) for n in (result.length, result.file.trained, result.file.context) if n < 1]
+    if odd:
+        raise InputError(
+            f"{path}: {result.task} of {base_name(result.file)} at {result.length} tokens has the value {odd[0]:g}, "
+            "which nothing measures; restore the file, or leave it out"
+        )
 
 
 def _without_repetitions(found: list[Result]) -> tuple[list[Result], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from ggufrope.report.blocks import Chart, Estimate, Panel, Series
 from ggufrope.report.html import Node, h
@@ -14,6 +15,7 @@ __all__ = ["MARKERS", "nice_ticks", "render"]
 
 _WIDTH, _HEIGHT = 380.0, 236.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 10.0, 32.0, 38.0
+_MOST_TICKS = 6
 _DODGE = 2.6  # between neighbouring series, so that intervals do not hide each other
 #: Outlines of markers around (0, 0), in the order of styles; the style modulo their number counts.
 MARKERS = (
@@ -45,9 +47,12 @@ def render(chart: Chart) -> Node:
         *(h("li", _sample(style), label) for label, style in sorted(styles.items(), key=lambda s: s[1])),
         class_="key",
     )
-    panels = h("div", *(_panel(chart, panel, low, high) for panel in chart.panels), class_="panels")
+    rows = [
+        h("div", *(_panel(chart, panel, low, high) for panel in row), class_="panels")
+        for _, row in groupby(chart.panels, key=lambda panel: panel.row)
+    ]
     note = f"Bars are 95% intervals. {chart.note}".strip()
-    return h("figure", h("h3", chart.title), legend, panels, h("figcaption", note), class_="chart")
+    return h("figure", h("h3", chart.title), legend, *rows, h("figcaption", note), class_="chart")
 
 
 def _range(chart: Chart) -> tuple[float, float]:
@@ -89,12 +94,8 @@ def _frame(chart: Chart, panel: Panel, low: float, high: float) -> _Frame:
 
 
 def _span(chart: Chart, panel: Panel) -> tuple[float, float]:
-    """Of x: all ticks; where a panel's points end long before the last one, as far as it needs."""
-    ticks = [at for at, _ in chart.ticks]
-    reached = max((at for s in panel.series for at, _ in s.points), default=ticks[-1])
-    if chart.log_x or chart.bounds:
-        return ticks[0], ticks[-1]
-    return 0.0, min((t for t in ticks if t >= reached), default=ticks[-1])
+    """Least and greatest x."""
+    return chart.ticks[0][0], chart.ticks[-1][0] if panel.end is None else panel.end
 
 
 def _grid(chart: Chart, panel: Panel, frame: _Frame, low: float, high: float) -> Iterator[Node]:
@@ -121,7 +122,8 @@ def _y_ticks(chart: Chart, low: float, high: float) -> list[tuple[float, str]]:
     if chart.bounds == (0.0, 1.0):
         return [(i / 4, f"{i / 4:g}") for i in range(5)]
     if chart.log_y:
-        powers = [10.0**p for p in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+        first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
+        powers = [10.0**p for p in range(first, last + 1, 1 + (last - first) // _MOST_TICKS)]
         return [(p, f"{p:g}") for p in powers] or [(v, f"{v:.2g}") for v in (low, high)]
     return nice_ticks(low, high)
 
@@ -154,8 +156,9 @@ def _line(series: Series, frame: _Frame, dodge: float) -> Node:
 
 
 def _point(series: Series, x: float, y: float, value: Estimate) -> Node:
-    found = f" ({interval(value, 3)})" if value.low is not None else ""
-    said = h("title", f"{series.label}: {plain(value.value, 3)}{found}, n = {value.n}")
+    digits = 3 if abs(value.value) >= 0.01 or not value.value else -3
+    found = f" ({interval(value, digits)})" if value.low is not None else ""
+    said = h("title", f"{series.label}: {plain(value.value, digits)}{found}, n = {value.n}")
     return h(
         "path", said, d=MARKERS[series.style % len(MARKERS)], class_="dot", transform=f"translate({x:.1f} {y:.1f})"
     )

@@ -8,7 +8,7 @@ import pytest
 import results_maker as made
 
 from ggufrope.evals.results import from_json
-from ggufrope.report.difference import difference
+from ggufrope.report.difference import difference, told_apart
 
 
 def result(line):
@@ -21,15 +21,31 @@ def two(a, b, **changed):
     return difference(first, result(made.answers(made.facts(), scores=b, **changed)))
 
 
-def test_paired_interval_is_that_of_all_resamples():
-    """Three texts with one question: 27 equally likely resamples; d = 0, 0, 1 in texts 0, 1, 2."""
-    found = two({0.5: [1.0, 0.0, 1.0]}, {0.5: [1.0, 0.0, 0.0]})
-    means = sorted(sum(d) / 3 for d in [(a, b, c) for a in (0, 0, 1) for b in (0, 0, 1) for c in (0, 0, 1)])
-    assert means[0] == 0
-    assert means[-1] == 1  # with 1/27, more than 2.5%
-    assert (found.how, found.n) == ("paired", 3)
-    assert (found.value, found.low, found.high) == (pytest.approx(1 / 3), 0.0, 1.0)
+def test_paired_interval_is_that_of_resampled_texts():
+    """Six texts, one differs by 1: their number in a resample is binomial (6, 1/6), 97.5% of which are 3 or less."""
+    found = two({0.5: [1.0] * 6}, {0.5: [1.0] * 5 + [0.0]})
+    assert (found.how, found.n) == ("paired", 6)
+    assert (found.value, found.low, found.high) == (pytest.approx(1 / 6), 0.0, 0.5)
     assert not found.shown
+
+
+def test_too_few_texts_are_not_resampled():
+    """Five texts that differ by 1 and 2 halves: no resample has zero, and five heads in a row are not rare enough."""
+    a = {0.0: [1.0] * 5, 1.0: [1.0] * 5}
+    found = two(a, {0.0: [0.0] * 5, 1.0: [1.0] * 4 + [0.0]})
+    assert (found.value, found.how) == (0.6, "independent")
+
+
+def test_told_apart_by_intervals_or_by_the_same_questions():
+    """8 of 20 against 12 of 20: intervals overlap (0.22-0.61, 0.39-0.78); 4 to nothing does not, text by text."""
+    a, b = [1.0] * 12 + [0.0] * 8, [1.0] * 8 + [0.0] * 12
+    first, second = (result(made.answers(made.facts(), scores={0.5: of})) for of in (a, b))
+    assert (difference(first, second).how, told_apart(first, second)) == ("paired", True)
+    other = result(made.answers(made.facts(), scores={0.5: b[:19]}))  # not the same questions
+    assert (difference(first, other).how, told_apart(first, other)) == ("independent", False)
+    none_right = result(made.answers(made.facts(), scores={0.5: [0.0] * 30}))
+    assert told_apart(first, none_right)
+    assert not told_apart(first, first)
 
 
 def test_questions_about_one_text_are_resampled_together():

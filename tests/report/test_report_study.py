@@ -66,6 +66,12 @@ def test_the_same_label_with_other_hashes_is_another_file_and_is_said(tmp_path):
     assert pairs(found.groups[0], "quantization") == []  # which one was it quantized from?
 
 
+def test_of_two_quantized_files_neither_is_compared_where_one_file_could_be_the_source(tmp_path):
+    q8 = [made.facts(quantization="Q8_0", header=h, weights=h) for h in ("a", "b")]
+    found = of(tmp_path, *map(made.answers, [made.facts(), *q8]))
+    assert pairs(found.groups[0], "quantization") == []
+
+
 def test_a_method_is_compared_with_the_unscaled_file_of_the_same_weights(tmp_path):
     files = [
         made.facts("none", "F16"),
@@ -161,3 +167,19 @@ def test_bad_results_are_refused_by_file_and_line(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"holds no results\.jsonl"):
         study([tmp_path / "empty"])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"score": float("nan")},
+        {"score": 1.5},
+        {"low": float("-inf")},
+        {"length": 0},
+        {"by_depth": [{"depth": 2.0, "n": 1, "score": 1.0, "low": 0.5, "high": 1.0}]},
+    ],
+    ids=str,
+)
+def test_values_that_nothing_measures_are_refused(tmp_path, changed):
+    with pytest.raises(InputError, match=r"niah of none-f16\.gguf .* which nothing measures"):
+        of(tmp_path, made.answers(made.facts()) | changed)

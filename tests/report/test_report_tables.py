@@ -7,6 +7,7 @@ import results_maker as made
 
 from ggufrope.report.answer import answer
 from ggufrope.report.blocks import Points, Table
+from ggufrope.report.curves import charts
 from ggufrope.report.document import document
 from ggufrope.report.heatmap import maps
 from ggufrope.report.numbers import short
@@ -49,13 +50,13 @@ def methods(tmp_path):
 def test_the_answer_names_the_best_and_says_what_is_not_told_apart(methods):
     points, table = answer(methods)
     assert sentences(points) == [
-        "512 tokens, 1× the trained length: no difference shown. All 2 lie at 1.000, in intervals that overlap the "
-        "highest's.",
-        "1024 tokens, 2× the trained length: yarn × 4 is highest, at 1.000 (0.839–1.000), and no other interval "
-        "overlaps its. Clearly lower: none at 0.500 (0.299–0.701).",
+        "512 tokens, 1× the trained length: no difference shown. All 2 lie at 1.000, and no file is told apart from "
+        "the highest.",
+        "1024 tokens, 2× the trained length: yarn × 4 is highest, at 1.000 (0.839–1.000). Lower: none at 0.500 "
+        "(0.299–0.701).",
         "Methods against none up to the trained length: no difference shown in 1 comparison.",
-        "Methods against none beyond it: 1 comparison, 1 better; greatest gain: yarn × 4 at 1024 tokens, +0.500 "
-        "(+0.300 to +0.700).",
+        "Methods against none beyond the trained length: 1 comparison, 1 better; greatest gain: yarn × 4 at 1024 "
+        "tokens, +0.500 (+0.300 to +0.700).",
     ]
     assert table.columns == ("512 (1×)", "1024 (2×) †")
     assert shown(table) == {
@@ -71,7 +72,7 @@ def test_lower_is_better_for_nats(tmp_path):
     points, table = answer(group(tmp_path, *lines))
     assert sentences(points)[0] == (
         "512 tokens, 1× the trained length: ntk × 4 and yarn × 4 in front. No difference shown between the lowest, "
-        "ntk × 4 at 1.500 (1.450–1.550), and the others of these. Clearly higher: none at 2.000 (1.950–2.050)."
+        "ntk × 4 at 1.500 (1.450–1.550), and the others of these. Higher: none at 2.000 (1.950–2.050)."
     )
     assert [row.cells[0].strong for row in table.rows] == [False, True, True]
 
@@ -171,3 +172,23 @@ def test_the_command_names_every_setting(tmp_path):
         "--kv-type f16 --set keys=4 --set uuid=true --wording 'my words.json' --no-chat-template --beyond-context "
         "-o results/"
     )
+
+
+def test_panels_stand_in_rows_by_type_and_end_where_their_texts_end(tmp_path):
+    files = [made.facts("none", "F16"), made.facts("none", "Q8_0")]
+    found = group(tmp_path, *(made.positions(f, n) for f in files for n in (512, 1024)))
+    lengths, positions = charts(found)
+    assert [p.title for p in lengths.panels] == ["F16", "Q8_0"]
+    assert [(p.row, p.end, p.mark) for p in positions.panels] == [
+        (kind, n, (512.0, "trained")) for kind in ("F16", "Q8_0") for n in (512.0, 1024.0)
+    ]
+    assert [x for x, _ in positions.panels[1].series[0].points] == [256.0, 768.0]
+
+
+def test_tiny_values_keep_their_digits(tmp_path):
+    lines = [made.positions(made.facts(m), means=(v,), width=v, task="kl") for m, v in (("none", 2e-7), ("yarn", 0.25))]
+    _, table = answer(group(tmp_path, *lines))
+    assert shown(table) == {
+        ("none", "F16"): [("2.00e−7", "1.00e−7 to 3.00e−7", True)],
+        ("yarn × 4", "F16"): [("2.50e−1", "1.25e−1 to 3.75e−1", False)],
+    }
