@@ -127,7 +127,7 @@ def _columns(results: Iterable[Result]) -> list[tuple[float, str]]:
 
 def _row(result: Result, columns: Sequence[float]) -> list[str]:
     low, high = result.low, result.high
-    interval = "–" if low is None or high is None else f"{_number(low, 3)}-{_number(high, 3)}"
+    interval = "–" if low is None or high is None else f"[{_number(low, 3)}, {_number(high, 3)}]"
     lead = [result.file.name, result.kv_type, str(result.length)]
     if result.kind == "answers":
         by = {d.depth: f"{d.score:.2f}" for d in result.by_depth or ()}

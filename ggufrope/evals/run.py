@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -168,9 +169,11 @@ def _measure(grid: Grid, cell: Cell, engines: _Engines, progress: Callable[[int,
 def _options(grid: Grid, cell: Cell) -> dict[str, Any]:
     if isinstance(grid.task, PositionTask):
         return {**grid.options, "limit": grid.order.limit}
-    kind = grid.order.chat_template
-    named = "none" if cell.chat is None else kind.name if isinstance(kind, Path) else "the model's own"
-    return {**grid.options, "limit": grid.order.limit, "chat_template": named}
+    given = grid.order.chat_template
+    chat: Any = "none" if cell.chat is None else "the model's own"
+    if cell.chat is not None and isinstance(given, Path):
+        chat = {"name": given.name, "sha256": hashlib.sha256(cell.chat.encode()).hexdigest()}
+    return {**grid.options, "limit": grid.order.limit, "chat_template": chat}
 
 
 def _settings(runtime: RuntimeFacts, engine: Any) -> RuntimeFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -138,16 +139,23 @@ def test_kl_says_what_it_compares(folder, capsys):
     assert main("eval a.gguf b.gguf --task kl --baseline a.gguf --text long.txt --lengths 256 --limit 3".split()) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("kl from a.gguf: nats per token")
-    assert out[3].split()[3:6] == ["0.0000", "0.000-0.000", "100.00%"]
+    assert out[3].split()[3:6] == ["0.0000", "[0.000,", "0.000]"]
 
 
-def test_the_chat_template_is_used(folder, monkeypatch):
+def test_the_chat_template_is_used(folder, monkeypatch, capsys):
     prompts = []
     monkeypatch.setattr(FakeEngine, "prompt", lambda self, text: prompts.append(text) or [0, *self.tokens(text)])
-    for options, begins in (("", "<user>"), ("--no-chat-template", "Some code")):
+    (folder / "mine.jinja").write_text("[{{ messages[0].content }}]")
+    hashed = hashlib.sha256(b"[{{ messages[0].content }}]").hexdigest()
+    for options, begins, told in (
+        ("", "<user>", "the model's own"),
+        ("--no-chat-template", "Some code", "none"),
+        ("--chat-template mine.jinja", "[Some code", {"name": "mine.jinja", "sha256": hashed}),
+    ):
         prompts.clear()
-        assert main(f"eval b.gguf --task niah --set keys=3 --lengths 256 --limit 1 {options}".split()) == 0
+        assert main(f"eval b.gguf --task niah --set keys=3 --lengths 256 --limit 1 --json {options}".split()) == 0
         assert all(text.startswith(begins) for text in prompts)
+        assert json.loads(capsys.readouterr().out)["results"][0]["options"]["chat_template"] == told
 
 
 def test_a_silent_model_is_said_to_be_one(folder, capsys):
