@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ggufrope.errors import UsageError
+from ggufrope.errors import InputError, UsageError
 from ggufrope.evals.base import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.placing import nearest
@@ -88,6 +88,8 @@ class KvRetrieval:
 
     def _published(self, records: Sequence[Record], which: int, depths: Sequence[float], index: int) -> Sheet:
         gold, others = _with_distractors(records, which)
+        if not others:
+            raise InputError(f"{self.data}: nothing to put beside a question's own pair; a file with more is needed")
         if self.keys is not None and self.keys > len(others) + 1:
             raise UsageError(f"{self.name}: keys is {self.keys}; {self.data} has {len(others) + 1} pairs")
 

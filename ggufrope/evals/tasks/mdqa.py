@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ggufrope.errors import UsageError
+from ggufrope.errors import InputError, UsageError
 from ggufrope.evals.base import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.placing import nearest
@@ -91,6 +91,10 @@ class Mdqa:
     ) -> Sheet:
         question = questions[which]
         others = _distractors(questions, which, random.Random(f"mdqa {seed} {index}"))
+        if not others:
+            raise InputError(
+                f"{self.data}: nothing to put beside a question's own document; a file with more is needed"
+            )
         if self.documents is not None and self.documents > len(others) + 1:
             raise UsageError(f"{self.name}: documents is {self.documents}; {self.data} has {len(others) + 1}")
 

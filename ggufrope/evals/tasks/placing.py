@@ -19,7 +19,7 @@ def spread(filler: Sequence[str], needles: Sequence[tuple[float, str]], separato
         separator: stands between any two units.
     """
     gap = len(separator)
-    waiting = sorted(needles, key=lambda needle: needle[0], reverse=True)  # the next one is the last
+    waiting = sorted(needles, key=lambda needle: needle[0])[::-1]  # the next one is the last
     total = sum(len(unit) + gap for unit in filler) + sum(len(text) + gap for _, text in needles)
     units: list[str] = []
     passed = 0
