@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ggufrope.report.blocks import Block, Estimate, Points, Prose, Row, Strong, Table
+from ggufrope.report.blocks import Block, Code, Estimate, Points, Prose, Row, Strong, Table
 from ggufrope.report.compare import Comparison, compare
 from ggufrope.report.difference import Difference, told_apart
-from ggufrope.report.entries import Entry
+from ggufrope.report.entries import Entry, fineness
 from ggufrope.report.numbers import (
     counted,
     decimals,
@@ -26,13 +26,17 @@ _NAMED = 5  # in a sentence; the table has the others
 _CHANGES = {
     "quantization": "Quantized weights against unquantized ones",
     "kv": "KV cache types against f16",
-    "method": "Methods against none",
+    "method": "Methods against the unscaled model",
 }
 
 
 def answer(group: Group) -> tuple[Block, ...]:
-    """Sentences and the table of overall values."""
-    items = [_at(group, length) for length in group.lengths]
+    """Sentences and the table of overall values.
+
+    Methods are set against each other in one type of weights and cache, and types against each other for themselves:
+    a sentence on all of both says nothing that can be remembered.
+    """
+    items = [_at(group, length, _of_one_kind(group)) for length in group.lengths]
     return Points((*items, *_changes(group)), group.title), _table(group)
 
 
@@ -50,14 +54,26 @@ def _several_caches(group: Group) -> bool:
     return len({e.kv_type for e in group.entries}) > 1
 
 
+def _several_quantizations(group: Group) -> bool:
+    return len({e.quantization for e in group.entries}) > 1
+
+
 def length_label(group: Group, length: int) -> str:
     """``1024 (2×)``."""
     times = multiple(length, group.trained)
     return f"{length} ({times})" if times else str(length)
 
 
-def _measured(group: Group, length: int) -> dict[Entry, Estimate]:
-    found = ((e, group.get(e, length)) for e in group.entries)
+def _of_one_kind(group: Group) -> list[Entry]:
+    """Entries with the types of weights and cache that most methods were measured in; of several such, the finest."""
+    kinds: dict[tuple[str, str], list[Entry]] = {}
+    for e in group.entries:
+        kinds.setdefault((e.quantization, e.kv_type), []).append(e)
+    return min(kinds.values(), key=lambda some: (-len(some), fineness(some[0].quantization), fineness(some[0].kv_type)))
+
+
+def _measured(group: Group, length: int, some: Sequence[Entry]) -> dict[Entry, Estimate]:
+    found = ((e, group.get(e, length)) for e in some)
     return {e: v for e, v in found if v is not None}
 
 
@@ -72,59 +88,64 @@ def _front(group: Group, length: int, found: dict[Entry, Estimate]) -> list[Entr
     return [e for e in found if e is best or not told_apart(first, group.cells[e, length])]
 
 
-def _at(group: Group, length: int) -> Prose:
+def _at(group: Group, length: int, some: Sequence[Entry]) -> Prose:
     """One length in a sentence or three."""
-    times, found = multiple(length, group.trained), _measured(group, length)
-    lead = f"{length} tokens{f', {times} the trained length' if times else ''}: "
+    found, lead = _measured(group, length, some), _lead(group, length, some[0])
     if not found:
         return Prose((lead, "nothing was measured."))
-    best, digits = _best(group, found), decimals(group)
-    end = "highest" if group.higher else "lowest"
-    first = f"{_name(group, best)} at {in_words(found[best], digits)}"
+    digits, end = decimals(group), "highest" if group.higher else "lowest"
+    best, front = _best(group, found), _front(group, length, found)
+    value = in_words(found[best], digits)
     if len(found) == 1:
-        return Prose((lead, first, "."))
-    front = _front(group, length, found)
+        return Prose((lead, Code(best.method), f" at {value}."))
     if len(front) == len(found):
         low, high = min(v.value for v in found.values()), max(v.value for v in found.values())
         span = f"between {plain(low, digits)} and {plain(high, digits)}" if low < high else f"at {plain(low, digits)}"
-        said = f". All {len(found)} lie {span}, and no file is told apart from the {end}."
+        said = f". All {len(found)} methods lie {span}; nothing is told apart from the {end}."
         return Prose((lead, Strong("no difference shown"), said))
     rest = _rest(group, [e for e in found if e not in front], found, digits)
     if len(front) == 1:
-        return Prose((lead, Strong(_name(group, best)), f" is {end}, at {in_words(found[best], digits)}. {rest}"))
-    said = f" in front. No difference shown between the {end}, {first}, and the others of these. "
-    return Prose((lead, Strong(_names(group, front, found)), said + rest))
+        return Prose((lead, Strong(best.method), f" is {end}, at {value}. ", *rest))
+    said = f" in front; no difference shown between the {end}, "
+    return Prose(
+        (lead, *_listed(front, Strong), said, Code(best.method), f" at {value}, and the others of these. ", *rest)
+    )
 
 
-def _rest(group: Group, rest: list[Entry], found: dict[Entry, Estimate], digits: int) -> str:
+def _lead(group: Group, length: int, entry: Entry) -> str:
+    """``1024 tokens, 2× the trained length, F16 weights: ``."""
+    times = multiple(length, group.trained)
+    parts = [f"{length} tokens", f"{times} the trained length" if times else ""]
+    parts += [f"{entry.quantization} weights"] if _several_quantizations(group) else []
+    parts += [f"{entry.kv_type} KV cache"] if _several_caches(group) else []
+    return f"{', '.join(filter(None, parts))}: "
+
+
+def _rest(group: Group, rest: list[Entry], found: dict[Entry, Estimate], digits: int) -> tuple[str, ...]:
     """What is told apart from the best, with the unscaled model in numbers."""
     said = "Lower: " if group.higher else "Higher: "
     if len(rest) == 1:
-        return f"{said}{_name(group, rest[0])} at {in_words(found[rest[0]], digits)}."
-    plain = [e for e in rest if e.plain]
-    said += _names(group, rest, found)
-    return said + (f"; {_name(group, plain[0])} stands at {in_words(found[plain[0]], digits)}." if plain else ".")
+        return said, Code(rest[0].method), f" at {in_words(found[rest[0]], digits)}."
+    unscaled = next((e for e in rest if e.plain), None)
+    end = ("; ", Code(unscaled.method), f" at {in_words(found[unscaled], digits)}.") if unscaled else (".",)
+    return said, *_listed(rest, Code), *end
+
+
+def _listed(some: Sequence[Entry], kind: type[Strong] | type[Code]) -> tuple[str, ...]:
+    """``a``, ``b`` and ``c``; the first few, and how many more there are."""
+    names: list[str] = [kind(e.method) for e in some]
+    if len(names) > _NAMED + 1:
+        names = [*names[:_NAMED], f"{len(names) - _NAMED} more"]
+    parts = [part for name in names for part in (", ", name)][1:]
+    return (*parts[:-2], " and ", parts[-1]) if len(names) > 1 else tuple(parts)
 
 
 def _name(group: Group, entry: Entry) -> str:
     """As short as the group allows: what is the same everywhere is left out."""
     parts = [entry.method]
-    parts += [entry.quantization] if len({e.quantization for e in group.entries}) > 1 else []
+    parts += [entry.quantization] if _several_quantizations(group) else []
     parts += [f"KV {entry.kv_type}"] if _several_caches(group) else []
     return " ".join(parts)
-
-
-def _names(group: Group, some: Sequence[Entry], found: dict[Entry, Estimate]) -> str:
-    """By method, with types in brackets unless all that were measured are among ``some``."""
-    said = []
-    for method in dict.fromkeys(e.method for e in some):
-        mine, all_of_it = [e for e in some if e.method == method], [e for e in found if e.method == method]
-        names = [_name(group, e).removeprefix(method).strip() for e in mine]
-        full = len(mine) == len(all_of_it) or not any(names)
-        said.append(method if full else f"{method} ({', '.join(names)})")
-    if len(said) > _NAMED + 1:
-        said = [*said[:_NAMED], f"{len(said) - _NAMED} more"]
-    return said[0] if len(said) == 1 else f"{', '.join(said[:-1])} and {said[-1]}"
 
 
 def _changes(group: Group) -> Iterator[Prose]:
@@ -167,7 +188,7 @@ def _greatest(group: Group, word: str, some: list[tuple[Comparison, int, Differe
 
 def _table(group: Group) -> Table:
     digits = decimals(group)
-    columns = {length: _measured(group, length) for length in group.lengths}
+    columns = {length: _measured(group, length, group.entries) for length in group.lengths}
     front = {length: _front(group, length, found) for length, found in columns.items() if len(found) > 1}
     rows = []
     for entry in group.entries:

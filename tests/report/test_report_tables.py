@@ -50,13 +50,13 @@ def methods(tmp_path):
 def test_the_answer_names_the_best_and_says_what_is_not_told_apart(methods):
     points, table = answer(methods)
     assert sentences(points) == [
-        "512 tokens, 1× the trained length: no difference shown. All 2 lie at 1.000, and no file is told apart from "
-        "the highest.",
+        "512 tokens, 1× the trained length: no difference shown. All 2 methods lie at 1.000; nothing is told apart "
+        "from the highest.",
         "1024 tokens, 2× the trained length: yarn × 4 is highest, at 1.000 (0.839–1.000). Lower: none at 0.500 "
         "(0.299–0.701).",
-        "Methods against none up to the trained length: no difference shown in 1 comparison.",
-        "Methods against none beyond the trained length: 1 comparison, 1 better; greatest gain: yarn × 4 at 1024 "
-        "tokens, +0.500 (+0.300 to +0.700).",
+        "Methods against the unscaled model up to the trained length: no difference shown in 1 comparison.",
+        "Methods against the unscaled model beyond the trained length: 1 comparison, 1 better; greatest gain: yarn × 4 "
+        "at 1024 tokens, +0.500 (+0.300 to +0.700).",
     ]
     assert table.columns == ("512 (1×)", "1024 (2×) †")
     assert shown(table) == {
@@ -71,10 +71,22 @@ def test_lower_is_better_for_nats(tmp_path):
     ]
     points, table = answer(group(tmp_path, *lines))
     assert sentences(points)[0] == (
-        "512 tokens, 1× the trained length: ntk × 4 and yarn × 4 in front. No difference shown between the lowest, "
+        "512 tokens, 1× the trained length: ntk × 4 and yarn × 4 in front; no difference shown between the lowest, "
         "ntk × 4 at 1.500 (1.450–1.550), and the others of these. Higher: none at 2.000 (1.950–2.050)."
     )
     assert [row.cells[0].strong for row in table.rows] == [False, True, True]
+
+
+def test_methods_are_set_against_each_other_in_the_type_that_most_were_measured_in(tmp_path):
+    lines = [made.answers(made.facts(m, "Q8_0"), scores=right()) for m in ("none", "yarn")]
+    lines += [made.answers(made.facts("none", "Q8_0"), scores=right(), kv_type="q4_0")]
+    points, _ = answer(group(tmp_path, made.answers(made.facts("yarn", "F16"), scores=half_right()), *lines))
+    said = sentences(points)
+    assert said[0].startswith(
+        "512 tokens, 1× the trained length, Q8_0 weights, f16 KV cache: no difference shown. All 2 methods"
+    )
+    assert said[1].startswith("Quantized weights against unquantized ones: 1 comparison, 1 better")
+    assert said[2] == "KV cache types against f16: no difference shown in 1 comparison."
 
 
 def test_cost_and_gain_stand_beside_the_values(methods):
