@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import random
@@ -19,7 +20,7 @@ from ggufrope.evals.base import Example, Room
 from ggufrope.evals.tasks import TASKS, make, record
 from ggufrope.evals.tasks.haystack import made_up, read_text, sentences
 from ggufrope.evals.tasks.mdqa import Document, Question, _distractors
-from ggufrope.evals.tasks.wording import read_wording
+from ggufrope.evals.tasks.wording import ENGLISH, read_wording
 from ggufrope.evals.tasks.words import ADJECTIVES, NOUNS, pairs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,6 +92,13 @@ def test_haystacks_that_cannot_be_used(tmp_path: Path, data: bytes | None, messa
 
 def test_the_demo_model_s_wording_is_what_the_script_makes() -> None:
     assert DEMO.read_text(encoding="utf-8") == wording()
+
+
+def test_the_documentation_names_every_key() -> None:
+    table = (ROOT / "docs" / "eval.md").read_text(encoding="utf-8").partition("`--wording FILE` gives")[2]
+    named = [name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
+    expected = {field.name for field in dataclasses.fields(ENGLISH)} | {"about"}
+    assert expected == set(named[: len(expected)])
 
 
 def test_the_demo_model_is_asked_what_it_was_trained_on() -> None:
