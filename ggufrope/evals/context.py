@@ -92,6 +92,18 @@ class Context:
         if length:
             self._llama.llama_memory_seq_cp(self._raw.memory, source, target, 0, length)
 
+    def read(self, feed: Feed) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        """``decode`` for one feed, whose batches end at multiples of ``n_batch``, wherever it starts."""
+        end = feed.start + len(feed.tokens)
+        start = feed.start
+        while start < end:
+            stop = min(end, start - start % self._n_batch + self._n_batch)
+            tokens = feed.tokens[start - feed.start : stop - feed.start]
+            yield from self.decode(
+                [Feed(feed.seq, start, tokens, max(0, min(len(tokens), feed.wanted - (end - stop))))]
+            )
+            start = stop
+
     def decode(self, feeds: Sequence[Feed]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         """Read ``feeds``, in as few batches as possible.
 
@@ -106,7 +118,7 @@ class Context:
         start = 0
         while start < len(flat["token"]):
             end = self._end_of_batch(flat["want"], start)
-            owners = self._read({name: values[start:end] for name, values in flat.items()})
+            owners = self._evaluate({name: values[start:end] for name, values in flat.items()})
             if owners.size:
                 logits = self._llama.llama_get_logits(self._raw.ctx)
                 yield owners, np.ctypeslib.as_array(logits, shape=(owners.size, self._n_vocab))
@@ -117,7 +129,7 @@ class Context:
         too_many = np.flatnonzero(np.cumsum(part) > self._n_rows)
         return start + (int(too_many[0]) if too_many.size else len(part))
 
-    def _read(self, part: dict[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    def _evaluate(self, part: dict[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
         self._batch.fill(part)
         code = self._llama.llama_decode(self._raw.ctx, self._batch.raw)
         if code:

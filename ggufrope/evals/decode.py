@@ -14,7 +14,10 @@ from ggufrope.evals.sharing import common_prefix
 
 __all__ = ["Decoder", "Reading", "alone"]
 
+R = TypeVar("R", bound="Reading")
+
 _TRUNK = 0  # the sequence that holds what a family shares
+_ALIGNED = 16  # kernels take rows in groups of up to so many, and what is left over in another way
 
 
 class Reading(Protocol):
@@ -27,7 +30,8 @@ class Reading(Protocol):
         asked: tokens that it would have read alone, without drafts.
         cached: tokens of it that the cache has and that hold.
         over: whether it needs nothing more.
-        void: whether what it found is not certain, and must be found ``alone``.
+        doubtful: whether a choice was too close to make in company.
+        void: whether what it found does not hold, and must be found ``alone``.
     """
 
     @property
@@ -43,6 +47,8 @@ class Reading(Protocol):
     @property
     def over(self) -> bool: ...
     @property
+    def doubtful(self) -> bool: ...
+    @property
     def void(self) -> bool: ...
 
     def begin(self, cached: int) -> None:
@@ -57,8 +63,8 @@ class Reading(Protocol):
     def advance(self) -> None:
         """Go on: all rows were accepted. ``cached`` then says how much of what was read holds."""
 
-
-R = TypeVar("R", bound=Reading)
+    def afresh(self: R) -> R:
+        """The same from the start, to be found ``alone``: without guesses, without doubts."""
 
 
 def alone(context: Context, reading: Reading) -> None:
@@ -71,9 +77,13 @@ def alone(context: Context, reading: Reading) -> None:
 
 def _step(context: Context, active: Sequence[tuple[int, Reading]]) -> None:
     feeds = [reading.feed(seq) for seq, reading in active]
-    for owners, rows in context.decode(feeds):
-        for owner in np.unique(owners):
-            active[owner][1].accept(rows[owners == owner])
+    if len(feeds) == 1:
+        for _, rows in context.read(feeds[0]):
+            active[0][1].accept(rows)
+    else:
+        for owners, rows in context.decode(feeds):
+            for owner in np.unique(owners):
+                active[owner][1].accept(rows[owners == owner])
     for (seq, reading), feed in zip(active, feeds, strict=True):
         reading.advance()
         if not reading.over and reading.cached < feed.start + len(feed.tokens):
@@ -83,20 +93,33 @@ def _step(context: Context, active: Sequence[tuple[int, Reading]]) -> None:
 class Decoder(Generic[R]):
     """Runs families of readings on a context whose sequences can be copied and cut."""
 
-    def __init__(self, context: Context, *, n_cells: int, n_parallel: int) -> None:
+    def __init__(self, context: Context, *, n_cells: int, n_parallel: int, repeatable: bool) -> None:
         """Set up.
 
         Args:
             context: an empty one with ``n_parallel + 1`` sequences.
             n_cells: tokens that its cache holds, in all sequences together.
             n_parallel: readings side by side.
+            repeatable: whether a batch gives the same bits however many tokens are in it, but one.
         """
-        self._context, self._n_cells = context, n_cells
+        self._context, self._n_cells, self._repeatable = context, n_cells, repeatable
         self._free = list(range(n_parallel, 0, -1))
         self._trunk: Sequence[int] = ()
 
-    def run(self, readings: Sequence[R], common: int) -> Iterator[R]:
-        """Run ``readings``, which share their first ``common`` tokens; yields each when it is over."""
+    def run(self, readings: Sequence[R], common: int) -> Iterator[tuple[int, R]]:
+        """Run ``readings``, which share their first ``common`` tokens; yields each, with its place, when it is over."""
+        places, doubtful = {id(reading): place for place, reading in enumerate(readings)}, list[R]()
+        for reading in self._beside(readings, common):
+            if reading.doubtful and self._repeatable:
+                doubtful.append(reading)
+            else:
+                yield places[id(reading)], reading
+        for reading in doubtful:
+            again = reading.afresh()
+            self._behind(again, common)
+            yield places[id(reading)], again
+
+    def _beside(self, readings: Sequence[R], common: int) -> Iterator[R]:
         self._grow(readings[0].prompt[:common])
         waiting, active = deque(readings), list[tuple[int, R]]()
         while waiting or active:
@@ -111,12 +134,31 @@ class Decoder(Generic[R]):
     def _grow(self, prefix: Sequence[int]) -> None:
         """Make the trunk ``prefix``."""
         kept = common_prefix(self._trunk, prefix)
-        if kept < len(self._trunk):
-            self._context.cut(_TRUNK, kept)
         if kept < len(prefix):
-            for _ in self._context.decode([Feed(_TRUNK, kept, prefix[kept:])]):
+            kept -= kept % _ALIGNED
+        self._cut(kept)
+        if kept < len(prefix):
+            for _ in self._context.read(Feed(_TRUNK, kept, prefix[kept:])):
                 pass
         self._trunk = prefix
+
+    def _cut(self, length: int) -> None:
+        if length < len(self._trunk):
+            self._context.cut(_TRUNK, length)
+            self._trunk = self._trunk[:length]
+
+    def _behind(self, reading: R, common: int) -> None:
+        """Run ``reading`` as ``alone`` does, but for the trunk, which has the bits that ``alone`` would give it.
+
+        Nothing else is in the cache, so that its tokens come to lie in the same cells. At least two tokens of the
+        prompt are read, as one alone is computed in another way, and the batches end where those of ``alone`` do.
+        """
+        kept = max(0, min(common, len(reading.prompt) - 2))
+        self._cut(kept - kept % _ALIGNED)
+        reading.begin(len(self._trunk))
+        while not reading.over:
+            _step(self._context, [(_TRUNK, reading)])
+        self._context.cut(_TRUNK, len(self._trunk))
 
     def _admit(self, waiting: deque[R], active: list[tuple[int, R]], common: int) -> None:
         """Start as many of ``waiting`` as have a sequence and, whatever they will write, cells."""

@@ -16,7 +16,7 @@ from ggufrope.evals.decode import Decoder, Reading, alone
 from ggufrope.evals.doubt import doubt
 from ggufrope.evals.lengths import longest_answer, row_of
 from ggufrope.evals.likelihood import Text
-from ggufrope.evals.opening import Model, Settings
+from ggufrope.evals.opening import UBATCH, Model, Settings
 from ggufrope.evals.requests import Answer, Likelihood, Request
 from ggufrope.evals.sharing import families
 from ggufrope.evals.stream import Stream
@@ -69,7 +69,7 @@ class Engine:
             n_ctx: tokens that a prompt and its answer may have together; it may be more than the trained context.
             kv_type: type of cached K and V: f32, f16, q8_0 or q4_0.
             threads: as many as there are cores if None.
-            n_batch: tokens of a batch.
+            n_batch: tokens of a batch; 512 at most.
             n_parallel: answers that are decoded side by side.
             flash_attn: if None on for a quantized cache, off for others.
             share: whether to evaluate what requests have in common once, and to try drafts.
@@ -88,7 +88,7 @@ class Engine:
         self._share = share and self._model.divisible and not self._model.per_prompt and n_batch > 1
         self._hoping = share and self._model.divisible
         self.n_ctx, self._n_cells = n_ctx, n_ctx + self._model.spare(n_ctx, _SPARE * n_parallel if self._share else 0)
-        self._n_batch = min(n_batch, self._n_cells)
+        self._n_batch = min(n_batch, UBATCH, self._n_cells)
         self._n_parallel = min(n_parallel, self._n_batch - 1)
         self._opened: tuple[bool, Context] | None = None  # whether it is the one for streaming
         self._closed_evaluated = 0
@@ -206,32 +206,34 @@ class Engine:
         if self._share:
             readings = [shared(index) for index in range(count)]
             again = []
-            for index in self._side_by_side(readings):
-                if readings[index].void:
+            for index, reading in self._side_by_side(readings):
+                self.repeated += reading is not readings[index] or reading.void
+                if reading.void:
                     again.append(index)
                 else:
-                    yield index, readings[index]
-            self.repeated += len(again)
+                    yield index, reading
         for index in again:
             reading = single(index)
             if not reading.over:
                 alone(self._context(), reading)
             yield index, reading
 
-    def _side_by_side(self, readings: Sequence[Reading]) -> Iterator[int]:
-        yield from (index for index, reading in enumerate(readings) if reading.over)
-        places = {id(reading): index for index, reading in enumerate(readings)}
-        rows: dict[int, list[Reading]] = {}
-        for reading in readings:
+    def _side_by_side(self, readings: Sequence[_R]) -> Iterator[tuple[int, _R]]:
+        yield from ((index, reading) for index, reading in enumerate(readings) if reading.over)
+        rows: dict[int, list[int]] = {}
+        for index, reading in enumerate(readings):
             if not reading.over:
-                rows.setdefault(row_of(self._model.points, len(reading.prompt)), []).append(reading)
-        for row, group in sorted(rows.items(), key=lambda item: item[0]):
+                rows.setdefault(row_of(self._model.points, len(reading.prompt)), []).append(index)
+        for row, group in sorted(rows.items()):
             context = self._context()
             context.clear(row=row)
-            decoder = Decoder[Reading](context, n_cells=self._n_cells, n_parallel=self._n_parallel)
-            for family in families([reading.prompt for reading in group], [reading.longest for reading in group]):
-                for reading in decoder.run([group[i] for i in family.members], family.common):
-                    yield places[id(reading)]
+            decoder = Decoder[_R](
+                context, n_cells=self._n_cells, n_parallel=self._n_parallel, repeatable=self._model.repeatable
+            )
+            for family in families([readings[i].prompt for i in group], [readings[i].longest for i in group]):
+                members = [group[place] for place in family.members]
+                for place, reading in decoder.run([readings[index] for index in members], family.common):
+                    yield members[place], reading
 
     def _log_probs(self, ids: Sequence[int]) -> Iterator[npt.NDArray[np.float64]]:
         context = self._context(streaming=True)

@@ -22,7 +22,7 @@ class Text:
         prompt: all that is read: everything but the continuation's last token.
         longest: the context without its last token.
         cached: tokens that the cache has.
-        void: whether a choice between the continuation and another token was too close to call.
+        doubtful: whether a choice between the continuation and another token was too close to call.
     """
 
     def __init__(
@@ -36,17 +36,23 @@ class Text:
             apart: whether the context is read in a batch of its own.
             doubt: a lead of one token over another by less than this (in logits) is too close to call.
         """
+        self._pair = context, continuation
         self.prompt = (*context, *continuation[:-1])
         self.longest = len(context) - 1
         self._stages = [len(context), len(self.prompt)] if apart else [len(self.prompt)]
         self._targets, self._doubt = list(continuation), doubt
         self._done, self._log_prob, self._greedy = 0, 0.0, True
-        self.cached, self.void = 0, False
+        self.cached, self.doubtful = 0, False
 
     @property
     def over(self) -> bool:
         """Whether every token was judged."""
         return self._done == len(self._targets)
+
+    @property
+    def void(self) -> bool:
+        """Whether it must be read in another way."""
+        return self.doubtful
 
     @property
     def reserve(self) -> int:
@@ -63,6 +69,10 @@ class Text:
         """The result so far."""
         return Likelihood(self._log_prob, self._greedy)
 
+    def afresh(self) -> Text:
+        """The same pair, without doubt."""
+        return Text(*self._pair)
+
     def begin(self, cached: int) -> None:
         """Read from position ``cached`` on, which is within the context."""
         self.cached = cached
@@ -77,7 +87,7 @@ class Text:
         targets = np.array(self._targets[self._done : self._done + len(rows)])
         self._log_prob += float(log_softmax(rows)[np.arange(len(rows)), targets].sum())
         for target, (token, gap) in zip(targets, best(rows, gaps=self._doubt > 0), strict=True):
-            self.void |= gap < self._doubt and self._greedy
+            self.doubtful |= gap < self._doubt and self._greedy
             self._greedy &= bool(token == target)
         self._done += len(rows)
 

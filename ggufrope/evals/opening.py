@@ -13,9 +13,12 @@ from ggufrope.gguf import read_header
 from ggufrope.keys import CONTEXT_LENGTH, HEAD_ORDER, ORIGINAL_CONTEXT, ROPE_LONG
 from ggufrope.runtime.api import Api, api_version
 from ggufrope.runtime.library import bindings, load, open_context
+from ggufrope.runtime.locate import Runtime
 
-__all__ = ["KV_TYPES", "Model", "Settings"]
+__all__ = ["KV_TYPES", "UBATCH", "Model", "Settings"]
 
+#: Tokens that are evaluated at once, at most: llama.cpp's own number.
+UBATCH = 512
 _PAD = 256  # llama.cpp makes contexts a multiple of this long
 
 #: Types of cached K and V by name, as ``enum ggml_type`` numbers them.
@@ -67,6 +70,8 @@ class Model:
         points: its length points; empty when frequencies do not follow the length.
         per_prompt: whether each prompt gets its own order of heads.
         divisible: whether its memory can be cut at any position.
+        repeatable: whether a token's results have the same bits in every batch of two tokens or more. So on CPUs; with
+            flash attention only for a quantized cache: batches of other sizes run through other kernels else.
     """
 
     def __init__(self, file: Path, settings: Settings) -> None:
@@ -92,6 +97,9 @@ class Model:
         self.per_prompt = self._llama.metadata.get(HEAD_ORDER, "static") != "static"
         stateful = self._api.llama_model_is_recurrent(self._raw) or self._api.llama_model_is_hybrid(self._raw)
         self.divisible = not stateful
+        runtime = Runtime.read(Path(library._name).parent)
+        on_cpu = runtime is not None and runtime.backend == "cpu"
+        self.repeatable = on_cpu and (not settings.flash_attn or settings.kv_type.startswith("q"))
 
     def close(self) -> None:
         """Free it."""
@@ -129,7 +137,7 @@ class Model:
             self._llama,
             n_ctx=n_cells,
             n_batch=n_batch,
-            n_ubatch=min(n_batch, 512),
+            n_ubatch=min(n_batch, UBATCH),
             n_seq_max=n_seq,
             n_outputs_max=n_rows,
             n_threads=settings.threads,

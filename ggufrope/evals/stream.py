@@ -45,6 +45,7 @@ class Stream:
             doubt: a choice by less than this (in logits) is too close.
         """
         self.writer = Writer(request, vocabulary, limit)
+        self._request, self._vocabulary, self._limit = request, vocabulary, limit
         self.prompt, self._hoped = request.prompt, list(request.hoped)
         self._early, self._late, self._doubt = early, late, doubt
         self.cached, self.doubtful = 0, False
@@ -76,6 +77,10 @@ class Stream:
     def reserve(self) -> int:
         """Tokens that it may read at most; the last one of an answer is never read."""
         return len(self.prompt) + max(0, self.writer.limit - 1)
+
+    def afresh(self) -> Stream:
+        """The same request, token by token."""
+        return Stream(self._request, self._vocabulary, limit=self._limit)
 
     def begin(self, cached: int) -> None:
         """Read the prompt from position ``cached`` on."""
