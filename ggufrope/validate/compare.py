@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ Block = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PositionErrors:
-    """What two predictions of the next token differ by, at each of n positions: 17 bytes for each, and no logits.
+    """What two predictions of the next token differ by, at each of n positions: 24 bytes for each, no logits.
 
     Attributes:
         kl: ``(n,)`` KL(reference ‖ runtime) in nats.
@@ -47,17 +48,31 @@ def compare(
     """Compare two streams of ``(positions, n_vocab)`` log-probabilities, cut alike. Holds one block of each.
 
     ``progress`` is called with the number of positions done.
+
+    Raises:
+        ValueError: the streams are not cut alike.
     """
-    kl, max_abs, same_top, done = [], [], [], 0
-    for left, right in zip(reference, runtime, strict=True):
-        gap = left - right
-        kl.append(np.einsum("ij,ij->i", np.exp(left), gap))  # no temporary of n_vocab numbers for each position
-        max_abs.append(np.maximum(gap.max(axis=1), -gap.min(axis=1)))
-        same_top.append(left.argmax(axis=1) == right.argmax(axis=1))
-        done += len(left)
+    found = array("d")
+    left_blocks, right_blocks = iter(reference), iter(runtime)
+    while (left := next(left_blocks, None)) is not None:
+        right = next(right_blocks, None)
+        if right is None:
+            raise ValueError("the second stream is shorter than the first")
+        for row, other in zip(left, right, strict=True):
+            found.extend(_errors(row, other))
+        del left, right, row, other  # or both blocks would wait for the next ones
         if progress:
-            progress(done)
-    return PositionErrors(np.concatenate(kl), np.concatenate(max_abs), np.concatenate(same_top))
+            progress(len(found) // 3)
+    if next(right_blocks, None) is not None:
+        raise ValueError("the first stream is shorter than the second")
+    columns = np.array(found).reshape(-1, 3).T
+    return PositionErrors(columns[0], columns[1], columns[2] != 0)
+
+
+def _errors(left: Block, right: Block) -> tuple[float, float, bool]:
+    """Of one position: a row at a time stays in the processor's cache, and needs no third block."""
+    gap = left - right
+    return float(np.exp(left) @ gap), float(np.abs(gap).max()), bool(left.argmax() == right.argmax())
 
 
 def edges(length: int, original_ctx: int) -> list[int]:

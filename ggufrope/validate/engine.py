@@ -22,7 +22,7 @@ _GGML_F32 = 0  # enum ggml_type
 def chunk_size(n_vocab: int, n_scores: int = 0) -> int:
     """How many positions to hold at a time: at most 256, and 4 million logits, 32 MB in float64.
 
-    ``compare`` holds about four arrays of that size at its peak.
+    ``compare`` holds one of them for each side.
 
     Args:
         n_vocab: logits of one position.
@@ -75,8 +75,7 @@ def logits(model: Llama, ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]
 
 def log_probs(model: Llama, ids: Sequence[int]) -> Iterator[npt.NDArray[np.float64]]:
     """Log-probabilities of the next token at every position of ``ids``, a batch at a time."""
-    for block in logits(model, ids):
-        yield log_softmax(block)
+    yield from map(log_softmax, logits(model, ids))  # map keeps no block that a loop's variable would
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -36,8 +36,9 @@ def test_streams_are_joined_and_counted():
     found = compare(iter(blocks), iter(blocks), seen.append)
     assert seen == [1, 3]
     assert found.kl.shape == (3,)
-    with pytest.raises(ValueError, match="shorter"):
-        compare(blocks, blocks[:1])
+    for left, right in [(blocks, blocks[:1]), (blocks[:1], blocks), (blocks, [blocks[0], blocks[0]])]:
+        with pytest.raises(ValueError, match="shorter"):
+            compare(left, right)
 
 
 def test_buckets():
