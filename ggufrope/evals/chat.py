@@ -7,7 +7,7 @@ jinja2 programs written for transformers; they come with the file, so they run i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -36,6 +36,7 @@ class Chat:
         eos: text of the token that ends one; empty for none.
         adds_bos: whether the tokenizer puts its first token before every prompt; the template's is then left out.
         where: where the template comes from, for messages.
+        remedy: what one can do when it does not work, for messages.
     """
 
     template: str
@@ -43,6 +44,7 @@ class Chat:
     eos: str = ""
     adds_bos: bool = False
     where: str = "chat template"
+    remedy: str = _REMEDY
 
     def wrap(self, prompt: str) -> str:
         """``prompt`` as the user's one message, up to where the model's answer begins.
@@ -58,21 +60,36 @@ class Chat:
         if message not in text:  # written for messages in parts: text, images
             text = self._render([{"type": "text", "text": message}])
         if message not in text:
-            raise InputError(f"{self.where}: leaves out what the user says; {_REMEDY}")
+            raise InputError(f"{self.where}: leaves out what the user says; {self.remedy}")
         return text.removeprefix(self.bos) if self.bos and self.adds_bos else text
 
-    def _render(self, content: str | list[dict[str, str]]) -> str:
-        compiled = _compiled(self.template, self.where)
+    def conversation(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True, **variables: Any
+    ) -> str:
+        """Messages (``role``, ``content``) as the template writes them, its first token included.
+
+        Args:
+            messages: the conversation so far.
+            add_generation_prompt: whether the model's answer begins behind it.
+            **variables: what else the template is told.
+
+        Raises:
+            InputError: the template is not jinja2, or raises an error.
+        """
+        compiled = _compiled(self.template, self.where, self.remedy)
         try:
             return compiled(
-                messages=[{"role": "user", "content": content}],
-                add_generation_prompt=True,
+                messages=messages,
+                add_generation_prompt=add_generation_prompt,
                 bos_token=self.bos,
                 eos_token=self.eos,
-                enable_thinking=False,
+                **variables,
             )
         except Exception as error:  # a template is a program: it can raise anything
-            raise InputError(f"{self.where}: fails: {_one_line(error)}; {_REMEDY}") from None
+            raise InputError(f"{self.where}: fails: {_one_line(error)}; {self.remedy}") from None
+
+    def _render(self, content: str | list[dict[str, str]]) -> str:
+        return self.conversation([{"role": "user", "content": content}], enable_thinking=False)
 
 
 def final_prompt(chat: Chat | None, prompt: str, start: str) -> str:
@@ -125,7 +142,7 @@ def _token(header: Header, key: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _compiled(template: str, where: str) -> Callable[..., str]:
+def _compiled(template: str, where: str, remedy: str) -> Callable[..., str]:
     """The template's render function.
 
     Raises:
@@ -136,7 +153,7 @@ def _compiled(template: str, where: str) -> Callable[..., str]:
         from jinja2.ext import Extension, loopcontrols
         from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ImportError:
-        raise InputError(f"{where}: needs jinja2: pip install jinja2; or {_REMEDY}") from None
+        raise InputError(f"{where}: needs jinja2: pip install jinja2; or {remedy}") from None
 
     class Generation(Extension):
         """``{% generation %}`` marks what is trained on; nothing to do here."""
@@ -155,7 +172,7 @@ def _compiled(template: str, where: str) -> Callable[..., str]:
     try:
         return environment.from_string(template).render
     except jinja2.TemplateError as error:
-        raise InputError(f"{where}: not a jinja2 template: {_one_line(error)}; {_REMEDY}") from None
+        raise InputError(f"{where}: not a jinja2 template: {_one_line(error)}; {remedy}") from None
 
 
 def _to_json(value: Any, **options: Any) -> str:
