@@ -29,6 +29,7 @@ COMMANDS = {
     "validate": "Compare FILE on the patched runtime with a reference, at every position.",
     "eval": "Measure what FILEs make of long texts: a task by length, depth and type of the KV cache.",
     "report": "Make a page of what `ggufrope eval` measured: heat maps, curves, differences with intervals, settings.",
+    "lm-eval": "Run lm-evaluation-harness, with `ggufrope` as one of its models.",
     "quantize": "Quantize IN to OUT as TYPE (Q8_0, Q4_K_M, ...), keeping every ggufrope.* key byte for byte.",
     "run": "Continue a prompt with upstream's llama-completion, or chat with llama-cli.",
     "serve": "Serve a model over HTTP with upstream's llama-server.",
@@ -52,7 +53,7 @@ class _Commands(click.Group):
             raise click.UsageError(f"no command '{name}': {hint}")
         if name in _NO_THREADS:
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        loaded: click.Command = importlib.import_module(f"ggufrope.cli.{name}").command
+        loaded: click.Command = importlib.import_module(f"ggufrope.cli.{name.replace('-', '_')}").command
         loaded.name = name
         return loaded
 
