@@ -29,6 +29,8 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound=Reading)
 
+#: Logits in a block of log-probabilities: 16 MB. Two engines in step (kl) hold everything twice.
+_STREAMED = 2**21
 _MAX_SEQ = 256  # LLAMA_MAX_SEQ
 _SPARE = 64  # cells beyond n_ctx for each of the answers that are decoded side by side
 
@@ -247,6 +249,7 @@ class Engine:
             self._close_context()
             rows = chunk_size(self.n_vocab)
             if streaming:
+                rows = min(rows, max(1, _STREAMED // self.n_vocab))
                 context = self._model.context(n_cells=self.n_ctx, n_seq=1, n_batch=rows, n_rows=rows)
             else:
                 n_seq = self._n_parallel + 1 if self._share else 1
