@@ -48,8 +48,6 @@ static void ggufrope_cos_sin(
         const double c = 1 - 0.5*z + z*z*(0x1.5555555502261p-5 + z*(-0x1.6c16bf51b1490p-10
                        + z*(0x1.a015c028ae9c5p-16 - z*0x1.2522e707282ddp-22)));
 
-        // odd quarter turns swap the two. Selecting by exact products keeps the loop free of branches, which GCC
-        // would not make vectors of
         // odd quarter turns swap the two; selecting by exact products leaves no branch, of which GCC makes no vectors
         const float cosine = (float) c;
         const float sine   = (float) s;

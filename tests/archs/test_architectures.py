@@ -24,6 +24,11 @@ FAST = ("cohere2", "gemma3n", "gemma4", "gpt-oss", "hrm_text", "llama4", "minicp
 NO_ORACLE = archs.IGNORES_SCALING | {"glm-dsa"}
 #: K is multiplied by weights after its rotation: a K shift is inexact, in stock too.
 INEXACT_SHIFT = {"hunyuan-dense", "hunyuan-moe", "maincoder"}
+#: ggml looks their GELU up in a table of F16 values, whose steps make 1.6e-2 of what the last bits of a cosine change;
+#: with GGML_GELU_FP16 undefined the same toys are at 2.8e-4 and below.
+GELU_TABLE = {"codeshell", "pockettts", "starcoder2"}
+#: Rounding of logits of about 1, where what is compared changes them by as little as 9e-6 (smallthinker).
+ROUNDING = 2e-7
 #: The pin cannot run these, or upstream's toy lacks what they need.
 NO_TOY = {"bert", "gptj", "jina-bert-v2", "rwkv7", "arwkv7", "rwkv6qwen2", "t5", "t5encoder", *archs.REFUSED}
 
@@ -59,13 +64,12 @@ def check(seen: dict, arch: str) -> None:
     if arch not in NO_ORACLE:
         # linear scaling reaches all layers, or those without a window only
         assert min(seen["linear_all"], seen["linear_full"]) < 1e-3 * seen["linear_effect"]
+    share = 5e-2 if arch in GELU_TABLE else 1e-2
     if "head_error" in seen:
-        # Several factors take another cosine than one does, and ggml's GELU and routers of experts make steps of what
-        # that changes in the last bit: up to 1.6e-2 was seen. With another head's factor it is about 1.
-        assert seen["head_error"] < 5e-2 * seen["head_effect"], "a head got another head's factor"
+        # several factors take another cosine than one does; with another head's factor it is about 1
+        assert seen["head_error"] < share * seen["head_effect"] + ROUNDING, "a head got another head's factor"
     if "shift_error" in seen and arch not in INEXACT_SHIFT:
-        # smallthinker's rotation changes its logits by 1e-5 only: rounding is 1e-2 of that
-        assert seen["shift_error"] < 5e-2 * seen["shift_effect"]
+        assert seen["shift_error"] < share * seen["shift_effect"] + ROUNDING
 
 
 def check_page(seen: dict, arch: str) -> None:
