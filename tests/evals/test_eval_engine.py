@@ -11,6 +11,7 @@ from engine_cases import answers, quiz, test_set
 from ggufrope.errors import UnsupportedModelError, UsageError
 from ggufrope.evals import engine as engine_module
 from ggufrope.evals import stream
+from ggufrope.evals.context import Context
 from ggufrope.evals.engine import Engine
 from ggufrope.evals.requests import Answer, Request
 from ggufrope.evals.stream import Stream
@@ -110,7 +111,7 @@ def test_one_head_ratio_for_each_head(demo_file):
 
 
 def test_a_row_for_each_length(demo_file):
-    file = demo_file("dynamic-ntk", factor=8.0)
+    file = demo_file("dynamic-ntk", factor=8.0, granularity=8.0)  # two rows that are far from each other
 
     def around_the_point(engine):
         # prompts from 497 to 515 tokens, answers of up to 12: before, across and behind the point
@@ -122,15 +123,27 @@ def test_a_row_for_each_length(demo_file):
     assert asked > evaluated
 
 
-def test_the_row_is_that_of_naive_decoding(demo_file):
-    # a text of one row beside one of another, whichever is asked first, as alone
-    with Engine(demo_file("dynamic-ntk", factor=8.0), n_ctx=1200, threads=2) as engine:
-        short, long = quiz(engine, 100, seed=1)[:2], quiz(engine, 1000, seed=2)[:2]
-        together = answers(engine, [*long, *short])
-        assert together == [*answers(engine, long), *answers(engine, short)]
-        reference = Engine(demo_file(), n_ctx=1200, threads=2)
-        with reference:
-            assert answers(reference, short) == together[2:]
+def test_the_row_is_that_of_naive_decoding(demo_file, monkeypatch):
+    # a text of one row beside one of another; the long one takes two batches, of which the first alone would be short
+    seen = []
+
+    def evaluate(self, part, before=Context._evaluate):
+        result = before(self, part)
+        seen[-1].append((self._api.length_row(self._raw.ctx), len(part["token"])))
+        return result
+
+    monkeypatch.setattr(Context, "_evaluate", evaluate)
+    file, found = demo_file("dynamic-ntk", factor=8.0, granularity=8.0), []
+    for share in (True, False):
+        with Engine(file, n_ctx=700, threads=2, share=share) as engine:
+            requests = [*quiz(engine, 600, seed=2)[:2], *quiz(engine, 100, seed=1)[:2]]
+            seen.append([])
+            found.append(answers(engine, requests))
+    assert found[0] == found[1]
+    for batches in seen:
+        assert {row for row, _ in batches} == {0, 1}
+        # the first batch of the long text is 512 tokens, which on their own the first row would serve
+        assert {row for row, n in batches if n == 512} == {1}
 
 
 def test_an_order_of_heads_for_each_prompt(demo_file):
