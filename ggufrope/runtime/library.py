@@ -65,6 +65,8 @@ def load(path: str | os.PathLike[str], *, backend: str | None = None, verbose: b
     log = _log(llama_cpp)
     log.verbose = verbose
     log.clear()
+    for beta in ("yarn_beta_fast", "yarn_beta_slow"):
+        kwargs.setdefault(beta, -1.0)  # the file's own; Llama's defaults of 32 and 1 would win over them
     runtime = Runtime.read(Path(library._name).parent)
     if runtime is not None and runtime.backend != "cpu":
         kwargs.setdefault("n_gpu_layers", -1)

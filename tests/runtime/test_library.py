@@ -96,6 +96,8 @@ def test_arguments_reach_llama(model: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "verbose": False,
         "n_ctx": 99,
         "type_k": 0,
+        "yarn_beta_fast": -1.0,
+        "yarn_beta_slow": -1.0,
     }
 
 

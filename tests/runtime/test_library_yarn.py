@@ -1,0 +1,48 @@
+"""``load`` rotates by what a file says, where llama-cpp-python's own defaults would win over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_checkpoint
+from llama_process import run_job
+
+from ggufrope.convert import plan, write
+from ggufrope.gguf import read_header
+
+IDS = [int(i) for i in np.random.default_rng(0).integers(3, 96, 200)]
+
+
+@pytest.fixture(scope="module")
+def yarn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Mistral 3 with YaRN's betas in upstream's keys, which that architecture reads."""
+    folder = tmp_path_factory.mktemp("mistral3")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(tiny_checkpoint.KINDS, "mistral3", ("Mistral", "mistral3", {"sliding_window": None}))
+        source = tiny_checkpoint.make("mistral3", folder / "hf", max_position_embeddings=64)
+    out = folder / "yarn.gguf"
+    write(plan(source, "yarn", {"factor": 4.0, "beta_fast": 8.0, "beta_slow": 0.25}), out)
+    header = read_header(out)
+    assert header.get("mistral3.rope.scaling.yarn_beta_fast") == 8.0
+    assert header.get("mistral3.rope.scaling.yarn_beta_slow") == 0.25
+    return out
+
+
+def logits(path: Path, **options: float) -> np.ndarray:
+    from ggufrope.validate.engine import logits, open_strict
+
+    model = open_strict(path, len(IDS), 256, n_threads=1, **options)
+    try:
+        return np.concatenate(list(logits(model, IDS)))
+    finally:
+        model.close()
+
+
+def test_betas_of_the_file_are_used(runtime_dir: Path, yarn: Path) -> None:
+    outcome = run_job(runtime_dir, yarn, [["eval", IDS, 0, 0]], n_ctx=256)
+    assert not outcome.error, outcome.log[-2000:]
+    np.testing.assert_allclose(logits(yarn), outcome.arrays[0].reshape(len(IDS), -1), atol=1e-4)
+    usual = logits(yarn, yarn_beta_fast=32.0, yarn_beta_slow=1.0)
+    assert np.abs(usual - logits(yarn)).max() > 1e-2  # what the caller asks for still wins
