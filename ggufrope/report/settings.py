@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from ggufrope.evals.results import FileFacts, Result
 from ggufrope.report.blocks import Block, Cell, Code, Points, Prose, Row, Table
-from ggufrope.report.entries import base_name, identity, parameters_text
+from ggufrope.report.entries import Entry, base_name, identity, parameters_text
 from ggufrope.report.numbers import counted, grouped, size
 from ggufrope.report.study import Group, Study, remarks, texts
 from ggufrope.report.tables import percent
 
-__all__ = ["command", "settings"]
+__all__ = ["command_lines", "settings"]
 
 _FILES = {"data", "haystack", "wording", "text"}  # options of `ggufrope eval` itself
 
 
 def settings(found: Study) -> tuple[Block, ...]:
     """Everything a reader needs to judge the numbers or to make them again."""
-    commands = [Prose((Code(command(group)),)) for group in found.groups]
+    commands = [Prose((Code(line),)) for group in found.groups for line in command_lines(group)]
     said = tuple(Prose((remark,)) for remark in remarks(found.results))
     return (
         _files(found),
@@ -72,7 +73,7 @@ def _run(group: Group) -> dict[str, str]:
     evaluated, asked = sum(r.tokens.evaluated for r in results), sum(r.tokens.asked for r in results)
     return {
         "options": options_text(one),
-        "compared with": base_name(one.baseline) if one.baseline else "",
+        "compared with": group.against,
         "lengths": ", ".join(map(str, group.lengths)),
         "depths": ", ".join(percent(d) for d in _depths(results)),
         "each cell": _each(results),
@@ -117,8 +118,15 @@ def _places(found: Study) -> Table:
     return Table("Machines and runtimes", ("machine",), columns, tuple(rows), words=True)
 
 
-def command(group: Group) -> str:
-    """The command line that makes a group's results again; options that are files by their names."""
+def command_lines(group: Group) -> list[str]:
+    """The commands that make a group's results again, one for each baseline; files by their names."""
+    parts: dict[str, dict[tuple[Entry, int], Result]] = {}
+    for place, result in group.cells.items():
+        parts.setdefault(base_name(result.baseline) if result.baseline else "", {})[place] = result
+    return [_command(replace(group, cells=cells)) for cells in parts.values()]
+
+
+def _command(group: Group) -> str:
     results = list(group.cells.values())
     words = ["ggufrope", "eval", *dict.fromkeys(base_name(r.file) for r in results), "--task", group.any.task]
     words += ["--lengths", ",".join(map(str, group.lengths))]

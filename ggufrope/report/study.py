@@ -12,7 +12,7 @@ from ggufrope.errors import InputError
 from ggufrope.evals.results import Result
 from ggufrope.evals.store import NAME, read_results
 from ggufrope.report.blocks import Estimate
-from ggufrope.report.entries import Entry, base_name, identity, make_entries, natural
+from ggufrope.report.entries import Entry, base_name, identity, is_float, make_entries, natural
 
 __all__ = ["Group", "Study", "estimate", "remarks", "study", "text_of", "texts"]
 
@@ -24,8 +24,11 @@ _LIMIT = "limit"
 class Group:
     """Results of one task with the same options, seed and baseline: the only ones that may be compared.
 
+    Baselines that are each their own file before quantization count as the same, if they are nothing else besides.
+
     Attributes:
         title: the task's name, and what tells the group from others of the same task.
+        against: the baseline; empty for none.
         unit: of its values: ``score`` or ``nats per token``.
         higher: whether more is better.
         entries: its files with a KV cache type each, in the order of all tables.
@@ -34,6 +37,7 @@ class Group:
     """
 
     title: str
+    against: str
     unit: str
     higher: bool
     entries: tuple[Entry, ...]
@@ -137,7 +141,8 @@ def _without_repetitions(found: list[Result]) -> tuple[list[Result], list[str]]:
     kept: dict[tuple[str, ...], Result] = {}
     notes = []
     for result in found:
-        key = (*_group_key(result), identity(result.file), result.kv_type, str(result.length))
+        base = base_name(result.baseline) if result.baseline else ""
+        key = (*_group_key(result, base), identity(result.file), result.kv_type, str(result.length))
         old = kept.setdefault(key, result)
         if old is result or result == old:
             continue
@@ -159,48 +164,69 @@ def _said(value: Estimate | None) -> str:
     return "nothing finite" if value is None else f"{value.value:.4g}"
 
 
-def _group_key(result: Result) -> tuple[str, ...]:
+def _group_key(result: Result, against: str) -> tuple[str, ...]:
     """What two results must have in common to be compared; not how many texts there were."""
     options = json.dumps({k: v for k, v in result.options.items() if k != _LIMIT}, sort_keys=True)
-    baseline = f"{base_name(result.baseline)} {identity(result.baseline)}" if result.baseline else ""
+    baseline = f"{against} {identity(result.baseline)}" if result.baseline and against != _own(result) else against
     return result.kind, result.task, options, str(result.seed), baseline, result.unit or ""
+
+
+def _own(result: Result) -> str:
+    """``its own F16`` where the baseline is the file itself before quantization, as far as results say."""
+    base, file = result.baseline, result.file
+    same = ("architecture", "method", "params", "context", "trained")
+    if base is None or not is_float(base.quantization) or any(getattr(base, n) != getattr(file, n) for n in same):
+        return ""
+    return f"its own {base.quantization}"
+
+
+def _against(results: Sequence[Result]) -> list[str]:
+    """The baselines for people: a name, or ``its own ...`` where no other file was compared with it."""
+    common = {identity(r.baseline) for r in results if r.baseline and not _own(r)}
+    return [
+        "" if r.baseline is None else (_own(r) if identity(r.baseline) not in common else "") or base_name(r.baseline)
+        for r in results
+    ]
 
 
 def _groups(results: list[Result], entries: dict[tuple[str, str], Entry]) -> list[Group]:
     parts: dict[tuple[str, ...], list[Result]] = {}
+    against = dict(zip(map(id, results), _against(results), strict=True))
     # answers before positions; the order of lines plays no part
-    for result in sorted(results, key=lambda r: [natural(part) for part in _group_key(r)]):
-        parts.setdefault(_group_key(result), []).append(result)
-    titles = _titles([part[0] for part in parts.values()])
-    return [_group(title, part, entries) for title, part in zip(titles, parts.values(), strict=True)]
+    keys = {id(r): _group_key(r, against[id(r)]) for r in results}
+    for result in sorted(results, key=lambda r: [natural(part) for part in keys[id(r)]]):
+        parts.setdefault(keys[id(result)], []).append(result)
+    firsts = [part[0] for part in parts.values()]
+    bases = [against[id(first)] for first in firsts]
+    titles = _titles(firsts, bases)
+    return [_group(title, base, part, entries) for title, base, part in zip(titles, bases, parts.values(), strict=True)]
 
 
-def _group(title: str, part: list[Result], entries: dict[tuple[str, str], Entry]) -> Group:
+def _group(title: str, base: str, part: list[Result], entries: dict[tuple[str, str], Entry]) -> Group:
     found = {(entries[identity(r.file), r.kv_type], r.length): r for r in part}
     lengths, answers = tuple(sorted({r.length for r in part})), part[0].kind == "answers"
     cells = {(e, n): found[e, n] for e in entries.values() for n in lengths if (e, n) in found}
     rows = tuple(dict.fromkeys(e for e, _ in cells))
-    return Group(title, "score" if answers else part[0].unit or "", answers, rows, lengths, cells)
+    return Group(title, base, "score" if answers else part[0].unit or "", answers, rows, lengths, cells)
 
 
-def _titles(firsts: list[Result]) -> list[str]:
+def _titles(firsts: list[Result], bases: list[str]) -> list[str]:
     """The task; where one task was run in several ways, what differs between them."""
-    titles = []
-    for result in firsts:
-        others = [r for r in firsts if r.task == result.task and r is not result]
-        mine = _ways(result)
-        differing = [k for k in mine if any(_ways(o).get(k) != mine[k] for o in others)]
+    titles, ways = [], [_ways(*pair) for pair in zip(firsts, bases, strict=True)]
+    for result, mine in zip(firsts, ways, strict=True):
+        others = [way for r, way in zip(firsts, ways, strict=True) if r.task == result.task and r is not result]
+        differing = [k for k in mine if any(way.get(k) != mine[k] for way in others)]
         titles.append(f"{result.task} ({', '.join(f'{k} {mine[k]}' for k in differing)})" if differing else result.task)
     return titles
 
 
-def _ways(result: Result) -> dict[str, str]:
+def _ways(result: Result, base: str) -> dict[str, str]:
     ways = {
         k: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for k, v in result.options.items() if k != _LIMIT
     }
     ways["seed"] = str(result.seed)
-    if result.baseline:
-        ways["against"] = base_name(result.baseline)
+    if base:
+        ways["against"] = base
     return {k: v if len(v) <= 40 else v[:37] + "..." for k, v in ways.items()}
 
 
