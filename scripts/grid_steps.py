@@ -20,6 +20,7 @@ METHODS = {
 QUANTIZATIONS = ("q8_0", "q4_k_m")
 LENGTHS = (512, 1024, 2048)
 TEXTS = 20  # of each length, each with a question at nine depths
+READ = 8  # of the longest, for losses
 
 
 def convert(folder: Path) -> dict[str, list[Path]]:
@@ -44,7 +45,7 @@ def main(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     results = folder / "results"
     text = folder / "text.txt"
-    text.write_text(sample_text("loss", 8, LENGTHS[-1] - 1), encoding="utf-8")
+    text.write_text(sample_text("loss", READ, LENGTHS[-1] - 1), encoding="utf-8")
     say("Files")
     files = convert(folder)
     every = [file for group in files.values() for file in group]
@@ -53,7 +54,7 @@ def main(folder: Path) -> int:
     ggufrope("eval", *every, "--task", "niah", "--wording", MODEL / "wording.json", "--lengths", lengths,
              "--limit", str(TEXTS), "--beyond-context", "-o", results)  # fmt: skip
     say("Loss by position")
-    longest = ("--lengths", str(LENGTHS[-1]), "--text", text, "--beyond-context", "-o", results)
+    longest = ("--lengths", str(LENGTHS[-1]), "--text", text, "--limit", str(READ), "--beyond-context", "-o", results)
     ggufrope("eval", *every, "--task", "ppl", *longest)
     say("What quantization changes, by position")
     for name in METHODS:
