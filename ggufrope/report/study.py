@@ -211,22 +211,21 @@ def _group(title: str, base: str, part: list[Result], entries: dict[tuple[str, s
 
 
 def _titles(firsts: list[Result], bases: list[str]) -> list[str]:
-    """The task; where one task was run in several ways, what differs between them."""
-    titles, ways = [], [_ways(*pair) for pair in zip(firsts, bases, strict=True)]
-    for result, mine in zip(firsts, ways, strict=True):
+    """The task and its baseline; where one task was run in several ways, also what differs between them."""
+    titles, ways = [], [_ways(first) for first in firsts]
+    for result, base, mine in zip(firsts, bases, ways, strict=True):
         others = [way for r, way in zip(firsts, ways, strict=True) if r.task == result.task and r is not result]
-        differing = [k for k in mine if any(way.get(k) != mine[k] for way in others)]
-        titles.append(f"{result.task} ({', '.join(f'{k} {mine[k]}' for k in differing)})" if differing else result.task)
+        differing = [f"{k} {v}" for k, v in mine.items() if any(way.get(k) != v for way in others)]
+        title = f"{result.task} against {base}" if base else result.task
+        titles.append(f"{title} ({', '.join(differing)})" if differing else title)
     return titles
 
 
-def _ways(result: Result, base: str) -> dict[str, str]:
+def _ways(result: Result) -> dict[str, str]:
     ways = {
         k: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for k, v in result.options.items() if k != _LIMIT
     }
     ways["seed"] = str(result.seed)
-    if base:
-        ways["against"] = base
     return {k: v if len(v) <= 40 else v[:37] + "..." for k, v in ways.items()}
 
 

@@ -113,7 +113,7 @@ def test_options_seeds_and_baselines_make_groups_and_the_number_of_texts_does_no
     found = of(tmp_path, *lines)
     assert [g.title for g in found.groups] == [
         "niah (keys 1, seed 0)", "niah (keys 1, seed 7)", "niah (keys 4, seed 0)",
-        "kl (against ntk-f16.gguf)", "kl (against yarn-f16.gguf)",
+        "kl against ntk-f16.gguf", "kl against yarn-f16.gguf",
     ]  # fmt: skip
     assert len(found.groups[0].entries) == 2
 
@@ -125,7 +125,7 @@ def test_files_against_themselves_before_quantization_are_one_group(tmp_path):
     ]
     foreign = made.positions(made.facts("ntk", "Q8_0"), task="kl", baseline=made.facts("ms-poe"))
     own, other = of(tmp_path, *lines, foreign).groups
-    assert (own.title, other.title) == ("kl (against its own F16)", "kl (against ms-poe-f16.gguf)")
+    assert (own.title, other.title) == ("kl against its own F16", "kl against ms-poe-f16.gguf")
     assert [e.method for e in own.entries] == ["none", "yarn × 4"]
     again = command_lines(own)
     assert ["--baseline none-f16.gguf" in line for line in again] == [True, False]
@@ -134,7 +134,7 @@ def test_files_against_themselves_before_quantization_are_one_group(tmp_path):
     common = made.positions(made.facts("ntk", "Q8_0"), task="kl", baseline=made.facts())
     yarn, both = of(tmp_path, *lines, common).groups  # none's own F16 is what ntk was compared with, too
     assert [e.method for e in both.entries] == ["none", "ntk × 4"]
-    assert (yarn.title, both.title) == ("kl (against its own F16)", "kl (against none-f16.gguf)")
+    assert (yarn.title, both.title) == ("kl against its own F16", "kl against none-f16.gguf")
 
 
 def test_a_cell_that_is_there_twice_counts_once(tmp_path):
