@@ -38,6 +38,10 @@ class PositionTask(ABC):
         if length < 2:
             raise UsageError(f"{self.name}: --lengths {length} has nothing to predict; 2 tokens are the fewest")
 
+    def together(self, length: int) -> int:
+        """How many tokens of a text of ``length`` are read together: what a file's context has to hold."""
+        return length
+
     @abstractmethod
     def measure(self, reader: Reader, baseline: Reader | None, reading: Reading, progress: Progress) -> Means:
         """Read the texts.
@@ -105,6 +109,10 @@ class Perplexity(PositionTask):
         super(Perplexity, self).check(length)  # slots=True makes a new class: super() alone would miss it
         if self.window is not None and self.window > length:
             raise UsageError(f"ppl: a window of {self.window} is longer than the text, --lengths {length}")
+
+    def together(self, length: int) -> int:
+        """See ``PositionTask``."""
+        return length if self.window is None else self.window
 
     def measure(self, reader: Reader, baseline: Reader | None, reading: Reading, progress: Progress) -> Means:
         """See ``PositionTask``."""

@@ -71,6 +71,7 @@ class Cell:
         file: what there is to say about it.
         kv_type: type of the KV cache.
         length: tokens of an example.
+        together: those that are read together: fewer where windows slide over a text.
         id: sha256 of everything that decides the result.
         chat: the chat template around its prompts; None for none.
     """
@@ -79,6 +80,7 @@ class Cell:
     file: FileFacts
     kv_type: str
     length: int
+    together: int
     id: str
     chat: str | None
 
@@ -132,9 +134,13 @@ def plan(order: Order, runtime: RuntimeFacts) -> Grid:
     _each_once("--kv-type", order.kv_types)
     if order.limit < 1:
         raise UsageError(f"--limit {order.limit}: at least 1 text is needed")
+    if order.seed < 0:
+        raise UsageError(f"--seed {order.seed}: a seed is 0 or more")
+    if order.threads is not None and order.threads < 1:
+        raise UsageError(f"--threads {order.threads}: at least one is needed")
     files = _files(order.files)
     baseline = _baseline(order, task)
-    lengths = _lengths(order, task, list(files.values()))
+    lengths = _lengths(order, task, [*files.values(), *([baseline] if baseline else [])])
     fixed = {
         "schema": SCHEMA, "ggufrope": __version__, "task": order.task, "options": _nameless(kept), "depths": depths,
         "seed": order.seed, "limit": order.limit, "fingerprint": runtime.fingerprint, "flash_attn": runtime.flash_attn,
@@ -147,7 +153,8 @@ def plan(order: Order, runtime: RuntimeFacts) -> Grid:
         for kv_type in order.kv_types:
             for length in lengths:
                 mine = {"header": facts.header, "weights": facts.weights, "kv": kv_type, "length": length}
-                cells.append(Cell(path, facts, kv_type, length, _hash({**fixed, **mine, "chat": chat_hash}), chat))
+                id_ = _hash({**fixed, **mine, "chat": chat_hash})
+                cells.append(Cell(path, facts, kv_type, length, _together(task, length), id_, chat))
     return Grid(order, task, kept, depths, tuple(cells), baseline)
 
 
@@ -223,12 +230,16 @@ def _lengths(order: Order, task: AnyTask, files: list[FileFacts]) -> list[int]:
         if isinstance(task, PositionTask):
             task.check(length)
         for facts in files:
-            if length > facts.context and not order.beyond_context:
+            if _together(task, length) > facts.context and not order.beyond_context:
                 raise UsageError(
                     f"--lengths {length}: {facts.name} has a context of {facts.context} tokens; convert it for more "
                     "(`ggufrope plan` shows how), or add --beyond-context to see what it does there"
                 )
     return lengths
+
+
+def _together(task: AnyTask, length: int) -> int:
+    return task.together(length) if isinstance(task, PositionTask) else length
 
 
 def _each_once(name: str, values: Sequence[Any]) -> None:

@@ -17,7 +17,7 @@ from ggufrope.evals.by_position import PositionTask, Reading
 from ggufrope.evals.chat import chat_of
 from ggufrope.evals.grid import Cell, Grid
 from ggufrope.evals.machine import machine
-from ggufrope.evals.results import Result, RuntimeFacts, Tokens
+from ggufrope.evals.results import FileFacts, Result, RuntimeFacts, Tokens
 from ggufrope.evals.store import Store
 from ggufrope.evals.subject import chooses_by_context
 from ggufrope.gguf import read_header
@@ -76,13 +76,13 @@ def run(
 class _Engines:
     """The engine of one file and type of the KV cache, and the baseline's: opened when first needed.
 
-    They have room for the longest cell, except where a file rotates by the context that was allocated: those get a new
-    one for each length.
+    They have room for the most tokens that a cell reads together, except where a file rotates by the context that was
+    allocated: those get a new one for each length.
     """
 
     def __init__(self, grid: Grid, path: Path, kv_type: str, opener: OpenEngine | None) -> None:
         self._order, self._path, self._kv_type = grid.order, path, kv_type
-        self._longest = max(cell.length for cell in grid.cells)
+        self._longest = max(cell.together for cell in grid.cells)
         self._opener = opener or _engine()
         self._open: dict[str, tuple[int, Any]] = {}  # by role: the length it is for, or 0
 
@@ -92,7 +92,7 @@ class _Engines:
             engine.close()
 
     def file(self, length: int) -> Any:
-        """The file's engine for texts of ``length``."""
+        """The file's engine for ``length`` tokens together."""
         return self._get("file", self._path, self._kv_type, length)
 
     def baseline(self, length: int) -> Any:
@@ -120,10 +120,10 @@ def _engine() -> OpenEngine:
 
 
 def _run_cell(grid: Grid, cell: Cell, runtime: RuntimeFacts, engines: _Engines, progress: Progress) -> Result:
-    engine, start = engines.file(cell.length), time.monotonic()
+    engine, start = engines.file(cell.together), time.monotonic()
     evaluated, asked = engine.evaluated, engine.asked
     parts = _measure(grid, cell, engines, lambda done, total: progress(cell, done, total))
-    notes, read = [*_beyond(cell), *parts.pop("notes", ())], engine.evaluated - evaluated
+    notes, read = [*_beyond(cell, grid.baseline), *parts.pop("notes", ())], engine.evaluated - evaluated
     return Result(
         task=grid.task.name,
         options=_options(grid, cell),
@@ -145,10 +145,10 @@ def _run_cell(grid: Grid, cell: Cell, runtime: RuntimeFacts, engines: _Engines, 
 
 def _measure(grid: Grid, cell: Cell, engines: _Engines, progress: Callable[[int, int], None]) -> dict[str, Any]:
     """The parts of a result that depend on the kind of task."""
-    order, engine = grid.order, engines.file(cell.length)
+    order, engine = grid.order, engines.file(cell.together)
     if isinstance(grid.task, PositionTask):
         reading = Reading(cell.length, order.limit, edges(cell.length, cell.file.trained), order.seed)
-        means = grid.task.measure(engine, engines.baseline(cell.length), reading, progress)
+        means = grid.task.measure(engine, engines.baseline(cell.together), reading, progress)
         short = [f"the text is enough for {means.n} texts of {cell.length} tokens, not for {order.limit}"]
         one = ["one text says nothing about others: there is no interval"]
         return {
@@ -181,9 +181,11 @@ def _settings(runtime: RuntimeFacts, engine: Any) -> RuntimeFacts:
     return RuntimeFacts(runtime.backend, runtime.fingerprint, used.threads, used.flash_attn)
 
 
-def _beyond(cell: Cell) -> Iterator[str]:
-    if cell.length > cell.file.context:
-        yield f"{cell.length} tokens are beyond the file's context of {cell.file.context}"
+def _beyond(cell: Cell, baseline: FileFacts | None) -> Iterator[str]:
+    if cell.together > cell.file.context:
+        yield f"{cell.together} tokens are beyond the file's context of {cell.file.context}"
+    if baseline and cell.together > baseline.context:
+        yield f"the baseline was read beyond its context of {baseline.context} tokens: to be near it is no merit there"
 
 
 def _wrapper(grid: Grid, cell: Cell, engine: Any) -> Callable[[str], str]:

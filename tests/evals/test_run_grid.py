@@ -228,6 +228,26 @@ def test_notes(files, text):
     assert found[1].low is found[1].high is None
 
 
+def test_a_baseline_beyond_its_own_context_is_refused_or_said(files, text, tmp_path):
+    long = model_file(tmp_path / "long.gguf", context=1024, seed=2)
+    wanted = order([long], "kl", depths=(), lengths=(1000,), settings={"text": text}, baseline=files[0])
+    with pytest.raises(UsageError, match=r"--lengths 1000: a\.gguf has a context of 512 tokens"):
+        plan(wanted, RUNTIME)
+    (found,) = results(replace(wanted, beyond_context=True))
+    assert found.notes[0].startswith("the baseline was read beyond its context of 512 tokens")
+
+
+def test_windows_within_the_context_read_a_text_beyond_it(files, text):
+    settings = {"text": text, "window": "512"}
+    (found,) = results(order(files[:1], "ppl", depths=(), lengths=(1400,), settings=settings))
+    assert [e.n_ctx for e in FakeEngine.opened] == [512]
+    assert found.length == 1400 and found.by_position[-1].end == 1400
+    assert not any("beyond" in note for note in found.notes)
+    settings["window"] = "513"
+    with pytest.raises(UsageError, match=r"--lengths 1400: a\.gguf has a context of 512 tokens"):
+        plan(order(files[:1], "ppl", depths=(), lengths=(1400,), settings=settings), RUNTIME)
+
+
 def test_defaults(files):
     grid = plan(Order(files, "niah"), RUNTIME)
     assert {c.length for c in grid.cells} == {512}
@@ -247,6 +267,8 @@ BAD = [
     ({"depths": (0.5, 0.5)}, "--depths: 0.5 is given twice"),
     ({"kv_types": ("f16", "f16")}, "--kv-type: f16 is given twice"),
     ({"limit": 0}, "--limit 0: at least 1 text"),
+    ({"seed": -1}, "--seed -1: a seed is 0 or more"),
+    ({"threads": 0}, "--threads 0: at least one is needed"),
     ({"files": ()}, "no file given"),
     ({"baseline": "A"}, "--baseline: niah compares with nothing"),
     (
