@@ -36,7 +36,7 @@ class Arguments:
         threads: default: as many as there are cores.
         n_batch: tokens of a batch.
         n_parallel: answers that are decoded side by side.
-        flash_attn: default: on.
+        flash_attn: default: on with a quantized ``kv_type``, off with others.
         share: whether what requests have in common is evaluated once.
         max_gen_toks: tokens of an answer, where a task does not say.
         add_bos_token: whether a prompt begins with a BOS; default: as the file says.
