@@ -24,8 +24,8 @@ NAME = "results.jsonl"
 TORN = "results.torn"
 
 
-def read_results(path: Path) -> list[Result]:
-    """Every result in a file, or in the ``results.jsonl`` of a directory; a line that was cut off is left out.
+def read_results(path: Path) -> tuple[list[Result], bool]:
+    """Every result in a file, or in the ``results.jsonl`` of a directory, and whether a line was cut off and left out.
 
     Raises:
         InputError: it cannot be read, or a line is no result; says which.
@@ -35,7 +35,8 @@ def read_results(path: Path) -> list[Result]:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return _parse(path, data)[0]
+    results, good = _parse(path, data)
+    return results, good < len(data)
 
 
 class Store:

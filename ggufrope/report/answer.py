@@ -19,6 +19,7 @@ from ggufrope.report.numbers import (
     signed,
 )
 from ggufrope.report.study import Group
+from ggufrope.report.study import beyond as beyond_context
 
 __all__ = ["answer", "beyond", "head_names", "heads", "length_label"]
 
@@ -210,4 +211,4 @@ def _table(group: Group) -> Table:
 
 def beyond(group: Group, length: int) -> str:
     """A mark for lengths that some file was asked for beyond its own context."""
-    return " †" if any(e.context < length for e, at in group.cells if at == length) else ""
+    return " †" if any(beyond_context(r) for (_, at), r in group.cells.items() if at == length) else ""

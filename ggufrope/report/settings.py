@@ -12,7 +12,7 @@ from ggufrope.evals.results import FileFacts, Result
 from ggufrope.report.blocks import Block, Cell, Code, Points, Prose, Row, Table
 from ggufrope.report.entries import Entry, base_name, identity, parameters_text
 from ggufrope.report.numbers import counted, grouped, size
-from ggufrope.report.study import Group, Study, remarks, texts
+from ggufrope.report.study import Group, Study, beyond, remarks, texts
 from ggufrope.report.tables import percent
 
 __all__ = ["command_lines", "settings"]
@@ -136,7 +136,8 @@ def _command(group: Group) -> str:
     words += ["--kv-type", ",".join(dict.fromkeys(e.kv_type for e in group.entries))]
     words += [word for name, value in group.any.options.items() for word in _option_words(name, value)]
     words += ["--baseline", base_name(group.any.baseline)] if group.any.baseline else []
-    words += ["--beyond-context"] if any(length > e.context for e, length in group.cells) else []
+    far = (beyond(r) or (r.baseline and r.length > r.baseline.context) for r in results)
+    words += ["--beyond-context"] if any(far) else []
     return " ".join(shlex.quote(word) for word in [*words, "-o", "results/"])
 
 

@@ -14,7 +14,7 @@ from ggufrope.evals.store import NAME, read_results
 from ggufrope.report.blocks import Estimate
 from ggufrope.report.entries import Entry, base_name, identity, is_float, make_entries, natural
 
-__all__ = ["Group", "Study", "estimate", "remarks", "study", "text_of", "texts"]
+__all__ = ["Group", "Study", "beyond", "estimate", "remarks", "study", "text_of", "texts"]
 
 
 _LIMIT = "limit"
@@ -22,7 +22,7 @@ _LIMIT = "limit"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Results of one task with the same options, seed and baseline: the only ones that may be compared.
+    """Results of one task with the same options, depths, seed and baseline: the only ones that may be compared.
 
     Baselines that are each their own file before quantization count as the same, if they are nothing else besides.
 
@@ -91,6 +91,12 @@ def texts(result: Result) -> int:
     return len({text_of(e.name) for e in result.examples}) if result.examples else result.n
 
 
+def beyond(result: Result) -> bool:
+    """Whether its file was asked for more than the context that it claims; windows over a text are what is read."""
+    window = result.options.get("window")
+    return (window if isinstance(window, int) else result.length) > result.file.context
+
+
 def study(paths: Sequence[Path]) -> Study:
     """Read results and put them in order.
 
@@ -101,10 +107,12 @@ def study(paths: Sequence[Path]) -> Study:
         InputError: there are none, or a file cannot be read or holds something else.
     """
     found: list[Result] = []
+    cut: list[str] = []
     for path in paths:
         if path.is_dir() and not (path / NAME).is_file():
             raise InputError(f"{path}: holds no {NAME}; give a directory that `ggufrope eval -o` wrote to")
-        results = read_results(path)
+        results, torn = read_results(path)
+        cut += [f"{path}: the last line was cut off, its cell is not shown; `ggufrope eval -o` runs it again."] * torn
         for result in results:
             _require_sense(result, path)
         found += results
@@ -114,7 +122,7 @@ def study(paths: Sequence[Path]) -> Study:
     entries, said = make_entries([(r.file, r.kv_type) for r in results])
     groups = tuple(_groups(results, entries))
     ordered = tuple(r for g in groups for r in g.cells.values())
-    return Study(groups, ordered, (*notes, *said, *_uneven(groups)))
+    return Study(groups, ordered, (*cut, *notes, *said, *_uneven(groups)))
 
 
 def _require_sense(result: Result, path: Path) -> None:
@@ -168,7 +176,12 @@ def _group_key(result: Result, against: str) -> tuple[str, ...]:
     """What two results must have in common to be compared; not how many texts there were."""
     options = json.dumps({k: v for k, v in result.options.items() if k != _LIMIT}, sort_keys=True)
     baseline = f"{against} {identity(result.baseline)}" if result.baseline and against != _own(result) else against
-    return result.kind, result.task, options, str(result.seed), baseline, result.unit or ""
+    return result.kind, result.task, options, _depths(result), str(result.seed), baseline, result.unit or ""
+
+
+def _depths(result: Result) -> str:
+    """A mean over other depths is another measurement."""
+    return " ".join(f"{d.depth:g}" for d in result.by_depth or ())
 
 
 def _own(result: Result) -> str:
@@ -225,6 +238,8 @@ def _ways(result: Result) -> dict[str, str]:
     ways = {
         k: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for k, v in result.options.items() if k != _LIMIT
     }
+    if result.by_depth:
+        ways["depths"] = _depths(result)
     ways["seed"] = str(result.seed)
     return {k: v if len(v) <= 40 else v[:37] + "..." for k, v in ways.items()}
 

@@ -8,6 +8,7 @@ import pytest
 import results_maker as made
 
 from ggufrope.errors import InputError
+from ggufrope.report.answer import beyond
 from ggufrope.report.compare import compare
 from ggufrope.report.settings import command_lines
 from ggufrope.report.study import study
@@ -116,6 +117,37 @@ def test_options_seeds_and_baselines_make_groups_and_the_number_of_texts_does_no
         "kl against ntk-f16.gguf", "kl against yarn-f16.gguf",
     ]  # fmt: skip
     assert len(found.groups[0].entries) == 2
+
+
+def test_means_over_other_depths_are_never_compared(tmp_path):
+    one = made.answers(made.facts(), scores={1.0: [1.0] * 8})
+    two = made.answers(made.facts("yarn"), scores={0.0: [0.0] * 8, 1.0: [1.0] * 8})
+    found = of(tmp_path, one, two)
+    assert [g.title for g in found.groups] == ["niah (depths 0 1)", "niah (depths 1)"]
+    assert [len(g.entries) for g in found.groups] == [1, 1]
+
+
+def test_a_line_that_was_cut_off_is_said(tmp_path):
+    path = made.write(tmp_path, [made.answers(made.facts()), made.answers(made.facts("yarn"))])
+    whole = (path / "results.jsonl" if path.is_dir() else path).read_bytes()
+    file = tmp_path / "cut.jsonl"
+    file.write_bytes(whole)
+    assert (len(study([file]).results), study([file]).notes) == (2, ())
+    file.write_bytes(whole.rstrip(b"\n"))
+    found = study([file])
+    assert len(found.results) == 1
+    assert "cut.jsonl: the last line was cut off, its cell is not shown" in found.notes[0]
+
+
+def test_windows_within_a_context_are_not_beyond_it(tmp_path):
+    line = made.positions(made.facts(), 2048, options={"text": {"name": "t", "sha256": "0"}, "window": 512}, notes=[])
+    (group,) = of(tmp_path, line).groups
+    assert beyond(group, 2048) == ""
+    assert "--beyond-context" not in command_lines(group)[0]
+    (group,) = of(tmp_path, line | {"options": {}}).groups
+    assert beyond(group, 2048) == " †"
+    base = made.positions(made.facts("yarn"), 1024, task="kl", baseline=made.facts())
+    assert "--beyond-context" in command_lines(of(tmp_path, base).groups[0])[0]
 
 
 def test_files_against_themselves_before_quantization_are_one_group(tmp_path):
