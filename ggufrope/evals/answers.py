@@ -89,9 +89,11 @@ def ask(engine: Asker, task: AnswerTask, asked: Asked, progress: Progress) -> An
             scored.append(
                 ExampleScore(example.name, example.depth, float(task.score(output, example)), output[:_SHOWN])
             )
-    interval = score_interval(_texts(scored), asked.seed)
+    texts = _texts(scored)
+    interval = score_interval(texts, asked.seed)
+    notes = [*_few(len(texts), asked.limit), *_silence(silent, len(scored))]
     score = sum(s.score for s in scored) / max(len(scored), 1)
-    return Answers(score, interval, _by_depth(scored, asked.seed), tuple(scored), tuple(_silence(silent, len(scored))))
+    return Answers(score, interval, _by_depth(scored, asked.seed), tuple(scored), tuple(notes))
 
 
 def _batches(engine: Asker, task: AnswerTask, asked: Asked) -> Iterator[tuple[list[Example], list[Request]]]:
@@ -137,6 +139,11 @@ def _by_depth(scored: Sequence[ExampleScore], seed: int) -> tuple[DepthScore, ..
         interval = score_interval(_texts(here), seed)
         found.append(DepthScore(depth, len(here), sum(o.score for o in here) / len(here), interval.low, interval.high))
     return tuple(found) or None
+
+
+def _few(texts: int, limit: int) -> Iterator[str]:
+    if texts < limit:
+        yield f"the file is enough for {texts} texts, not for {limit}"
 
 
 def _silence(empty: int, n: int) -> Iterator[str]:

@@ -77,7 +77,8 @@ class AnswerTask(Protocol):
     def examples(self, room: Room, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
         """``n`` texts with a question for each of ``depths`` (``n`` questions where depths have no meaning).
 
-        The same arguments give the same examples, on any machine. Questions about one text follow each other.
+        The same arguments give the same examples, on any machine. Questions about one text follow each other. A file
+        with fewer examples gives fewer texts: asked twice, they would count as two.
 
         Raises:
             UsageError: the length has no room for the task; says the smallest that has.

@@ -228,6 +228,16 @@ def test_notes(files, text):
     assert found[1].low is found[1].high is None
 
 
+def test_a_file_with_few_examples_gives_few_texts(files, tmp_path):
+    pairs = [[f"k{i}", f"v{i}"] for i in range(40)]
+    lines = [{"ordered_kv_records": pairs, "key": k, "value": v} for k, v in pairs[:3]]
+    (tmp_path / "kv.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    settings = {"data": tmp_path / "kv.jsonl", "keys": "20"}
+    (found,) = results(order(files[:1], "kv-retrieval", settings=settings, lengths=(512,), limit=9))
+    assert found.n == 9 == 3 * len(found.by_depth)
+    assert found.notes == ("the file is enough for 3 texts, not for 9",)
+
+
 def test_a_baseline_beyond_its_own_context_is_refused_or_said(files, text, tmp_path):
     long = model_file(tmp_path / "long.gguf", context=1024, seed=2)
     wanted = order([long], "kl", depths=(), lengths=(1000,), settings={"text": text}, baseline=files[0])

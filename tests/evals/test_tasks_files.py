@@ -162,7 +162,13 @@ def test_wordings_that_cannot_be_used(tmp_path: Path, change: dict[str, Any], me
 
 
 @pytest.mark.parametrize(
-    ("data", "message"), [("{", "not JSON"), ("[]", "an object such as .* is needed, found list"), ("{}", "needle: no")]
+    ("data", "message"),
+    [
+        ("{", "not JSON"),
+        ('["\\ud800"]', r"not JSON \(\\ud800 is half a character"),
+        ("[]", "an object such as .* is needed, found list"),
+        ("{}", "needle: no"),
+    ],
 )
 def test_wordings_that_are_something_else(tmp_path: Path, data: str, message: str) -> None:
     with pytest.raises(InputError, match=rf"w\.json: {message}"):
@@ -187,6 +193,7 @@ QA = {"question": "who", "answers": ["me"], "ctxs": [{"title": "T", "text": "It 
     [
         ("kv-retrieval", "{", "line 2: not JSON"),
         ("kv-retrieval", "[]", "line 2: an object is needed, found list"),
+        ("kv-retrieval", {**KV, "key": "\ud800"}, r"line 2: not JSON \(\\ud800 is half a character"),
         ("kv-retrieval", {**KV, "key": "c"}, "line 2: its key 'c' with its value is not among ordered_kv_records"),
         ("kv-retrieval", {"key": "a", "value": "1"}, "line 2: no 'ordered_kv_records'; it has key, value"),
         ("kv-retrieval", {**KV, "ordered_kv_records": [["a"]]}, "line 2: "),
@@ -206,6 +213,8 @@ def test_published_examples_that_cannot_be_used(tmp_path: Path, name: str, line:
 
 
 def test_options_that_the_file_cannot_serve(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="passkey: digits is 5000; 1000 is the most"):
+        make(TASKS["passkey"], {"digits": "5000"})
     with pytest.raises(UsageError, match=r"kv-retrieval: keys is 75; .*kv\.jsonl has 48 pairs"):
         ask("kv-retrieval", 9000, data=DATA / "kv.jsonl", keys=75)
     with pytest.raises(UsageError, match=r"mdqa: documents is 40; .*mdqa\.jsonl has 1\d"):
@@ -218,6 +227,13 @@ def test_options_that_the_file_cannot_serve(tmp_path: Path) -> None:
         ask("mdqa", 900, data=saved(tmp_path / "e.jsonl", "\n"))
     with pytest.raises(UsageError, match="not enough text for 9000 tokens"):
         ask("mdqa", 9000, data=DATA / "mdqa.jsonl")
+
+
+@pytest.mark.parametrize(("name", "n", "size"), [("kv-retrieval", 6, {"keys": 20}), ("mdqa", 16, {"documents": 4})])
+def test_no_example_of_a_file_is_asked_twice(name: str, n: int, size: dict[str, int]) -> None:
+    data = DATA / f"{name.removesuffix('-retrieval')}.jsonl"
+    examples = ask(name, 3000, n=40, depths=(0.5,), data=data, **size)
+    assert len({e.prompt for e in examples}) == len(examples) == n
 
 
 def test_documents_with_an_answer_are_no_distractors() -> None:

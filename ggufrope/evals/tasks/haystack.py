@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ggufrope.errors import InputError
 
-__all__ = ["HAYSTACK", "Filler", "decoded", "from_list", "from_text", "made_up", "read_text", "sentences"]
+__all__ = ["HAYSTACK", "Filler", "as_json", "decoded", "from_list", "from_text", "made_up", "read_text", "sentences"]
 
 #: The option that names a text.
 HAYSTACK = {"help": "UTF-8 text (gzip or plain) to hide facts in; a short one repeats", "kind": "file"}
@@ -126,6 +128,21 @@ def _read(path: Path, _changed: int, _size: int) -> tuple[str, ...]:
             f"{path}: {len(found)} sentences found, a haystack needs {_FEWEST} or more; give a longer text"
         )
     return found
+
+
+def as_json(text: str) -> Any:
+    """What ``text`` says in JSON.
+
+    Raises:
+        ValueError: no JSON, or text in it that no file can hold (half of a surrogate pair).
+        RecursionError: too deep.
+    """
+    value = json.loads(text)
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"\\u{ord(error.object[error.start]):04x} is half a character") from None
+    return value
 
 
 def decoded(path: Path) -> str:

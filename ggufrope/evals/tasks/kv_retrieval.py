@@ -72,9 +72,9 @@ class KvRetrieval:
         order = random.Random(f"kv-retrieval {seed}").sample(range(len(records)), len(records))
 
         def sheet(index: int) -> Sheet:
-            return self._published(records, order[index % len(order)], depths, index)
+            return self._published(records, order[index], depths, index)
 
-        return filled(self.name, room, sheet, n, self.max_new)
+        return filled(self.name, room, sheet, min(n, len(order)), self.max_new)
 
     def _made_up(self, depths: Sequence[float], seed: int, index: int) -> Sheet:
         rng = random.Random(f"kv-retrieval {seed} {index}")

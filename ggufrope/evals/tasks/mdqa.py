@@ -82,9 +82,9 @@ class Mdqa:
         order = random.Random(f"mdqa {seed}").sample(range(len(questions)), len(questions))
 
         def sheet(index: int) -> Sheet:
-            return self._sheet(questions, order[index % len(order)], depths, seed, index)
+            return self._sheet(questions, order[index], depths, seed, index)
 
-        return filled(self.name, room, sheet, n, self.max_new)
+        return filled(self.name, room, sheet, min(n, len(order)), self.max_new)
 
     def _sheet(
         self, questions: Sequence[Question], which: int, depths: Sequence[float], seed: int, index: int

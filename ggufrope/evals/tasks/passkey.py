@@ -9,6 +9,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import ClassVar
 
+from ggufrope.errors import UsageError
 from ggufrope.evals.base import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, read_text
@@ -30,6 +31,7 @@ _DULL = (
 _NEEDLE = "The pass key is {key}. Remember it: {key} is the pass key."
 _QUESTION = "\n\nWhat is the pass key?\n"
 _START = "The pass key is"
+_MOST_DIGITS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Passkey:
 
     def __post_init__(self) -> None:
         at_least_one(self.name, digits=self.digits, answer_tokens=self.answer_tokens)
+        if self.digits > _MOST_DIGITS:
+            raise UsageError(f"{self.name}: digits is {self.digits}; {_MOST_DIGITS} is the most")
 
     @property
     def max_new(self) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ggufrope.errors import InputError
-from ggufrope.evals.tasks.haystack import decoded
+from ggufrope.evals.tasks.haystack import as_json, decoded
 
 __all__ = ["read_records"]
 
@@ -46,7 +45,7 @@ def _read(path: Path, _changed: int, _size: int, read: Callable[[dict[str, Any]]
 
 def _record(where: str, line: str, read: Callable[[dict[str, Any]], T]) -> T:
     try:
-        value = json.loads(line)
+        value = as_json(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error}); an object on each line is needed") from None
     if not isinstance(value, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufrope.errors import InputError, UsageError
-from ggufrope.evals.tasks.haystack import decoded, from_list, from_text, made_up, read_text
+from ggufrope.evals.tasks.haystack import as_json, decoded, from_list, from_text, made_up, read_text
 from ggufrope.evals.tasks.words import pairs
 
 __all__ = ["ENGLISH", "WORDING", "Wording", "read_wording"]
@@ -93,7 +92,7 @@ def read_wording(path: Path | None) -> Wording:
     if path is None:
         return ENGLISH
     try:
-        value = json.loads(decoded(path))
+        value = as_json(decoded(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(value, dict):
