@@ -141,7 +141,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); convert or unpack it first") from None
     if not text.strip():
         raise InputError(f"{path}: is empty; give a text with --text")
     return text

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ggufrope.errors import OutputError, UsageError
+from ggufrope.evals.store import NAME
 from ggufrope.report.blocks import Document
 from ggufrope.report.document import document
 from ggufrope.report.markdown import markdown
@@ -74,7 +75,8 @@ def _check(output: Path, outputs: Sequence[Path], paths: Sequence[Path], overwri
         raise UsageError(f"{output}: is given twice; leave one out")
     if output.exists() and not output.is_file():
         raise OutputError(f"{output}: is not a regular file; give another name")
-    if any(path.is_file() and output.exists() and output.samefile(path) for path in paths):
+    sources = [path / NAME if path.is_dir() else path for path in paths]
+    if any(path.is_file() and output.exists() and output.samefile(path) for path in sources):
         raise OutputError(f"{output}: is read here, it cannot be the output as well; give another name")
     if output.exists() and not overwrite:
         raise OutputError(f"{output}: exists already; give another name, or --overwrite to replace it")

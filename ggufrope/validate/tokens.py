@@ -29,13 +29,16 @@ def text_ids(model: Llama, path: Path, length: int) -> list[int]:
     """The first ``length`` tokens of a text file, by the GGUF's own tokenizer; the reference is fed the same ids.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or is not UTF-8.
         UsageError: it has fewer tokens.
     """
     try:
         text = path.read_bytes()
+        text.decode()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); convert or unpack it first") from None
     # a token stands for at least one byte on average in no vocabulary: 16 bytes each are plenty to cut from
     ids = model.tokenize(text[: 16 * length], add_bos=True)
     if len(ids) < length:

@@ -185,8 +185,9 @@ def why_not(names: Sequence[str]) -> str:
         if found is None:
             return f"there is no set limit for {name}"
         if found.mean_kl is None:
-            remedy = "; --as-stored judges the rest" if f"{name} as stored" in TOLERANCES else ""
-            return f"{name} alone differ as much as a mistake would{remedy}"
+            stored = f"{name} as stored" in TOLERANCES
+            remedy = "; --as-stored and a Hugging Face directory judge the rest" if stored else ""
+            return f"{name} alone may be as far off as a mistake would be{remedy}"
     return ""
 
 

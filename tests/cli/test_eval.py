@@ -87,7 +87,7 @@ CASES = [
     (NIAH + " -o old", "results.jsonl, line 1: results of schema 0, this ggufrope reads 1"),
     (NIAH + " -o foreign", "results.jsonl, line 1: not JSON"),
     (NIAH + " -o half", "results.jsonl, line 1: task is missing"),
-    (NIAH + " -o long.txt", "cannot be written"),
+    (NIAH + " -o long.txt", "cannot be written (File exists); name another directory with -o"),
     ("eval a.gguf --task ppl", "ppl: no text to read; give one with --text"),
     ("eval a.gguf --task ppl --text absent.txt", "absent.txt: cannot be read"),
     ("eval a.gguf --task ppl --text latin.txt", "latin.txt: not UTF-8 text (byte 3)"),

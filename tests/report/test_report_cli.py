@@ -88,6 +88,10 @@ def test_overwrite_replaces_and_results_are_never_replaced(folder, capsys):
     assert main(["report", "results.md", "-o", "results.md", "--overwrite"]) == 2
     assert "is read here" in capsys.readouterr().err
     assert (folder / "results.md").read_text().startswith("{")
+    (folder / "link.md").symlink_to(folder / "results" / "results.jsonl")
+    assert main(["report", "results", "-o", "link.md", "--overwrite"]) == 2
+    assert "is read here" in capsys.readouterr().err
+    assert (folder / "results" / "results.jsonl").read_text().startswith("{")
 
 
 def test_a_failing_write_leaves_the_old_page(folder, capsys, monkeypatch):

@@ -91,7 +91,7 @@ def test_without_a_limit_for_every_part_there_is_none():
     for names, said in {
         ("Q6_K weights",): "no set limit for Q6_K weights",
         ("F16 weights", "Q4_0 KV cache"): "Q4_0 KV cache",
-        ("Q4_K_M weights",): "Q4_K_M weights alone differ as much as a mistake would; --as-stored",
+        ("Q4_K_M weights",): "Q4_K_M weights alone may be as far off as a mistake would be; --as-stored and a Hugging",
     }.items():
         assert limits(names, 10) is None
         assert said in why_not(names)

@@ -113,6 +113,9 @@ def test_ids(tmp_path):
         text_ids(model, text, 42)
     with pytest.raises(InputError, match="cannot be read"):
         text_ids(model, tmp_path / "none.txt", 5)
+    (tmp_path / "t.gz").write_bytes(b"\x1f\x8babcdefgh")
+    with pytest.raises(InputError, match=r"t\.gz: not UTF-8 text \(byte 1\); convert or unpack it first"):
+        text_ids(model, tmp_path / "t.gz", 5)
     ids = random_ids(model, 1000)
     assert ids == random_ids(model, 1000)
     assert ids != random_ids(model, 1000, seed=1)
