@@ -158,7 +158,7 @@ def command(models, out, *options):
 
 def timeless(out):
     """Every line but for time."""
-    lines = [r.as_json() for r in read_results(out)]
+    lines = [r.as_json() for r in read_results(out)[0]]
     for line in lines:
         del line["seconds"], line["finished"]
     return lines
@@ -214,7 +214,7 @@ def test_published_data_with_stories260k(shared, tmp_path, task, data):
         f"eval {model} --task {task} --data {path} --lengths 2048 --beyond-context --limit 2 --depths 0,1 -o {tmp_path}"
     )
     assert main(line.split()) == 0
-    (result,) = read_results(tmp_path)
+    ((result,), _) = read_results(tmp_path)
     assert result.n == len(result.examples) == 4
     assert 0 <= result.score < 0.5
     assert all(e.output for e in result.examples)
