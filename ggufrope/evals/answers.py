@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from ggufrope.evals.base import AnswerTask, Example, Room
-from ggufrope.evals.intervals import Interval, score_interval
+from ggufrope.evals.intervals import Interval, score_interval, too_few
 from ggufrope.evals.requests import Answer, Request
 from ggufrope.evals.results import DepthScore, ExampleScore
 
@@ -91,7 +91,7 @@ def ask(engine: Asker, task: AnswerTask, asked: Asked, progress: Progress) -> An
             )
     texts = _texts(scored)
     interval = score_interval(texts, asked.seed)
-    notes = [*_few(len(texts), asked.limit), *_silence(silent, len(scored))]
+    notes = [*_silence(silent, len(scored)), *_few(len(texts), asked.limit), *too_few(interval.kind, len(texts))]
     score = sum(s.score for s in scored) / max(len(scored), 1)
     return Answers(score, interval, _by_depth(scored, asked.seed), tuple(scored), tuple(notes))
 

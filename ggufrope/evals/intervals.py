@@ -13,11 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Interval", "bootstrap", "score_interval", "wilson"]
+__all__ = ["Interval", "bootstrap", "score_interval", "too_few", "wilson"]
 
 #: The normal distribution's 97.5% point.
 Z95 = 1.959963984540054
 _RESAMPLES = 2000
+#: Texts below which a bootstrap is not to be called 95%. Measured with normal values: of 4 texts it holds the truth in
+#: 80% of all cases, of 6 in 87%, of 10 in 91%, of 20 in 94%; with long tails in less.
+_FEW = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,13 @@ def bootstrap(sums: npt.ArrayLike, counts: npt.ArrayLike, seed: int = 0) -> Inte
         means.append((drawn @ top) / (drawn @ bottom))
     low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return Interval(float(low), float(high), "bootstrap 95%")
+
+
+def too_few(kind: str, texts: int) -> list[str]:
+    """What has to be said of an interval of this ``kind`` over so many texts; empty for nothing."""
+    if not kind.startswith("bootstrap") or not 1 < texts < _FEW:
+        return []
+    return [f"a bootstrap over fewer than {_FEW} texts gives intervals that are too narrow for 95%"]
 
 
 def score_interval(texts: Sequence[Sequence[float]], seed: int = 0) -> Interval:

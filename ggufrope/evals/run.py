@@ -16,6 +16,7 @@ from ggufrope.evals.answers import Asked, ask
 from ggufrope.evals.by_position import PositionTask, Reading
 from ggufrope.evals.chat import chat_of
 from ggufrope.evals.grid import Cell, Grid
+from ggufrope.evals.intervals import too_few
 from ggufrope.evals.machine import machine
 from ggufrope.evals.results import FileFacts, Result, RuntimeFacts, Tokens
 from ggufrope.evals.store import Store
@@ -151,11 +152,12 @@ def _measure(grid: Grid, cell: Cell, engines: _Engines, progress: Callable[[int,
         means = grid.task.measure(engine, engines.baseline(cell.together), reading, progress)
         short = [f"the text is enough for {means.n} texts of {cell.length} tokens, not for {order.limit}"]
         one = ["one text says nothing about others: there is no interval"]
+        kind = "bootstrap 95%, over texts"
         return {
             "kind": "positions", "n": means.n, "unit": grid.task.unit, "mean": means.mean, "low": means.low,
-            "high": means.high, "interval": "bootstrap 95%, over texts", "by_position": means.by_position,
+            "high": means.high, "interval": kind, "by_position": means.by_position,
             "baseline": grid.baseline, "top1": means.top1,
-            "notes": short * (means.n < order.limit) + one * (means.n == 1),
+            "notes": short * (means.n < order.limit) + one * (means.n == 1) + too_few(kind, means.n),
         }  # fmt: skip
     asked = Asked(cell.length, grid.depths, order.limit, order.seed, _wrapper(grid, cell, engine))
     found = ask(engine, grid.task, asked, progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ggufrope.evals.intervals import bootstrap, score_interval, wilson
+from ggufrope.evals.intervals import bootstrap, score_interval, too_few, wilson
 
 # Newcombe, "Two-sided confidence intervals for the single proportion", Stat. Med. 17 (1998), table I, method 3 (score
 # interval without continuity correction)
@@ -48,6 +48,19 @@ def test_bootstrap_weighs_texts_by_their_length():
     """Two texts, means 0 and 1 with 1 and 3 values: draws give 0, 3/4 and 1."""
     found = bootstrap([0, 3], [1, 3])
     assert (found.low, found.high) == (0, 1)
+
+
+@pytest.mark.parametrize(("n", "held"), [(4, 0.80), (10, 0.91), (20, 0.94)])
+def test_how_often_a_bootstrap_over_few_texts_holds_the_truth(n, held):
+    """What `too_few` and docs/eval.md say of it: 400 draws, so ± 0.04 is two standard errors."""
+    rng = np.random.default_rng(n)
+    found = [bootstrap(rng.normal(size=n), np.ones(n), seed) for seed in range(400)]
+    assert np.mean([f.low <= 0 <= f.high for f in found]) == pytest.approx(held, abs=0.04)
+
+
+def test_few_texts_are_said():
+    assert [bool(too_few("bootstrap 95%, over texts", n)) for n in (1, 2, 9, 10)] == [False, True, True, False]
+    assert too_few("wilson 95%", 4) == []
 
 
 def test_kinds():
