@@ -131,7 +131,7 @@ def _command(group: Group) -> str:
     words = ["ggufrope", "eval", *dict.fromkeys(base_name(r.file) for r in results), "--task", group.any.task]
     words += ["--lengths", ",".join(map(str, group.lengths))]
     depths = _depths(results)
-    words += ["--depths", ",".join(f"{d:g}" for d in depths)] if depths else []
+    words += ["--depths", ",".join(f"{d:.15g}" for d in depths)] if depths else []
     words += ["--limit", str(max(map(_limit, results))), "--seed", str(group.any.seed)]
     words += ["--kv-type", ",".join(dict.fromkeys(e.kv_type for e in group.entries))]
     words += [word for name, value in group.any.options.items() for word in _option_words(name, value)]

@@ -139,6 +139,11 @@ def test_a_line_that_was_cut_off_is_said(tmp_path):
     assert "cut.jsonl: the last line was cut off, its cell is not shown" in found.notes[0]
 
 
+def test_the_command_gives_depths_to_the_last_digit(tmp_path):
+    (group,) = of(tmp_path, made.answers(made.facts(), scores={0.0: [1.0], 0.33333333: [1.0], 0.9: [1.0]})).groups
+    assert "--depths 0,0.33333333,0.9 " in command_lines(group)[0]
+
+
 def test_windows_within_a_context_are_not_beyond_it(tmp_path):
     line = made.positions(made.facts(), 2048, options={"text": {"name": "t", "sha256": "0"}, "window": 512}, notes=[])
     (group,) = of(tmp_path, line).groups
