@@ -156,7 +156,7 @@ class Engine:
         if self._model.per_prompt:
             raise UnsupportedModelError(
                 f"{self._model.file}: its heads are ordered anew for each prompt, and a text without one has no order; "
-                "convert it with --head-order static"
+                "convert it with --calibrate TEXT instead"
             )
         return self._job(self._log_probs(ids), 1, None)
 

@@ -42,7 +42,8 @@ def require_static(decoded: Decoded) -> None:
     """
     if decoded.head_order != "static":
         raise NotHonouredError(
-            f"heads are ordered anew for each prompt ({decoded.head_order}); validate compares static orders only"
+            f"heads are ordered anew for each prompt ({decoded.head_order}); validate compares orders that are in "
+            "the file: convert it with --calibrate TEXT instead"
         )
 
 
