@@ -105,7 +105,7 @@ def read_stock(source: KeySource) -> StockRope:
 
 def _count(source: KeySource, key: str, default: int | None = None) -> int:
     value = source.get(key, default)
-    if isinstance(value, np.ndarray) and value.size:  # some converters write one entry per layer
+    if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "iu":  # some converters write one per layer
         value = int(value.max())
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         shown = shorten(value)
@@ -212,5 +212,7 @@ def _leaders(source: KeySource, arch: str, n_layer: int, sliding: tuple[bool, ..
     if arch == "hrm_text":  # a low stack runs l_cycles times, then a high one once; and all of that h_cycles times
         size = _count(source, f"{arch}.hrm.layers_per_stack")
         low = _count(source, f"{arch}.hrm.l_cycles")
+        if not size:
+            raise GgufError(f"{source.path}: {arch}.hrm.layers_per_stack is 0; a stack has at least one layer")
         return tuple(i % size + (size * low if i // size % (low + 1) == low else 0) for i in range(n_layer))
     return ()

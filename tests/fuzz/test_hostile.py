@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from exercise import exercise
 
 from ggufrope.convert import plan
-from ggufrope.errors import GgufropeError
+from ggufrope.errors import GgufError, GgufropeError
 from ggufrope.gguf import read_header
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
@@ -65,6 +65,15 @@ def models(draw):
     added = draw(st.sampled_from(["", "rope_freqs.weight", "rope_factors_long.weight"]))
     tensors = gb.tiny_tensors() + [(added, np.ones(4, np.float32))] * bool(added)
     return gb.build(list(entries.values()), tensors, pad_last=draw(st.booleans()))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 3.0])
+def test_counts_are_no_arrays_of_fractions(tmp_path, number):
+    path = tmp_path / "model.gguf"
+    entries = [e for e in gb.llama_entries() if b"block_count" not in e]
+    path.write_bytes(gb.build([*entries, gb.entry("llama.block_count", gb.ARR, [number], gb.F32)], gb.tiny_tensors()))
+    with pytest.raises(GgufError, match=r"llama\.block_count is .*; a whole number is needed"):
+        plan(path, "ms-poe", {})
 
 
 @MANY
