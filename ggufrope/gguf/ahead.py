@@ -16,6 +16,8 @@ from typing import BinaryIO
 from ..keys import PADDING
 from .header import Header
 
+#: Name of the thread, for whoever has to wait for it.
+THREAD = "ggufrope-drop-ahead"
 _PIECE = 1 << 30  # between two looks at whether the program has ended; each waits for Python's lock
 _READ_AGAIN = 1 << 20  # at either end of the data: its first and last bytes are read to recognise it
 _LEAST_GROWTH = 256  # a conversion adds more: it records a hash, among others
@@ -46,7 +48,7 @@ def drop_ahead(header: Header, *, force: bool = False, moves: bool | None = None
         file = header.path.open("rb", buffering=0)
     except OSError:
         return False
-    threading.Thread(target=_drop, args=(file, start, end), daemon=True).start()
+    threading.Thread(target=_drop, args=(file, start, end), name=THREAD, daemon=True).start()
     return True
 
 

@@ -37,7 +37,7 @@ def convert(path, method, **params):
 
 def finished():
     for thread in threading.enumerate():
-        if thread is not threading.current_thread():
+        if thread.name == ahead.THREAD:  # others, such as tqdm's, never end
             thread.join()
 
 
