@@ -20,7 +20,7 @@ METHODS = {
 QUANTIZATIONS = ("q8_0", "q4_k_m")
 LENGTHS = (512, 1024, 2048)
 TEXTS = 20  # of each length, each with a question at nine depths
-READ = 8  # of the longest, for losses
+READ = 10  # of the longest, for losses
 
 
 def convert(folder: Path) -> dict[str, list[Path]]:
