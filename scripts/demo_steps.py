@@ -96,7 +96,7 @@ def any_model(file: Path) -> None:
 
 def summary(files: list[Path]) -> None:
     say("Summary")
-    from ggufrope.inspection import inspect_file
+    from ggufrope.inspection.summary import inspect_file
 
     print(f"{'file':<28} {'size':>9}  {'method':<8} {'context':>7}  stock llama.cpp")
     for file in files:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.errors import RuntimeLibraryError
 from ggufrope.runtime.locate import default_backend, locate
 
 ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "models" / "demo"
 # the tests' limits are for the CPU's arithmetic: a GPU's build, where there is one, must be asked for
 os.environ.setdefault("GGUFROPE_BACKEND", default_backend())
 
@@ -43,3 +48,21 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"{path} is absent; it holds captured outputs of other programs (GGUFROPE_SHARED names it)")
     return path
+
+
+@pytest.fixture(scope="session")
+def demo_file(runtime_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``demo_file(method, outtype, **params)``: the demo model with a method; each file is converted once."""
+    if find_spec("llama_cpp") is None:
+        pytest.skip("llama-cpp-python is missing; run scripts/setup")
+    pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")
+    folder, made = tmp_path_factory.mktemp("demo"), dict[str, Path]()
+
+    def file(method: str | None = None, outtype: str = "f16", **params: Any) -> Path:
+        name = "-".join(str(part) for part in (method, outtype, *params.values()))
+        if name not in made:
+            carry_out(ConvertRequest(DEMO, folder / f"{name}.gguf", method, params, outtype=outtype))
+            made[name] = folder / f"{name}.gguf"
+        return made[name]
+
+    return file

@@ -11,7 +11,7 @@ from typing import ClassVar
 import gguf_builder as gb
 import numpy as np
 
-from ggufrope.evals.requests import Answer
+from ggufrope.inference.requests import Answer
 
 N_VOCAB = 50
 

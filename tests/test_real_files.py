@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 
-from ggufrope.convert import plan, strip, strip_in_place, write, write_in_place
+from ggufrope.convert.conversion import plan, strip, strip_in_place, write, write_in_place
 from ggufrope.errors import NotHonouredError, UnsupportedModelError
 from ggufrope.gguf import Layout, TypedValue, ValueType, original_facts, plan_rewrite, read_header, rewrite, write_plan
 from ggufrope.runtime.cache import cache_dir

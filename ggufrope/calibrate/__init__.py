@@ -6,9 +6,9 @@ from text, keeps the record and turns scores into ratios.
 
 from __future__ import annotations
 
-from ggufrope.calibrate.check import require_same_model
+from ggufrope.calibrate.measure import CalibrateRequest, calibrate
 from ggufrope.calibrate.ordering import Ordering
-from ggufrope.calibrate.record import Record, read_record
-from ggufrope.calibrate.run import Request, calibrate
+from ggufrope.calibrate.record import CalibrationRecord, read_record
+from ggufrope.calibrate.same_model import require_same_model
 
-__all__ = ["Ordering", "Record", "Request", "calibrate", "read_record", "require_same_model"]
+__all__ = ["CalibrateRequest", "CalibrationRecord", "Ordering", "calibrate", "read_record", "require_same_model"]

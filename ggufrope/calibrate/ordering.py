@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ggufrope.errors import ParameterError, UnsupportedModelError
 from ggufrope.methods.ms_poe import MsPoe, head_ratios, ratio_steps
-from ggufrope.model import ModelRope
-from ggufrope.table import HeadRatios
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.table import HeadRatios
 
 __all__ = ["BY_SCORE", "Ordering", "group_scores", "rank_correlation"]
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from ggufrope.errors import InputError, UsageError
 
-__all__ = ["Cut", "Text", "check_sizes", "cut", "default_lengths", "read_texts"]
+__all__ = ["Cut", "PromptText", "check_sizes", "cut", "default_lengths", "read_texts"]
 
 _LONGEST_BY_DEFAULT = 4096
 _SHORTEST = 16  # three times the mean is no threshold for a handful of keys
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class PromptText:
     """A text file: its name, bytes and sha256."""
 
     name: str
@@ -39,7 +39,7 @@ def default_lengths(train_ctx: int) -> tuple[int, ...]:
     return tuple(sorted({max(_SHORTEST, top // 4), max(_SHORTEST, top // 2), max(_SHORTEST, top)}))
 
 
-def read_texts(paths: Sequence[Path], longest: int) -> list[Text]:
+def read_texts(paths: Sequence[Path], longest: int) -> list[PromptText]:
     """The files' bytes, checked as far as this goes without the model's tokenizer.
 
     Args:
@@ -65,7 +65,7 @@ def read_texts(paths: Sequence[Path], longest: int) -> list[Text]:
             raise InputError(f"{path}: is empty; give a text of at least {longest} tokens")
         if len(data) < longest:
             raise InputError(f"{path}: {len(data)} bytes are less than one prompt of {longest} tokens; {_REMEDY}")
-        texts.append(Text(path.name, data, hashlib.sha256(data).hexdigest()))
+        texts.append(PromptText(path.name, data, hashlib.sha256(data).hexdigest()))
     return texts
 
 

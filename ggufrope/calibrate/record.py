@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ggufrope.calibrate.identity import Identity
 from ggufrope.calibrate.ordering import Ordering, group_scores, rank_correlation
 from ggufrope.calibrate.prompts import Cut
 from ggufrope.errors import InputError, OutputError
-from ggufrope.model import ModelRope
-from ggufrope.table import HeadRatios
+from ggufrope.modelfile.identity import Identity
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.table import HeadRatios
 
-__all__ = ["Record", "Settings", "read_record"]
+__all__ = ["CalibrationRecord", "CalibrationSettings", "read_record"]
 
 _VERSION = 1
 _DIGITS = 9  # after the point, in memory as in the file
@@ -29,7 +29,7 @@ _PAIRS = 300  # of prompts at most, when their orders are compared
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class CalibrationSettings:
     """What was read: text files by name and sha256, prompt lengths, and how many prompts of each length."""
 
     texts: tuple[tuple[str, str], ...]
@@ -38,7 +38,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CalibrationRecord:
     """Scores of heads, prompt by prompt.
 
     Attributes:
@@ -50,15 +50,15 @@ class Record:
     """
 
     model: Identity
-    settings: Settings
+    settings: CalibrationSettings
     cuts: tuple[Cut, ...] = ()
     samples: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
-    def with_sample(self, cut: Cut, scores: npt.NDArray[Any]) -> Record:
+    def with_sample(self, cut: Cut, scores: npt.NDArray[Any]) -> CalibrationRecord:
         """The record with one more prompt."""
         row = np.asarray(np.round(np.asarray(scores, np.float64), _DIGITS), np.float64)[None]
         samples = np.concatenate([self.samples, row]) if len(self.cuts) else row
-        return Record(self.model, self.settings, (*self.cuts, cut), samples)
+        return CalibrationRecord(self.model, self.settings, (*self.cuts, cut), samples)
 
     def of_kv_heads(self, group: str) -> list[npt.NDArray[np.float64]]:
         """By layer: ``(prompts, n_head_kv)``."""
@@ -126,7 +126,7 @@ class Record:
             raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path) -> CalibrationRecord:
     """Read a ``heads.json``, or a part of one.
 
     Raises:
@@ -136,14 +136,16 @@ def read_record(path: Path) -> Record:
         content = json.loads(path.read_text(encoding="utf-8"))
         model = content["model"] | {k: tuple(map(int, content["model"][k])) for k in ("n_head", "n_head_kv")}
         told = content["settings"]
-        settings = Settings(tuple((str(a), str(b)) for a, b in told["texts"]), tuple(told["lengths"]), told["prompts"])
+        settings = CalibrationSettings(
+            tuple((str(a), str(b)) for a, b in told["texts"]), tuple(told["lengths"]), told["prompts"]
+        )
         cuts = tuple(Cut(s["text"], s["start"], s["length"]) for s in content["samples"])
         rows = [[float("nan") if v is None else float(v) for v in s["scores"]] for s in content["samples"]]
         samples = np.array(rows, np.float64).reshape(len(cuts), -1)
         if content["format"] != _VERSION or (cuts and samples.shape[1] != sum(model["n_head"])):
             raise ValueError("another format or number of heads")  # noqa: TRY301  (handled like every other defect)
         _require_plausible(settings, cuts, samples)
-        return Record(Identity(**model), settings, cuts, samples)
+        return CalibrationRecord(Identity(**model), settings, cuts, samples)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -152,7 +154,7 @@ def read_record(path: Path) -> Record:
         ) from None
 
 
-def _require_plausible(settings: Settings, cuts: tuple[Cut, ...], samples: npt.NDArray[np.float64]) -> None:
+def _require_plausible(settings: CalibrationSettings, cuts: tuple[Cut, ...], samples: npt.NDArray[np.float64]) -> None:
     """Refuse what no run writes, with ValueError: shares beyond 0 to 1, other lengths, layers scored now and then."""
     asked = [length for length in settings.lengths for _ in range(settings.prompts)]
     if [c.length for c in cuts] != asked[: len(cuts)]:

@@ -14,7 +14,7 @@ from ggufrope.cli._progress import ProgressLine
 if TYPE_CHECKING:
     from ggufrope.evals.grid import Cell, Grid
     from ggufrope.evals.results import Result
-    from ggufrope.evals.run import Done
+    from ggufrope.evals.runner import CellDone
 
 __all__ = ["Watch", "table", "task_list"]
 
@@ -38,7 +38,7 @@ class Watch:
         if done < total:
             self._line(done, total, f"{_name(cell)}{self._left(cell.length * done / max(total, 1))}")
 
-    def finished(self, done: Done) -> None:
+    def finished(self, done: CellDone) -> None:
         """Note a cell's result, and say so if it was run now."""
         self.results.append(done.result)
         if not done.fresh:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ggufrope.inspection import Inspection, LayerClass
+from ggufrope.inspection.summary import Inspection, LayerClass
 
 __all__ = ["lines"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ggufrope.methods import METHODS, parameters
-from ggufrope.parameters import read_clex_table, read_list, read_ratios
+from ggufrope.methods.parameter_files import read_clex_table, read_list, read_ratios
 
 __all__ = ["flag", "method_options", "method_params"]
 
@@ -81,6 +81,6 @@ def _value(field: Field[Any], given: Any) -> Any:
 def _clex(given: Path) -> Any:
     if not given.is_dir():
         return read_clex_table(given)
-    from ggufrope.clex import solve_clex  # torch: seconds
+    from ggufrope.convert.clex_solver import solve_clex  # torch: seconds
 
     return solve_clex(given)

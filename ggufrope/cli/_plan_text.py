@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ggufrope.planning import ORDER, ContextPlan, Option
-from ggufrope.planning.evidence import Record
+from ggufrope.planning.evidence import EvidenceRecord
 
 __all__ = ["lines"]
 
@@ -66,7 +66,7 @@ def _option(option: Option, multiple: float) -> Iterable[str]:
     yield from (f"  note: {note}" for note in option.notes)
 
 
-def _known(records: Sequence[Record], multiple: float) -> Iterable[str]:
+def _known(records: Sequence[EvidenceRecord], multiple: float) -> Iterable[str]:
     """Grouped by where and on what it was measured."""
     if not records:
         yield "expected: nothing was published, as far as this project knows, or measured here"

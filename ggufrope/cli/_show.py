@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggufrope import keys
-from ggufrope.conversion import Done, Request
-from ggufrope.gguf import Side
+from ggufrope.convert.request import Converted, ConvertRequest
+from ggufrope.convert.saving import Saved
+from ggufrope.gguf import Side, keys
 from ggufrope.late import np
-from ggufrope.saving import Saved
 
 if TYPE_CHECKING:
-    from ggufrope.calibrate.run import Calibration
+    from ggufrope.calibrate.measure import Calibration
 
 __all__ = ["saved_text", "show_calibration", "show_conversion", "side_text", "value_text"]
 
 _WIDE = 200
 
 
-def show_conversion(request: Request, done: Done) -> None:
+def show_conversion(request: ConvertRequest, done: Converted) -> None:
     """Say what was (or would be) written, and who will honour it."""
     plan = done.plan
     target = request.source if request.in_place else request.output or "the output"

@@ -31,14 +31,14 @@ def command(file: Path, texts: tuple[Path, ...], output: Path, lengths: str | No
     The result is for `ggufrope convert --method ms-poe --head-ratios heads.json`. An interrupted run goes on where it
     was; another --order of the same scores costs nothing.
     """
-    from ggufrope.calibrate import Ordering, Request, calibrate
+    from ggufrope.calibrate import CalibrateRequest, Ordering, calibrate
     from ggufrope.cli._progress import ProgressLine
     from ggufrope.cli._show import show_calibration
-    from ggufrope.parameters import parse_counts
+    from ggufrope.methods.parameter_files import parse_counts
 
     prompts, overwrite = options.pop("prompts"), options.pop("overwrite")
     asked = parse_counts(lengths, "--lengths") if lengths else ()
-    request = Request(file, texts, output, asked, prompts, Ordering(**options), overwrite)
+    request = CalibrateRequest(file, texts, output, asked, prompts, Ordering(**options), overwrite)
     with ProgressLine() as line:
         done = calibrate(request, line)
     show_calibration(done, output)

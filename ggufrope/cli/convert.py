@@ -37,9 +37,9 @@ def command(source: Path, output: Path | None, method: str | None, overwrite: bo
     original. Of a split model give the first shard.
     """
     from ggufrope.cli._progress import ProgressLine, bytes_progress
-    from ggufrope.conversion import Request, carry_out
+    from ggufrope.convert.request import ConvertRequest, carry_out
 
-    request = Request(
+    request = ConvertRequest(
         source,
         output,
         method,

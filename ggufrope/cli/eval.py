@@ -31,7 +31,7 @@ def command(files: tuple[Path, ...], as_json: bool, output: Path | None, list_ta
         return
     from ggufrope.evals.grid import plan
     from ggufrope.evals.machine import runtime_facts
-    from ggufrope.evals.run import run
+    from ggufrope.evals.runner import run
     from ggufrope.evals.store import Store
 
     runtime = runtime_facts(threads=options["threads"], flash_attn=None)

@@ -16,12 +16,12 @@ def command(file: Path, as_json: bool, plot: Path | None) -> None:
     import json
 
     from ggufrope.cli._inspect_text import lines
-    from ggufrope.inspection import inspect_file
+    from ggufrope.inspection.summary import inspect_file
 
     found = inspect_file(file)
     click.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(lines(found)))
     if plot:
-        from ggufrope.plot import plot_wavelengths
+        from ggufrope.inspection.wavelengths import plot_wavelengths
 
         plot_wavelengths(found, plot)
         click.echo(f"drew {plot}", err=True)

@@ -13,7 +13,7 @@ def command(options: tuple[str, ...]) -> None:
     All options are lm_eval's own (docs/lm-eval.md), and go after --, as in: ggufrope lm-eval -- --model ggufrope
     --model_args path=model.gguf,n_ctx=4096 --tasks hellaswag
     """
-    from ggufrope.evals.harness import run
+    from ggufrope.lm_eval import run
 
     if not options:
         raise click.UsageError("nothing to do; `ggufrope lm-eval -- --help` shows lm_eval's options")

@@ -22,7 +22,7 @@ def command(
     Further options of llama-quantize go after --.
     """
     from ggufrope.cli._progress import ProgressLine
-    from ggufrope.conversion import check_output
+    from ggufrope.convert.request import check_output
     from ggufrope.runtime.programs import quantize
 
     check_output(output, source, overwrite)

@@ -17,8 +17,8 @@ def command(file: Path, output: Path | None, overwrite: bool, in_place: bool, fo
     """Undo a conversion: restore the source of FILE."""
     from ggufrope.cli._progress import bytes_progress
     from ggufrope.cli._show import saved_text
-    from ggufrope.conversion import check_output
-    from ggufrope.convert import strip, strip_in_place
+    from ggufrope.convert.conversion import strip, strip_in_place
+    from ggufrope.convert.request import check_output
 
     if in_place == (output is not None):
         raise click.UsageError("give either -o OUT or --in-place")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from ggufrope.evals.base import AnswerTask, Example, Room
 from ggufrope.evals.intervals import Interval, score_interval, too_few
-from ggufrope.evals.requests import Answer, Request
 from ggufrope.evals.results import DepthScore, ExampleScore
+from ggufrope.evals.task import AnswerTask, Example, Room
+from ggufrope.inference.requests import Answer, Request
 
 __all__ = ["Answers", "Asked", "Asker", "ask"]
 

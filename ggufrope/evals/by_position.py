@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from ggufrope.errors import UsageError
 from ggufrope.evals.positions import Means, Reader, divergences, losses, pieces, windows
-from ggufrope.methods.base import option
+from ggufrope.methods.protocol import option
 
-__all__ = ["POSITION_TASKS", "KlDivergence", "Perplexity", "PositionTask", "Reading"]
+__all__ = ["POSITION_TASKS", "KlDivergence", "Perplexity", "PositionReading", "PositionTask"]
 
 Progress = Callable[[int, int], None]
 
@@ -43,7 +43,7 @@ class PositionTask(ABC):
         return length
 
     @abstractmethod
-    def measure(self, reader: Reader, baseline: Reader | None, reading: Reading, progress: Progress) -> Means:
+    def measure(self, reader: Reader, baseline: Reader | None, reading: PositionReading, progress: Progress) -> Means:
         """Read the texts.
 
         Raises:
@@ -62,7 +62,7 @@ class PositionTask(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PositionReading:
     """What is read.
 
     Attributes:
@@ -114,7 +114,7 @@ class Perplexity(PositionTask):
         """See ``PositionTask``."""
         return length if self.window is None else self.window
 
-    def measure(self, reader: Reader, baseline: Reader | None, reading: Reading, progress: Progress) -> Means:
+    def measure(self, reader: Reader, baseline: Reader | None, reading: PositionReading, progress: Progress) -> Means:
         """See ``PositionTask``."""
         texts = pieces(reader, self.given(), reading.length, reading.limit)
         cuts = windows(reading.length, self.window or reading.length, self._stride)
@@ -129,7 +129,7 @@ class KlDivergence(PositionTask):
     summary: ClassVar[str] = "KL divergence from a baseline file (--baseline) by position, and top-1 agreement"
     compares: ClassVar[bool] = True
 
-    def measure(self, reader: Reader, baseline: Reader | None, reading: Reading, progress: Progress) -> Means:
+    def measure(self, reader: Reader, baseline: Reader | None, reading: PositionReading, progress: Progress) -> Means:
         """See ``PositionTask``."""
         if baseline is None:
             raise UsageError("kl: nothing to compare with; name a file with --baseline")

@@ -13,14 +13,14 @@ from typing import Any
 
 from ggufrope import __version__
 from ggufrope.errors import UsageError
-from ggufrope.evals.base import AnswerTask
 from ggufrope.evals.by_position import POSITION_TASKS, PositionTask
-from ggufrope.evals.chat import own_template
+from ggufrope.evals.file_facts import describe, require_same_tokenizer
 from ggufrope.evals.positions import read_text
 from ggufrope.evals.results import SCHEMA, FileFacts, RuntimeFacts
-from ggufrope.evals.subject import describe, require_same_tokenizer
+from ggufrope.evals.task import AnswerTask
 from ggufrope.evals.tasks import TASKS, make, record
 from ggufrope.gguf import read_shards
+from ggufrope.inference.chat_template import own_template
 
 __all__ = ["DEFAULT_DEPTHS", "Cell", "Grid", "Order", "all_tasks", "plan"]
 

@@ -24,7 +24,7 @@ __all__ = [
     "PositionMean",
     "Result",
     "RuntimeFacts",
-    "Tokens",
+    "TokenCounts",
     "from_json",
 ]
 
@@ -87,7 +87,7 @@ class MachineFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenCounts:
     """Tokens that were really decoded, and those that naive generation would have decoded."""
 
     evaluated: int
@@ -162,7 +162,7 @@ class Result:
     machine: MachineFacts
     ggufrope: str
     seconds: float
-    tokens: Tokens
+    tokens: TokenCounts
     finished: str
     low: float | None
     high: float | None

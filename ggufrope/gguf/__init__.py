@@ -6,26 +6,26 @@
 from __future__ import annotations
 
 from .ahead import drop_ahead
-from .difference import Difference, Side, differences
 from .header import Field, Header, TensorInfo
+from .header_difference import HeaderDifference, Side, differences
 from .inplace import Edited, edit_in_place
 from .output import move_into_place
 from .parse import parse_entry, read_header
-from .plan import Edits, Plan, encode_header, original_facts, plan_rewrite
 from .recovery import recover
 from .rewrite import rewrite, write_plan
+from .rewrite_plan import Edits, RewritePlan, encode_header, original_facts, plan_rewrite
 from .shards import output_names, place, read_shards
 from .slack import Layout
 from .values import TypedValue, ValueType, encode_entry
 
 __all__ = [
-    "Difference",
     "Edited",
     "Edits",
     "Field",
     "Header",
+    "HeaderDifference",
     "Layout",
-    "Plan",
+    "RewritePlan",
     "Side",
     "TensorInfo",
     "TypedValue",

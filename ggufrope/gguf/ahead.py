@@ -13,8 +13,8 @@ import threading
 from pathlib import Path
 from typing import BinaryIO
 
-from ..keys import PADDING
 from .header import Header
+from .keys import PADDING
 
 #: Name of the thread, for whoever has to wait for it.
 THREAD = "ggufrope-drop-ahead"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import GgufError
-from .files import FileStamp, open_source, read_at
 from .ggml_types import BF16, F16, F32, GGML_TYPES
+from .reading import FileStamp, open_source, read_at
 from .values import TypedValue, ValueType, decode_items, decode_scalar, shorten
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import GgufError, OutputError
 from .extents import UNSUPPORTED, collapse_range, holes, insert_range
-from .files import FileStamp, open_source, read_at
 from .header import Header
 from .journal import MOVED, MOVING, Change, Journal, journal_path
 from .lock import lock, mapped_by
 from .output import explain, write_all
-from .plan import Copy, Edits, Plan, plan_rewrite
+from .reading import FileStamp, open_source, read_at
 from .recovery import sample, settle
 from .rewrite import Progress, write_plan
+from .rewrite_plan import Copy, Edits, RewritePlan, plan_rewrite
 from .slack import BLOCK, Layout
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Edited:
 
     Attributes:
         how: One sentence about it.
-        restored: See ``Plan.restored``.
+        restored: See ``RewritePlan.restored``.
     """
 
     how: str
@@ -79,14 +79,14 @@ def edit_in_place(
     return Edited(how, plan.restored)
 
 
-def _plan(header: Header, edits: Edits) -> Plan:
+def _plan(header: Header, edits: Edits) -> RewritePlan:
     """The plan whose data starts where the file's does, or as many blocks behind it as slack needs."""
     if not edits.get("restore"):
         edits["layout"] = Layout(header.data_offset, stay=True)
     return plan_rewrite(header, **edits)
 
 
-def _edit(header: Header, target: Path, plan: Plan) -> str:
+def _edit(header: Header, target: Path, plan: RewritePlan) -> str:
     with _writable(header.path, target) as file:
         lock(file, alone=True)
         if journal_path(target).exists() or FileStamp.of(file) != header.stamp or not _is_named(file, target):
@@ -117,7 +117,7 @@ def _writable(path: Path, target: Path) -> BinaryIO:
         raise OutputError(f"{path}: {found}; write a copy with -o, or change its permissions") from error
 
 
-def _change(file: BinaryIO, header: Header, plan: Plan) -> Change:
+def _change(file: BinaryIO, header: Header, plan: RewritePlan) -> Change:
     """What has to be written to the file to make it the planned one."""
     old_size, start = header.stamp.size, header.data_offset
     shift = len(plan.header) - start

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GgufError
-from .files import fingerprint
 from .output import sync_directory, write_all
+from .reading import fingerprint
 
 _MAGIC = b"ggufrope journal 1\n"
 _LENGTH = struct.Struct("<Q")

@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 from ..errors import GgufError, OutputError
 from .extents import holes, start_writing
-from .files import read_some
 from .lock import lock, try_lock
+from .reading import read_some
 from .slack import BLOCK
 
 CHUNK = 64 << 20  # between two progress reports

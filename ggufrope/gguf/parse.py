@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import GgufError
-from .files import FileStamp, open_source, read_at, read_some
 from .ggml_types import GGML_TYPES, tensor_nbytes
 from .header import Field, Header, TensorInfo
 from .lock import lock
+from .reading import FileStamp, open_source, read_at, read_some
 from .recovery import recover
 from .scan import Scanner
 from .values import MAX_KEY_BYTES, ValueType

@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 from ..errors import GgufError, OutputError
 from .extents import collapse_range, holes
-from .files import fingerprint, read_some
 from .journal import MOVED, MOVING, UNDOING, Change, Journal, forget_unfinished, journal_path
 from .lock import lock
 from .output import explain, write_all
+from .reading import fingerprint, read_some
 
 
 def recover(path: Path) -> bool:

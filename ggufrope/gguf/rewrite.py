@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import GgufError
-from .files import FileStamp
 from .header import Header
 from .lock import lock
 from .output import copy_range, replacing, write_all
-from .plan import Copy, Edits, Plan, plan_rewrite
+from .reading import FileStamp
 from .recovery import recover
+from .rewrite_plan import Copy, Edits, RewritePlan, plan_rewrite
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -41,7 +41,7 @@ def rewrite(
 
 def write_plan(
     header: Header,
-    plan: Plan,
+    plan: RewritePlan,
     out: str | os.PathLike[str],
     *,
     progress: Progress | None = None,

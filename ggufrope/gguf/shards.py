@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import GgufError, OutputError
-from ..keys import SPLIT_TENSORS
 from .header import Header
+from .keys import SPLIT_TENSORS
 from .lock import lock
 from .output import copy_range, explain, replacing, sync_directory
 from .parse import read_header

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from ..keys import PADDING
+from .keys import PADDING
 from .values import ValueType, encode_string
 
 #: Data moves by multiples of this: file systems share, insert and remove whole blocks only.

@@ -8,7 +8,6 @@ from dataclasses import Field, fields
 from typing import Any
 
 from ggufrope.errors import UnknownMethodError
-from ggufrope.methods.base import Method, build
 from ggufrope.methods.clex import Clex
 from ggufrope.methods.dynamic_ntk import DynamicNtk
 from ggufrope.methods.linear import Linear
@@ -17,8 +16,9 @@ from ggufrope.methods.longrope import LongRope
 from ggufrope.methods.ms_poe import MsPoe
 from ggufrope.methods.none import NoScaling
 from ggufrope.methods.ntk import Ntk
+from ggufrope.methods.protocol import Method, build
 from ggufrope.methods.yarn import Yarn
-from ggufrope.model import ModelRope
+from ggufrope.rope.model import ModelRope
 
 __all__ = ["METHODS", "Method", "check_name", "method_names", "parameters", "resolve"]
 
@@ -57,7 +57,7 @@ def resolve(name: str, params: Mapping[str, Any], model: ModelRope, context: int
 
     Raises:
         UnknownMethodError: no such method; the message offers the nearest names.
-        UsageError, ParameterError: see ``methods.base.build``.
+        UsageError, ParameterError: see ``methods.protocol.build``.
     """
     check_name(name)
     head, _, base_name = name.partition("+")

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from ggufrope.errors import ParameterError, UnsupportedModelError
 from ggufrope.late import np
-from ggufrope.methods.base import GRANULARITY, Method, granular, option, positive
-from ggufrope.model import ModelRope
-from ggufrope.stock import StockRope
-from ggufrope.table import RopeTable, geometric_points
+from ggufrope.methods.protocol import GRANULARITY, Method, granular, option, positive
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.stock import StockRope
+from ggufrope.rope.table import RopeTable, geometric_points
 
 __all__ = ["Clex", "ClexTable"]
 

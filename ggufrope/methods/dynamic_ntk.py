@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from ggufrope.errors import UnsupportedModelError
 from ggufrope.late import np
-from ggufrope.methods.base import GRANULARITY, Method, granular, option, positive, reach
-from ggufrope.model import ModelRope
-from ggufrope.stock import StockRope
-from ggufrope.table import RopeTable, geometric_points
+from ggufrope.methods.protocol import GRANULARITY, Method, granular, option, positive, reach
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.stock import StockRope
+from ggufrope.rope.table import RopeTable, geometric_points
 
 __all__ = ["DynamicNtk"]
 

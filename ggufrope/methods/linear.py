@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ggufrope.late import np
-from ggufrope.methods.base import Method, option, positive, reach
-from ggufrope.model import ModelRope
-from ggufrope.stock import StockRope
-from ggufrope.table import RopeTable
+from ggufrope.methods.protocol import Method, option, positive, reach
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.stock import StockRope
+from ggufrope.rope.table import RopeTable
 
 __all__ = ["Linear"]
 

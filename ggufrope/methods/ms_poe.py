@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ggufrope import archs
 from ggufrope.errors import ParameterError, UnsupportedModelError
 from ggufrope.late import np
-from ggufrope.methods.base import Method, option
-from ggufrope.model import ModelRope
-from ggufrope.stock import StockRope
-from ggufrope.table import HeadRatios, RopeTable
+from ggufrope.methods.protocol import Method, option
+from ggufrope.rope import architectures
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.stock import StockRope
+from ggufrope.rope.table import HeadRatios, RopeTable
 
 #: Orders that the runtime makes for each prompt; the value of ``ggufrope.head_order``.
 PER_PROMPT = ("per-prompt", "per-prompt-rank")
@@ -103,9 +103,9 @@ class MsPoe(Method):
             ParameterError: given ratios of the wrong shape, not finite or ≤ 0.
             UnsupportedModelError: several ratios for one shared K head, or no layer that takes any.
         """
-        if model.arch in archs.REFUSED:
+        if model.arch in architectures.REFUSED:
             raise UnsupportedModelError(
-                f"{model.arch}: it {archs.REFUSED[model.arch]}: no runtime takes head ratios for it"
+                f"{model.arch}: it {architectures.REFUSED[model.arch]}: no runtime takes head ratios for it"
             )
         rows = self._given(model) if self.head_ratios is not None else self._generated(model)
         for layer, row in enumerate(rows):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ggufrope.methods.base import Method
-from ggufrope.model import ModelRope
-from ggufrope.stock import StockRope
-from ggufrope.table import RopeTable
+from ggufrope.methods.protocol import Method
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.stock import StockRope
+from ggufrope.rope.table import RopeTable
 
 __all__ = ["NoScaling"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ggufrope.errors import ParameterError
-from ggufrope.methods.base import GRANULARITY, Method, granular, option, positive, reach
-from ggufrope.model import ModelRope
-from ggufrope.stock import StockRope
-from ggufrope.table import RopeTable, geometric_points, yarn_factors
+from ggufrope.methods.protocol import GRANULARITY, Method, granular, option, positive, reach
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.stock import StockRope
+from ggufrope.rope.table import RopeTable, geometric_points, yarn_factors
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["EVIDENCE", "Record", "evidence_for"]
+__all__ = ["EVIDENCE", "EvidenceRecord", "evidence_for"]
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class EvidenceRecord:
     """One row of somebody's table.
 
     Attributes:
@@ -67,11 +67,13 @@ def _record(
     values: tuple[float, ...],
     plain: tuple[float, ...] = (),
     start: float = 1,
-) -> Record:
+) -> EvidenceRecord:
     """``values`` at ``start`` times the trained context and each doubling of it."""
     metric, model, trained, source = kind
     steps = [start * 2**i for i in range(len(values))]
-    return Record(method, label, metric, model, trained, source, dict(zip(steps, values, strict=True)), _at(plain))
+    return EvidenceRecord(
+        method, label, metric, model, trained, source, dict(zip(steps, values, strict=True)), _at(plain)
+    )
 
 
 def _at(plain: tuple[float, ...]) -> dict[float, float]:
@@ -90,7 +92,7 @@ _NTK = "NTK-{} (whether fixed or dynamic was not verified here)"
 _DEMO_PLAIN, _TINY_PLAIN = (1.499, 1.826, 2.244, 2.904), (1.686, 1.743, 2.031, 5.440)
 _FACTS_PLAIN = (0.999, 0.866, 0.432)
 
-EVIDENCE: tuple[Record, ...] = (
+EVIDENCE: tuple[EvidenceRecord, ...] = (
     _record("linear", "PI", _BOOKS, (5.9, 5.71, 5.72, 6.05, 8.75), _BOOKS_PLAIN),
     _record("linear", "PI-32k", _TRAINED_32K, (85, 76, 70, 58)),
     _record("linear", "linear × 2", _DEMO_FACTS, (0.092, 0.060), _FACTS_PLAIN),
@@ -120,6 +122,6 @@ EVIDENCE: tuple[Record, ...] = (
 )
 
 
-def evidence_for(method: str) -> list[Record]:
+def evidence_for(method: str) -> list[EvidenceRecord]:
     """The records of one method; empty where nothing was published (that this project knows) or measured."""
     return [record for record in EVIDENCE if record.method == method]

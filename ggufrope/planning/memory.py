@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ggufrope import archs
-from ggufrope.facts import KeySource
 from ggufrope.gguf.ggml_types import GGML_TYPES
 from ggufrope.late import np
-from ggufrope.model import ModelRope
+from ggufrope.modelfile.facts import KeySource
+from ggufrope.rope import architectures
+from ggufrope.rope.model import ModelRope
 
 __all__ = ["KV_TYPES", "CacheLayout", "NoLayoutError", "cache_layout"]
 
@@ -139,7 +139,7 @@ def _cached(source: KeySource, model: ModelRope) -> list[int]:
     """Layers with K and V of their own."""
     extra = min(_number(source, f"{model.arch}.nextn_predict_layers"), model.n_layer)
     own: Callable[[int], bool] = lambda layer: True  # noqa: E731  # replaced below
-    if model.arch in archs.SHARED_K_FROM:
+    if model.arch in architectures.SHARED_K_FROM:
         own = lambda layer: model.leader(layer) == layer  # noqa: E731  # the same
     recurrent = set() if model.arch == "falcon-h1" else set(_recurrent(model))
     return [i for i in range(model.n_layer - extra) if own(i) and i not in recurrent]
@@ -149,7 +149,7 @@ def _recurrent(model: ModelRope) -> list[int]:
     layers = range(model.n_layer)
     if model.arch == "falcon-h1":  # attention and state side by side
         return list(layers)
-    if model.arch in archs.RECURRENT_MIX:
+    if model.arch in architectures.RECURRENT_MIX:
         return [i for i in layers if not model.rotates(i)]
     return [i for i in layers if model.n_head_kv[i] == 0] if model.arch in _RECURRENT_WITHOUT_HEADS else []
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from ggufrope.errors import ParameterError
-from ggufrope.reference.clex import load_clex, log_scale
+from ggufrope.reference.clex_ode import load_clex, log_scale
 from ggufrope.reference.rows import LengthRows
 from ggufrope.reference.scaling import original_context, rope_parameters, rot_dim
 from ggufrope.reference.spec import ReferenceSpec
@@ -26,7 +26,7 @@ def frequencies(directory: Path, config: Any, spec: ReferenceSpec, length: int) 
     """Radians per token ``(rot_dim/2,)`` in float64, and what multiplies cos and sin, for texts of ``length`` tokens.
 
     ``dynamic-ntk`` is transformers' ``dynamic``, ``yarn`` with ``dynamic`` its ``yarn`` at factor length/original,
-    ``longrope`` its own; CLEX is ``reference.clex``. Other methods do not depend on the length.
+    ``longrope`` its own; CLEX is ``reference.clex_ode``. Other methods do not depend on the length.
 
     Raises:
         ParameterError: a length below 1.

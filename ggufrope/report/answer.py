@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ggufrope.report.blocks import Block, Code, Estimate, Points, Prose, Row, Strong, Table
-from ggufrope.report.compare import Comparison, compare
+from ggufrope.report.comparison import Comparison, compare
 from ggufrope.report.difference import Difference, told_apart
 from ggufrope.report.entries import Entry, fineness
 from ggufrope.report.numbers import (

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 __all__ = [
     "Block",
-    "Cell",
     "Chart",
     "Code",
     "Document",
@@ -21,6 +20,7 @@ __all__ = [
     "Series",
     "Strong",
     "Table",
+    "TableCell",
 ]
 
 
@@ -68,7 +68,7 @@ class Points:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """One value in a table.
 
     Attributes:
@@ -89,7 +89,7 @@ class Row:
     """One line of a table: as many ``heads`` and ``cells`` as the table names."""
 
     heads: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from ggufrope.report.curves import charts
 from ggufrope.report.entries import Entry
 from ggufrope.report.heatmap import maps
 from ggufrope.report.numbers import counted
-from ggufrope.report.settings import settings
+from ggufrope.report.provenance import settings
 from ggufrope.report.study import Group, Study
 from ggufrope.report.tables import by_depth, by_position, cost_and_gain, minus_full_cache, minus_unquantized
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ggufrope.report.blocks import Block, Cell, Chart, Code, Document, Map, Maps, Points, Prose, Strong, Table
+from ggufrope.report.blocks import Block, Chart, Code, Document, Map, Maps, Points, Prose, Strong, Table, TableCell
 from ggufrope.report.html import clean
 from ggufrope.report.numbers import short
 from ggufrope.report.tables import percent
@@ -79,7 +79,7 @@ def _table(table: Table) -> Iterator[str]:
         yield escaped(table.note)
 
 
-def _cell(cell: Cell, stacked: bool) -> str:
+def _cell(cell: TableCell, stacked: bool) -> str:
     text, detail = escaped(cell.text), escaped(cell.detail)
     if cell.strong and stacked:
         detail = f"**{detail}**"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ggufrope.report.blocks import Cell, Estimate
+from ggufrope.report.blocks import Estimate, TableCell
 from ggufrope.report.difference import Difference
 from ggufrope.report.study import Group
 
@@ -67,22 +67,22 @@ def in_words(value: Estimate, digits: int) -> str:
     return f"{plain(value.value, digits)} ({found})" if found else f"{plain(value.value, digits)} (no interval)"
 
 
-def estimate_cell(value: Estimate | None, digits: int, title: str = "", strong: bool = False) -> Cell:
+def estimate_cell(value: Estimate | None, digits: int, title: str = "", strong: bool = False) -> TableCell:
     """A measured value with its interval; a dash where there is none."""
     if value is None:
-        return Cell("–", title=title or "not measured")
+        return TableCell("–", title=title or "not measured")
     said = f"n = {value.n}" + ("" if value.low is not None else ", too few for an interval")
-    return Cell(plain(value.value, digits), interval(value, digits), f"{title}, {said}" if title else said, strong)
+    return TableCell(plain(value.value, digits), interval(value, digits), f"{title}, {said}" if title else said, strong)
 
 
-def difference_cell(found: Difference | None, digits: int, mark: bool = False) -> Cell:
+def difference_cell(found: Difference | None, digits: int, mark: bool = False) -> TableCell:
     """A difference with its interval, standing out where that leaves out zero; ``mark`` the independent ones."""
     if found is None:
-        return Cell("–", title="not measured")
+        return TableCell("–", title="not measured")
     how = {"paired": f"paired, {found.n} texts", "equal": f"every question scored the same, {found.n} texts"}
     title = how.get(found.how, "independent measurements")
     marked = " ⁱ" if mark and found.how == "independent" else ""
-    return Cell(signed(found.value, digits), difference_interval(found, digits) + marked, title, found.shown)
+    return TableCell(signed(found.value, digits), difference_interval(found, digits) + marked, title, found.shown)
 
 
 def difference_interval(found: Difference, digits: int) -> str:

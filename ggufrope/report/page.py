@@ -8,7 +8,20 @@ from importlib import resources
 from itertools import groupby
 
 from ggufrope.report import heatmap, svg
-from ggufrope.report.blocks import Block, Cell, Chart, Code, Document, Maps, Points, Prose, Row, Section, Strong, Table
+from ggufrope.report.blocks import (
+    Block,
+    Chart,
+    Code,
+    Document,
+    Maps,
+    Points,
+    Prose,
+    Row,
+    Section,
+    Strong,
+    Table,
+    TableCell,
+)
 from ggufrope.report.html import Node, h, text_of
 
 __all__ = ["page"]
@@ -112,7 +125,7 @@ def _lines(rows: list[Row], table: Table) -> Iterator[Node]:
         yield h("tr", first if place == 0 else None, *others, *cells)
 
 
-def _cell(cell: Cell, table: Table) -> Iterator[Node]:
+def _cell(cell: TableCell, table: Table) -> Iterator[Node]:
     text, detail = (
         _strong(cell.text, cell.strong and not table.stacked),
         _strong(cell.detail, cell.strong and table.stacked),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ggufrope.evals.results import Result
 from ggufrope.report.answer import head_names, heads, length_label
-from ggufrope.report.blocks import Block, Cell, Estimate, Prose, Row, Table
-from ggufrope.report.compare import Comparison, compare
+from ggufrope.report.blocks import Block, Estimate, Prose, Row, Table, TableCell
+from ggufrope.report.comparison import Comparison, compare
 from ggufrope.report.difference import Difference
 from ggufrope.report.entries import Entry
 from ggufrope.report.numbers import counted, decimals, difference_cell, estimate_cell, plain
@@ -103,7 +103,7 @@ def _beside(group: Group, entry: Entry, by_length: dict[int, Difference], found:
         change = difference_cell(by_length.get(length), digits, _mixed(_all(found)))
         detail = f"{change.text} ({change.detail})" if length in by_length else ""
         title = f"{value.title}; {change.title}" if detail else value.title
-        cells.append(Cell(value.text, detail, title, change.strong))
+        cells.append(TableCell(value.text, detail, title, change.strong))
     return Row(heads(group, entry), tuple(cells))
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ggufrope.errors import InputError, RuntimeLibraryError
 from ggufrope.gguf import read_header
-from ggufrope.keys import PREFIX
+from ggufrope.gguf.keys import PREFIX
 from ggufrope.runtime.api import Api, api_version
 from ggufrope.runtime.locate import Runtime, locate
 from ggufrope.runtime.log import LibraryLog

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ggufrope.errors import InputError, OutputError, UsageError
 from ggufrope.gguf import read_header
-from ggufrope.keys import HEAD_FACTORS, HEAD_ORDER, PREFIX
+from ggufrope.gguf.keys import HEAD_FACTORS, HEAD_ORDER, PREFIX
 from ggufrope.runtime.library import runtime_for
 from ggufrope.runtime.locate import Runtime
 from ggufrope.runtime.progress import Progress, compile_errors, run_logged

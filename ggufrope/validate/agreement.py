@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ggufrope.codec import Decoded
 from ggufrope.errors import InputError
 from ggufrope.gguf import Header
+from ggufrope.gguf.keys import ROPE_FREQS, ROPE_LONG, ROPE_SHORT, SENTINEL
 from ggufrope.gguf.values import shorten
-from ggufrope.keys import ROPE_FREQS, ROPE_LONG, ROPE_SHORT, SENTINEL
+from ggufrope.modelfile.codec import Decoded
 
 __all__ = ["require_same_model", "rotation_gap"]
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ggufrope.validate.compare import Bucket
+from ggufrope.validate.position_errors import Bucket
 from ggufrope.validate.tolerances import Limits
 
 __all__ = ["ValidationResult"]

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ggufrope.codec import Decoded, decode
 from ggufrope.errors import InputError, UsageError
 from ggufrope.gguf import Header, read_shards
+from ggufrope.inference.strict import log_probs, open_strict
+from ggufrope.modelfile.codec import Decoded, decode
+from ggufrope.modelfile.original import Source
 from ggufrope.reference import ReferenceSpec
-from ggufrope.source import Source
 from ggufrope.validate.agreement import require_same_model, rotation_gap
-from ggufrope.validate.compare import Block
-from ggufrope.validate.engine import log_probs, open_strict
-from ggufrope.validate.settings import reference_spec, require_static, served_as
+from ggufrope.validate.claim import reference_spec, require_static, served_as
+from ggufrope.validate.position_errors import Block
 from ggufrope.validate.tolerances import TOLERANCES, weight_types, weights_name
 
 __all__ = ["GgufFile", "Opened", "Reference", "reference_side"]

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ggufrope import archs
+from ggufrope.rope import architectures
 
 __all__ = ["SEEN", "layout", "page", "read_seen", "shift"]
 
@@ -67,17 +67,17 @@ def page(seen: dict[str, dict[str, Any]]) -> dict[str, str]:
     today = "".join(_rows(seen, names.split()) for names in FAMILIES.values())
     refused = "".join(
         f"| `{arch}` | architecture {arch} is not supported: it {why}; all factors must be 1 |\n"
-        for arch, why in sorted(archs.REFUSED.items())
+        for arch, why in sorted(architectures.REFUSED.items())
     )
-    rotating = {arch for arch, kind in archs.PAIRING.items() if kind != "none"}
-    plain = set(archs.PAIRING) - rotating - {"clip", "wavtokenizer-dec"}
+    rotating = {arch for arch, kind in architectures.PAIRING.items() if kind != "none"}
+    plain = set(architectures.PAIRING) - rotating - {"clip", "wavtokenizer-dec"}
     return {
         "today": _HEAD + today,
-        "others": _HEAD + _rows(seen, sorted((known & rotating) - first - set(archs.REFUSED))),
+        "others": _HEAD + _rows(seen, sorted((known & rotating) - first - set(architectures.REFUSED))),
         "refused": "| architecture | message |\n|---|---|\n" + refused,
         "messages": _messages(seen),
         "without": f"Without RoPE: {_names(plain)}. With RoPE and without a toy that runs: "
-        f"{_names(rotating - known - set(archs.REFUSED))}.\n",
+        f"{_names(rotating - known - set(architectures.REFUSED))}.\n",
     }
 
 

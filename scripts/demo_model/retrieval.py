@@ -68,7 +68,7 @@ def _continue(model: Any, text: str) -> int:
 
 def table(plain: Path, folder: Path, n: int = 40) -> str:
     """A table of accuracies: methods × lengths, by depth, with the overall share and its 95% interval."""
-    from ggufrope.convert import plan, write
+    from ggufrope.convert.conversion import plan, write
 
     rows = [f"{'':<17} {'tokens':>6}  " + " ".join(f"{f'{d:.0%}':>5}" for d in DEPTHS) + "    all (95% interval)"]
     for name, method in METHODS.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench_runtime.model import Shape
 
-from ggufrope.runtime.toolkits.base import ask
+from ggufrope.runtime.toolkits.toolkit import ask
 from gpu_check.measure import Plan, Row, bench_rows, logit_rows, make_models, op_row
 from gpu_check.pack import unpack
 from gpu_check.steps import Clock, StepError, build_both

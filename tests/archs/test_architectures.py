@@ -11,17 +11,17 @@ import pytest
 from arch_matrix.driver import NoCompilerError, compile_toys, run_toys, variants
 from arch_matrix.page import layout, read_seen, shift
 
-from ggufrope import archs
 from ggufrope.errors import RuntimeLibraryError
-from ggufrope.facts import read_model
+from ggufrope.modelfile.facts import read_model
+from ggufrope.modelfile.original import open_source
+from ggufrope.rope import architectures
 from ggufrope.runtime.locate import locate
-from ggufrope.source import open_source
 
 FORMS = ("plain", "grouped", "deep")
 #: One of each kind: pairings, sliding windows, layers that do not rotate, recurrent layers, one K head, shared layers.
 FAST = ("cohere2", "gemma3n", "gemma4", "gpt-oss", "hrm_text", "llama4", "minicpm3", "phi3", "qwen35", "smollm3")
 #: Linear scaling has no effect there, or it also changes the attention's scale.
-NO_ORACLE = archs.IGNORES_SCALING | {"glm-dsa"}
+NO_ORACLE = architectures.IGNORES_SCALING | {"glm-dsa"}
 #: K is multiplied by weights after its rotation: a K shift is inexact, in stock too.
 INEXACT_SHIFT = {"hunyuan-dense", "hunyuan-moe", "maincoder"}
 #: ggml looks their GELU up in a table of F16 values, whose steps make 1.6e-2 of what the last bits of a cosine change;
@@ -30,7 +30,7 @@ GELU_TABLE = {"codeshell", "pockettts", "starcoder2"}
 #: Rounding of logits of about 1, where what is compared changes them by as little as 9e-6 (smallthinker).
 ROUNDING = 2e-7
 #: The pin cannot run these, or upstream's toy lacks what they need.
-NO_TOY = {"bert", "gptj", "jina-bert-v2", "rwkv7", "arwkv7", "rwkv6qwen2", "t5", "t5encoder", *archs.REFUSED}
+NO_TOY = {"bert", "gptj", "jina-bert-v2", "rwkv7", "arwkv7", "rwkv6qwen2", "t5", "t5encoder", *architectures.REFUSED}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,11 @@ def check_page(seen: dict, arch: str) -> None:
 def check_facts(seen: dict, arch: str) -> None:
     """The converter reads from the toy's keys what the runtime answered."""
     layers = seen["layers"]
-    if arch in archs.REFUSED or archs.pairing(arch) == "none" or not any(layer["takes"] for layer in layers):
+    if (
+        arch in architectures.REFUSED
+        or architectures.pairing(arch) == "none"
+        or not any(layer["takes"] for layer in layers)
+    ):
         assert not any(layer["takes"] for layer in layers)
         return
     model = read_model(open_source(Path(seen["keys"])))
@@ -119,13 +123,13 @@ def test_refused_in_the_words_of_the_converter(examine, arch):
     """Those of the refused architectures that have a toy."""
     (seen,) = examine(arch, "plain")
     check(seen, arch)
-    expected = f"architecture {arch} is not supported: it {archs.REFUSED[arch]}; all factors must be 1"
+    expected = f"architecture {arch} is not supported: it {architectures.REFUSED[arch]}; all factors must be 1"
     assert {layer["error"] for layer in seen["layers"]} == {expected}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("arch", sorted(set(archs.PAIRING) - NO_TOY - {"clip", "wavtokenizer-dec"}))
+@pytest.mark.parametrize("arch", sorted(set(architectures.PAIRING) - NO_TOY - {"clip", "wavtokenizer-dec"}))
 def test_every_architecture(examine, arch, form):
     for seen in examine(arch, form):
         check(seen, arch)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from ggufrope import archs
 from ggufrope.errors import ParameterError, UnsupportedModelError
 from ggufrope.methods.ms_poe import MsPoe
-from ggufrope.model import ModelRope
+from ggufrope.rope import architectures
+from ggufrope.rope.model import ModelRope
 
 
 def model(arch: str, n_layer: int = 4, **facts) -> ModelRope:
     return ModelRope(arch, (4,) * n_layer, (2,) * n_layer, 32, 32, 10000.0, 256, 256, **facts)
 
 
-@pytest.mark.parametrize("arch", sorted(archs.REFUSED))
+@pytest.mark.parametrize("arch", sorted(architectures.REFUSED))
 def test_refused_architecture(arch):
     with pytest.raises(UnsupportedModelError, match=arch):
         MsPoe().ratios(model(arch))

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from demo_model.text import make_document
 
-from ggufrope.calibrate import Ordering, Request, calibrate, read_record, require_same_model
-from ggufrope.calibrate.identity import identify
+from ggufrope.calibrate import CalibrateRequest, Ordering, calibrate, read_record, require_same_model
 from ggufrope.cli import main
 from ggufrope.errors import InputError, OutputError, ParameterError
+from ggufrope.modelfile.identity import identify
+from ggufrope.modelfile.original import open_source
 from ggufrope.runtime.programs import quantize
-from ggufrope.source import open_source
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "demo"
 
@@ -39,7 +39,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def heads(plain: Path, text: Path) -> Path:
     path = plain.with_name("heads.json")
-    calibrate(Request(plain, [text], path, (64, 200), 3))
+    calibrate(CalibrateRequest(plain, [text], path, (64, 200), 3))
     return path
 
 
@@ -77,7 +77,7 @@ def test_the_file_says_what_was_found(plain: Path, heads: Path) -> None:
 
 def test_another_order_costs_nothing(plain: Path, text: Path, heads: Path) -> None:
     before = json.loads(heads.read_text())
-    done = calibrate(Request(plain, [text], heads, (64, 200), 3, Ordering("rank", "paper")))
+    done = calibrate(CalibrateRequest(plain, [text], heads, (64, 200), 3, Ordering("rank", "paper")))
     assert done.measured == 0
     after = json.loads(heads.read_text())
     assert after["samples"] == before["samples"] and after["ratios"] != before["ratios"]
@@ -92,9 +92,9 @@ def test_an_interrupted_run_goes_on(plain: Path, text: Path, heads: Path, tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        calibrate(Request(plain, [text], out, (64, 200), 3), stop)
+        calibrate(CalibrateRequest(plain, [text], out, (64, 200), 3), stop)
     assert not out.exists()
-    done = calibrate(Request(plain, [text], out, (64, 200), 3))
+    done = calibrate(CalibrateRequest(plain, [text], out, (64, 200), 3))
     assert done.measured == 4
     assert np.array_equal(done.record.samples, read_record(heads).samples)
     assert [p.name for p in tmp_path.iterdir()] == ["heads.json"]
@@ -103,7 +103,7 @@ def test_an_interrupted_run_goes_on(plain: Path, text: Path, heads: Path, tmp_pa
 def test_ratios_in_the_file_do_not_act(plain: Path, text: Path, heads: Path, tmp_path: Path) -> None:
     converted = tmp_path / "ms-poe.gguf"
     assert main(["convert", str(plain), "-o", str(converted), "-m", "ms-poe", "--head-ratios", str(heads)]) == 0
-    done = calibrate(Request(converted, [text], None, (64, 200), 3))
+    done = calibrate(CalibrateRequest(converted, [text], None, (64, 200), 3))
     assert np.array_equal(done.record.samples, read_record(heads).samples)
     assert identify(converted) == identify(plain)
 
@@ -140,9 +140,9 @@ def test_what_cannot_be_calibrated(plain: Path, text: Path, heads: Path, tmp_pat
     short = tmp_path / "short.txt"
     short.write_text("give emma drums . " * 20)
     with pytest.raises(InputError, match=r"short\.txt: \d+ tokens are less than one prompt of 200"):
-        calibrate(Request(plain, [short], tmp_path / "x.json", (200,), 1))
+        calibrate(CalibrateRequest(plain, [short], tmp_path / "x.json", (200,), 1))
     with pytest.raises(OutputError, match="--overwrite"):
-        calibrate(Request(plain, [text], heads, (64,), 3))
+        calibrate(CalibrateRequest(plain, [text], heads, (64,), 3))
     broken = tmp_path / "nan.gguf"
     data = bytearray(plain.read_bytes())
     info = open_source(plain).header
@@ -152,4 +152,4 @@ def test_what_cannot_be_calibrated(plain: Path, text: Path, heads: Path, tmp_pat
     data[at : at + 4] = np.float32("nan").tobytes()
     broken.write_bytes(data)
     with pytest.raises(InputError, match="computes NaN"):
-        calibrate(Request(broken, [text], None, (64,), 1))
+        calibrate(CalibrateRequest(broken, [text], None, (64,), 1))

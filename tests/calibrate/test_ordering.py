@@ -11,9 +11,9 @@ import pytest
 from ggufrope.calibrate.ordering import Ordering, group_scores, rank_correlation
 from ggufrope.calibrate.prompts import cut, default_lengths
 from ggufrope.errors import InputError, ParameterError, UnsupportedModelError, UsageError
-from ggufrope.facts import read_model
 from ggufrope.methods.ms_poe import MsPoe
-from ggufrope.source import open_source
+from ggufrope.modelfile.facts import read_model
+from ggufrope.modelfile.original import open_source
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggufrope.calibrate.identity import Identity
 from ggufrope.calibrate.prompts import Cut
-from ggufrope.calibrate.record import Record, Settings, read_record
+from ggufrope.calibrate.record import CalibrationRecord, CalibrationSettings, read_record
 from ggufrope.errors import InputError
+from ggufrope.modelfile.identity import Identity
 
 WRONG = {
     "above one": lambda told: told["samples"][0]["scores"].__setitem__(5, 5),
@@ -27,7 +27,7 @@ WRONG = {
 @pytest.fixture
 def told(tmp_path: Path) -> Path:
     model = Identity("llama", (4, 4), (2, 2), 8, "0", "0")
-    record = Record(model, Settings((("a", "0"),), (16,), 2))
+    record = CalibrationRecord(model, CalibrationSettings((("a", "0"),), (16,), 2))
     scores = np.array([np.nan] * 4 + [0.25] * 4)  # the first layer was not scored
     for start in (0, 1):
         record = record.with_sample(Cut(0, start, 16), scores)

@@ -10,7 +10,7 @@ import pytest
 from fake_engine import FakeEngine, model_file
 
 from ggufrope.cli import main
-from ggufrope.evals import machine, run
+from ggufrope.evals import machine, runner
 from ggufrope.evals.results import RuntimeFacts
 
 
@@ -18,7 +18,7 @@ from ggufrope.evals.results import RuntimeFacts
 def folder(tmp_path, monkeypatch):
     """Two models, one with a chat template, texts, and results of every bad kind."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "_engine", lambda: FakeEngine)
+    monkeypatch.setattr(runner, "_engine", lambda: FakeEngine)
     monkeypatch.setattr(
         "ggufrope.cli.eval.runtime_facts", lambda **_: RuntimeFacts("cpu", "0", None, None), raising=False
     )
@@ -165,7 +165,7 @@ def test_a_silent_model_is_said_to_be_one(folder, capsys):
 
 
 def test_the_types_of_the_cache_that_help_names_are_those_there_are(capsys):
-    from ggufrope.evals.opening import KV_TYPES
+    from ggufrope.inference.opening import KV_TYPES
 
     assert main(["eval", "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())

@@ -9,12 +9,12 @@ import gguf_builder as gb
 import pytest
 
 from ggufrope.cli import main
-from ggufrope.codec import decode
 from ggufrope.errors import NotHonouredError
 from ggufrope.gguf import read_header
+from ggufrope.modelfile.codec import decode
+from ggufrope.modelfile.original import Source
 from ggufrope.runtime import programs
-from ggufrope.source import Source
-from ggufrope.validate.settings import reference_spec
+from ggufrope.validate.claim import reference_spec
 
 
 @pytest.fixture

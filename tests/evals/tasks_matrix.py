@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ggufrope.evals.base import AnswerTask, Example, Room
+from ggufrope.evals.task import AnswerTask, Example, Room
 from ggufrope.evals.tasks import TASKS, make
 
 DATA = Path(__file__).parent / "data"

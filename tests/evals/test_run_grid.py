@@ -14,7 +14,7 @@ from ggufrope.errors import InputError, UsageError
 from ggufrope.evals import answers
 from ggufrope.evals.grid import DEFAULT_DEPTHS, Order, plan
 from ggufrope.evals.results import RuntimeFacts
-from ggufrope.evals.run import run
+from ggufrope.evals.runner import run
 from ggufrope.evals.store import Store
 
 RUNTIME = RuntimeFacts("cpu", "0123", None, None)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggufrope.conversion import Request, carry_out
-from ggufrope.evals.by_position import KlDivergence, Perplexity, Reading
+from ggufrope.convert.request import ConvertRequest, carry_out
+from ggufrope.evals.by_position import KlDivergence, Perplexity, PositionReading
 from ggufrope.evals.store import read_results
 from ggufrope.runtime.programs import quantize
 
@@ -37,7 +37,7 @@ def quiet(_done, _total):
 
 
 def engine(path, **options):
-    from ggufrope.evals.engine import Engine
+    from ggufrope.inference.engine import Engine
 
     return Engine(path, n_ctx=512, **{"threads": 2} | options)
 
@@ -46,8 +46,8 @@ def engine(path, **options):
 def models(tmp_path_factory):
     """The demo model as F32, Q8_0, and F32 with YaRN."""
     folder = tmp_path_factory.mktemp("models")
-    carry_out(Request(DEMO, folder / "f32.gguf", "none", outtype="f32"))
-    carry_out(Request(folder / "f32.gguf", folder / "yarn.gguf", "yarn", {"factor": 2.0}))
+    carry_out(ConvertRequest(DEMO, folder / "f32.gguf", "none", outtype="f32"))
+    carry_out(ConvertRequest(folder / "f32.gguf", folder / "yarn.gguf", "yarn", {"factor": 2.0}))
     quantize(folder / "f32.gguf", folder / "q8_0.gguf", "Q8_0")
     return folder
 
@@ -79,8 +79,8 @@ def test_llama_perplexity_says_the_same(runtime_dir, models, name):
     base, model = models / "f32.gguf", models / f"{name}.gguf"
     theirs = llama_perplexity(runtime_dir, base, model, models)
     with engine(base) as one, engine(model) as two:
-        mine = KlDivergence(text=TEXT).measure(two, one, Reading(512, 4, EDGES, 0), quiet).by_position[-1]
-        loss = Perplexity(text=TEXT).measure(two, None, Reading(512, 4, EDGES, 0), quiet).by_position[-1]
+        mine = KlDivergence(text=TEXT).measure(two, one, PositionReading(512, 4, EDGES, 0), quiet).by_position[-1]
+        loss = Perplexity(text=TEXT).measure(two, None, PositionReading(512, 4, EDGES, 0), quiet).by_position[-1]
     assert (mine.n, mine.start) == (4 * 255, 256)
     assert mine.mean == pytest.approx(theirs["kl"], abs=1e-5 if name == "q8_0" else 1e-4)
     assert loss.mean == pytest.approx(np.log(theirs["ppl"]), abs=1e-4)
@@ -120,7 +120,7 @@ def transformers_losses(length, n, size=None, stride=None):
 def test_transformers_loses_the_same(models):
     want = transformers_losses(512, 3)
     with engine(models / "f32.gguf", kv_type="f32") as reader:
-        found = Perplexity(text=TEXT).measure(reader, None, Reading(512, 3, EDGES, 0), quiet)
+        found = Perplexity(text=TEXT).measure(reader, None, PositionReading(512, 3, EDGES, 0), quiet)
     assert found.mean == pytest.approx(want.mean(), abs=1e-3)
     for row in found.by_position:
         assert row.mean == pytest.approx(want[:, row.start : row.end].mean(), abs=1e-3)
@@ -131,7 +131,7 @@ def test_transformers_loses_the_same_through_windows(models):
     want = transformers_losses(400, 2, size=128, stride=48)
     with engine(models / "f32.gguf", kv_type="f32") as reader:
         found = Perplexity(text=TEXT, window=128, stride=48).measure(
-            reader, None, Reading(400, 2, [0, 128, 400], 0), quiet
+            reader, None, PositionReading(400, 2, [0, 128, 400], 0), quiet
         )
     assert not np.isnan(want).any()
     assert found.mean == pytest.approx(want.mean(), abs=1e-3)

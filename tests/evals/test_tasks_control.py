@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tasks_matrix import DEPTHS, words
 
-from ggufrope.evals.base import AnswerTask, Example, Room
+from ggufrope.evals.task import AnswerTask, Example, Room
 from ggufrope.evals.tasks import TASKS, make
 
 CONTROLLED = ["niah", "niah-single", "niah-multikey", "kv-retrieval"]

@@ -6,7 +6,7 @@ import pytest
 from tasks_matrix import CASES, DEPTHS, Case
 from test_tasks_files import DEMO
 
-from ggufrope.evals.base import Room
+from ggufrope.evals.task import Room
 from ggufrope.evals.tasks import TASKS, make
 
 torch = pytest.importorskip("torch")

@@ -16,10 +16,10 @@ from demo_model.wording import wording
 from tasks_matrix import DATA, DEPTHS, words
 
 from ggufrope.errors import InputError, UsageError
-from ggufrope.evals.base import Example, Room
+from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks import TASKS, make, record
 from ggufrope.evals.tasks.haystack import made_up, read_text, sentences
-from ggufrope.evals.tasks.mdqa import Document, Question, _distractors
+from ggufrope.evals.tasks.mdqa import Passage, Question, _distractors
 from ggufrope.evals.tasks.wording import ENGLISH, read_wording
 from ggufrope.evals.tasks.words import ADJECTIVES, NOUNS, pairs
 
@@ -237,11 +237,11 @@ def test_no_example_of_a_file_is_asked_twice(name: str, n: int, size: dict[str, 
 
 
 def test_documents_with_an_answer_are_no_distractors() -> None:
-    def about(title: str, text: str, *others: Document) -> Question:
-        return Question("?", ("The Red-Fox", "nobody"), Document(title, text), others)
+    def about(title: str, text: str, *others: Passage) -> Question:
+        return Question("?", ("The Red-Fox", "nobody"), Passage(title, text), others)
 
     questions = [
-        about("A", "It was a red-fox.", Document("own", "Said the redfox."), Document("own", "It was a red-fox.")),
+        about("A", "It was a red-fox.", Passage("own", "Said the redfox."), Passage("own", "It was a red-fox.")),
         about("B", "He saw a RedFox, too."),
         about("C", "Nobody."),
         about("A", "Another part of A."),

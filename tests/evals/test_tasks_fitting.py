@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ggufrope.errors import UsageError
-from ggufrope.evals.base import Example, Room
+from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled, greatest
 from ggufrope.evals.tasks.placing import groups, nearest, spread
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tasks_matrix import CASES, DEPTHS, Case, words
 
 from ggufrope.errors import UsageError
-from ggufrope.evals.base import Example, Room
+from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks import TASKS, make, options
 
 by_case = pytest.mark.parametrize("case", CASES, ids=str)

@@ -10,7 +10,7 @@ import pytest
 from tasks_matrix import body, words
 
 from ggufrope.errors import UsageError
-from ggufrope.evals.base import Example, Room
+from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks import TASKS, make
 from ggufrope.evals.tasks.ruler_fwe import counts
 

@@ -13,11 +13,11 @@ import gguf
 import numpy as np
 
 from ggufrope.cli._inspect_text import lines
-from ggufrope.convert import _edits, _undo, plan
+from ggufrope.convert.conversion import _edits, _undo, plan
 from ggufrope.errors import GgufropeError
 from ggufrope.gguf import Layout, differences, original_facts, plan_rewrite, read_header, read_shards, rewrite
-from ggufrope.inspection import inspect_file
-from ggufrope.source import open_source
+from ggufrope.inspection.summary import inspect_file
+from ggufrope.modelfile.original import open_source
 
 METHODS = (("ms-poe", {}), ("yarn", {"factor": 4.0}), ("llama3", {"factor": 8.0}), ("none", {}))
 

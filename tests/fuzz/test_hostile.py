@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent))
 from exercise import exercise
 
-from ggufrope.convert import plan
+from ggufrope.convert.conversion import plan
 from ggufrope.errors import GgufError, GgufropeError
 from ggufrope.gguf import read_header
 

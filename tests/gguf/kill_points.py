@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from gguf_builder import tiny_llama
 
-from ggufrope import keys
 from ggufrope.gguf import (
     Layout,
     TypedValue,
@@ -31,6 +30,7 @@ from ggufrope.gguf import (
     extents,
     inplace,
     journal,
+    keys,
     original_facts,
     output,
     read_header,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from gguf_builder import build, llama_entries, tiny_llama
 
-from ggufrope.conversion import Request, carry_out
-from ggufrope.convert import strip_in_place
+from ggufrope.convert.conversion import strip_in_place
+from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.gguf import ahead, drop_ahead, read_header
 
 SIZE = 16 << 20  # the kernel keeps memory in pieces of up to 2 MiB, and drops whole ones
@@ -32,7 +32,7 @@ def anywhere(monkeypatch):
 
 
 def convert(path, method, **params):
-    carry_out(Request(path, None, method, params, in_place=True))
+    carry_out(ConvertRequest(path, None, method, params, in_place=True))
 
 
 def finished():
@@ -63,8 +63,8 @@ def test_an_edit_that_fits_into_slack_drops_nothing(model, anywhere):
 
 
 def test_a_plan_that_is_not_for_the_file_itself_drops_nothing(model, anywhere):
-    carry_out(Request(model, model.with_name("out.gguf"), "ms-poe"))
-    carry_out(Request(model, None, "ms-poe", in_place=True, dry_run=True))
+    carry_out(ConvertRequest(model, model.with_name("out.gguf"), "ms-poe"))
+    carry_out(ConvertRequest(model, None, "ms-poe", in_place=True, dry_run=True))
     finished()
     assert not anywhere
 

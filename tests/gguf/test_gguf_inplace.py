@@ -13,7 +13,6 @@ import pytest
 from gguf_builder import STR, U8, U32, build, entry, llama_entries, tiny_llama, tiny_tensors
 from test_gguf_output import ordinary_user
 
-from ggufrope import keys
 from ggufrope.errors import GgufError, OutputError
 from ggufrope.gguf import (
     Layout,
@@ -22,6 +21,7 @@ from ggufrope.gguf import (
     edit_in_place,
     extents,
     inplace,
+    keys,
     lock,
     original_facts,
     read_header,

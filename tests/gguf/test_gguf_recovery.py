@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 from gguf_builder import build, llama_entries
 
-from ggufrope import keys
 from ggufrope.cli import main
 from ggufrope.errors import GgufError
-from ggufrope.gguf import TypedValue, ValueType, edit_in_place, extents, inplace, original_facts, read_header, rewrite
+from ggufrope.gguf import (
+    TypedValue,
+    ValueType,
+    edit_in_place,
+    extents,
+    inplace,
+    keys,
+    original_facts,
+    read_header,
+    rewrite,
+)
 from ggufrope.gguf.journal import MOVED, MOVING, Change, Journal, journal_path
 from ggufrope.gguf.slack import BLOCK
 

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from gguf_builder import I32, STR, U16, build, entry, llama_entries, tiny_tensors
 
-from ggufrope import keys
-from ggufrope.convert import plan, strip, strip_in_place, write, write_in_place
+from ggufrope.convert.conversion import plan, strip, strip_in_place, write, write_in_place
 from ggufrope.errors import GgufError, OutputError
-from ggufrope.gguf import output_names, place, read_header, read_shards
-from ggufrope.source import open_source
+from ggufrope.gguf import keys, output_names, place, read_header, read_shards
+from ggufrope.modelfile.original import open_source
 
 
 def shard(number, count=3, total=3, entries=(), tensors=None):

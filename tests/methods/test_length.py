@@ -11,8 +11,8 @@ import pytest
 from ggufrope.errors import GgufropeError
 from ggufrope.methods import resolve
 from ggufrope.methods.clex import ClexTable
-from ggufrope.model import ModelRope
-from ggufrope.table import RopeTable, geometric_points
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.table import RopeTable, geometric_points
 
 
 def model_of(head_dim=64, base=10000.0, original=512, rot_dim=None):
@@ -213,7 +213,7 @@ def authors(shared, tmp_path_factory):
 
 
 def test_the_authors_clex_layer_at_every_t(authors):
-    from ggufrope.clex import solve_clex
+    from ggufrope.convert.clex_solver import solve_clex
 
     folder, stored, told = authors
     table = solve_clex(folder)
@@ -234,7 +234,7 @@ def test_the_authors_clex_layer_at_every_t(authors):
 
 
 def test_the_reference_s_own_clex_layer_agrees(authors):
-    from ggufrope.reference.clex import load_clex
+    from ggufrope.reference.clex_ode import load_clex
 
     folder, stored, _ = authors
     layer, told = load_clex(folder)

@@ -9,7 +9,7 @@ import pytest
 
 from ggufrope.methods import METHODS, method_names, resolve
 from ggufrope.methods.clex import ClexTable
-from ggufrope.model import ModelRope
+from ggufrope.rope.model import ModelRope
 
 MODEL = ModelRope(
     arch="llama",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ggufrope.methods import resolve
-from ggufrope.model import ModelRope
 from ggufrope.reference import ReferenceSpec
+from ggufrope.rope.model import ModelRope
 
 pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")
 

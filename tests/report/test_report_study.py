@@ -9,8 +9,8 @@ import results_maker as made
 
 from ggufrope.errors import InputError
 from ggufrope.report.answer import beyond
-from ggufrope.report.compare import compare
-from ggufrope.report.settings import command_lines
+from ggufrope.report.comparison import compare
+from ggufrope.report.provenance import command_lines
 from ggufrope.report.study import study
 
 

@@ -9,7 +9,7 @@ import pytest
 import tiny_checkpoint
 from llama_process import run_job
 
-from ggufrope.convert import plan, write
+from ggufrope.convert.conversion import plan, write
 from ggufrope.gguf import read_header
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(3, 96, 200)]
@@ -31,7 +31,7 @@ def yarn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def logits(path: Path, **options: float) -> np.ndarray:
-    from ggufrope.validate.engine import logits, open_strict
+    from ggufrope.inference.strict import logits, open_strict
 
     model = open_strict(path, len(IDS), 256, n_threads=1, **options)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ggufrope.conversion import Request, carry_out
+from ggufrope.convert.request import ConvertRequest, carry_out
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +34,9 @@ def demo_file(tmp_path_factory, demo_dir, runtime_dir):
         if kind != "F32":
             quantize(demo_file("F32", method, factor), out, kind)
         elif method == "none":
-            carry_out(Request(demo_dir, out, "none", outtype="f32"))
+            carry_out(ConvertRequest(demo_dir, out, "none", outtype="f32"))
         else:
-            carry_out(Request(demo_file("F32", "none"), out, method, {"factor": factor} if factor else {}))
+            carry_out(ConvertRequest(demo_file("F32", "none"), out, method, {"factor": factor} if factor else {}))
         return out
 
     return demo_file
@@ -47,12 +47,12 @@ def one_thread(monkeypatch):
     """Both sides on one thread: on a busy machine two mostly wait for each other."""
     import torch
 
-    from ggufrope.validate import check, sides
-    from ggufrope.validate.engine import open_strict
+    from ggufrope.inference.strict import open_strict
+    from ggufrope.validate import sides, validation
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    for room in (check, sides):
+    for room in (validation, sides):
         monkeypatch.setattr(room, "open_strict", partial(open_strict, n_threads=1, n_threads_batch=1))
     yield
     torch.set_num_threads(before)
@@ -62,9 +62,9 @@ def one_thread(monkeypatch):
 def spoil(monkeypatch, one_thread):
     """A function that has FILE's side, and not the reference, run with head factors that ``change`` alters."""
     from ggufrope.runtime import library
-    from ggufrope.validate import check
+    from ggufrope.validate import validation
 
-    right = check.open_strict
+    right = validation.open_strict
 
     def spoil(change):
         def opened(*args, **options):
@@ -74,6 +74,6 @@ def spoil(monkeypatch, one_thread):
             library.set_head_factors(model, factors)
             return model
 
-        monkeypatch.setattr(check, "open_strict", opened if change else right)
+        monkeypatch.setattr(validation, "open_strict", opened if change else right)
 
     return spoil

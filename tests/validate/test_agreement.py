@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from gguf_builder import ARR, STR, U32, build, entry, llama_entries, tiny_llama, tiny_tensors
 
-from ggufrope.conversion import Request, carry_out
+from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.errors import InputError, NotHonouredError, UsageError
 from ggufrope.gguf import read_shards
 from ggufrope.validate.agreement import require_same_model, rotation_gap
-from ggufrope.validate.cache import Cache, require_length
+from ggufrope.validate.kv_cache import Cache, require_length
 from ggufrope.validate.sides import GgufFile, reference_side
 
 
@@ -73,7 +73,7 @@ def test_names_contexts_and_rope_do_not_make_another_model(write, tmp_path):
     file = write("a.gguf")
     renamed = changed("general.name", entry("general.name", STR, "other"), entry("llama.extra", U32, 7))
     require_same_model(read_shards(file), read_shards(write("b.gguf", renamed)))
-    carry_out(Request(file, tmp_path / "c.gguf", "llama3", {"factor": 4.0}, require_patched=True))
+    carry_out(ConvertRequest(file, tmp_path / "c.gguf", "llama3", {"factor": 4.0}, require_patched=True))
     require_same_model(read_shards(file), read_shards(tmp_path / "c.gguf"))
 
 
@@ -86,7 +86,7 @@ def decoded(tmp_path):
         if name is None:
             return GgufFile.read(source)
         path = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}.gguf"
-        carry_out(Request(source, path, name, params))
+        carry_out(ConvertRequest(source, path, name, params))
         return GgufFile.read(path)
 
     return decoded

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ggufrope.errors import CheckFailed
+from ggufrope.inference.strict import chunk_size
 from ggufrope.validate import ValidationResult, require
-from ggufrope.validate.compare import Bucket, PositionErrors, bucket, compare, edges
-from ggufrope.validate.engine import chunk_size
+from ggufrope.validate.position_errors import Bucket, PositionErrors, bucket, compare, edges
 from ggufrope.validate.tolerances import TOLERANCES, Limits, limits, parts, weights_name, why_not
 
 

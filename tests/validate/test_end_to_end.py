@@ -11,10 +11,10 @@ import pytest
 import tiny_checkpoint
 
 from ggufrope.cli import main
-from ggufrope.conversion import Request, carry_out
+from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.gguf import read_header, rewrite
-from ggufrope.validate import check, sides, validate
-from ggufrope.validate.engine import open_strict
+from ggufrope.inference.strict import open_strict
+from ggufrope.validate import sides, validate, validation
 
 pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")
 pytestmark = [
@@ -47,7 +47,7 @@ def _one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:  # on a busy machine two threads mostly wait for each other
-        for room in (check, sides):
+        for room in (validation, sides):
             patch.setattr(room, "open_strict", partial(open_strict, n_threads=1, n_threads_batch=1))
         yield
     torch.set_num_threads(before)
@@ -64,7 +64,7 @@ def stories(shared):
 
 
 def convert(source, out, name, params):
-    carry_out(Request(source, out, name, params))
+    carry_out(ConvertRequest(source, out, name, params))
     return out
 
 
@@ -72,7 +72,7 @@ def broken_runtime(monkeypatch, change):
     """Have ``validate`` open the file and then spoil its head factors with ``change``."""
     from ggufrope.runtime import library
 
-    real = check.open_strict
+    real = validation.open_strict
 
     def opened(*args, **options):
         model = real(*args, **options)
@@ -81,7 +81,7 @@ def broken_runtime(monkeypatch, change):
         library.set_head_factors(model, factors)
         return model
 
-    monkeypatch.setattr(check, "open_strict", opened)
+    monkeypatch.setattr(validation, "open_strict", opened)
 
 
 @pytest.mark.parametrize(("name", "params"), [("none", {}), ("ms-poe", {}), ("ms-poe+yarn", {"factor": 4.0})])
@@ -203,7 +203,7 @@ def test_text(stories, shared):
 
 
 def test_chunked_runtime_equals_one_batch(stories):
-    from ggufrope.validate.engine import logits, open_strict
+    from ggufrope.inference.strict import logits, open_strict
 
     ids, path = list(range(3, 400)), stories / "stories260K-f32.gguf"
     found = []

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from gguf_builder import tiny_llama
 
-from ggufrope.codec import decode
-from ggufrope.conversion import Request, carry_out
+from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.errors import InputError, ParameterError, UsageError
 from ggufrope.gguf import read_header
 from ggufrope.methods import METHODS
+from ggufrope.modelfile.codec import decode
+from ggufrope.modelfile.original import Source
 from ggufrope.reference.spec import PARAMETERS
-from ggufrope.source import Source
-from ggufrope.validate.settings import reference_spec, served_as
-from ggufrope.validate.tokens import random_ids, text_ids
+from ggufrope.validate.claim import reference_spec, served_as
+from ggufrope.validate.token_ids import random_ids, text_ids
 from ggufrope.validate.tolerances import weight_types
 
 
@@ -27,7 +27,7 @@ def spec_of(tmp_path):
         path = source
         if name:
             path = tmp_path / "out.gguf"
-            carry_out(Request(source, path, name, params, overwrite=True))
+            carry_out(ConvertRequest(source, path, name, params, overwrite=True))
         return reference_spec(decode(Source(read_header(path))))
 
     return spec_of

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import tiny_checkpoint
 
-from ggufrope.conversion import Request, carry_out
+from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.gguf import read_header
-from ggufrope.validate import check, sides, validate
+from ggufrope.validate import sides, validate, validation
 
 pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")
 pytestmark = [
@@ -39,7 +39,7 @@ def _one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(check, "open_strict", partial(check.open_strict, n_threads=1, n_threads_batch=1))
+        patch.setattr(validation, "open_strict", partial(validation.open_strict, n_threads=1, n_threads_batch=1))
         yield
     torch.set_num_threads(before)
 
@@ -73,11 +73,11 @@ def converted(gguf, folder, out, label, original):
     if name == "longrope":
         params |= {"short_factor": tuple(np.linspace(1, 1.1, n)), "long_factor": tuple(np.geomspace(1, 4, n))}
     if name == "clex":
-        from ggufrope.clex import solve_clex
+        from ggufrope.convert.clex_solver import solve_clex
 
         with_clex_layer(folder, original, n)
         params["clex_from"] = solve_clex(folder)
-    carry_out(Request(gguf, out, name, params))
+    carry_out(ConvertRequest(gguf, out, name, params))
     return out
 
 
@@ -121,7 +121,7 @@ def test_the_wrong_row_would_be_noticed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("label", ["dynamic-ntk", "yarn", "clex"])
 def test_within_the_trained_context_nothing_changes(tmp_path, label):
-    from ggufrope.validate.engine import log_probs, open_strict
+    from ggufrope.inference.strict import log_probs, open_strict
 
     gguf = tiny_checkpoint.make("llama", tmp_path / "hf", max_position_embeddings=128)
     ids, found = list(range(96)) + list(range(32)), []

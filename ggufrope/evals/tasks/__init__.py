@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ggufrope.evals.base import AnswerTask
+from ggufrope.evals.task import AnswerTask
 from ggufrope.evals.tasks.kv_retrieval import KvRetrieval
 from ggufrope.evals.tasks.mdqa import Mdqa
 from ggufrope.evals.tasks.niah import Niah, NiahMultikey, NiahMultivalue, NiahSingle
@@ -10,7 +10,7 @@ from ggufrope.evals.tasks.passkey import Passkey
 from ggufrope.evals.tasks.ruler_cwe import RulerCwe
 from ggufrope.evals.tasks.ruler_fwe import RulerFwe
 from ggufrope.evals.tasks.ruler_vt import RulerVt
-from ggufrope.evals.tasks.settings import make, options, record
+from ggufrope.evals.tasks.task_options import make, options, record
 
 __all__ = ["TASKS", "make", "options", "record"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ggufrope.errors import UsageError
-from ggufrope.evals.base import Example, Room
+from ggufrope.evals.task import Example, Room
 
 __all__ = ["Sheet", "filled", "greatest"]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ggufrope.errors import InputError, UsageError
-from ggufrope.evals.base import Example, Room
+from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.placing import nearest
 from ggufrope.evals.tasks.records import read_records
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
-from ggufrope.evals.tasks.settings import at_least_one
-from ggufrope.methods.base import option
+from ggufrope.evals.tasks.task_options import at_least_one
+from ggufrope.methods.protocol import option
 
 __all__ = ["KvRetrieval"]
 

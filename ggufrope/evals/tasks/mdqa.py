@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ggufrope.errors import InputError, UsageError
-from ggufrope.evals.base import Example, Room
+from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.placing import nearest
 from ggufrope.evals.tasks.records import read_records
 from ggufrope.evals.tasks.scoring import best_subspan, best_subspan_settled, normalized
-from ggufrope.evals.tasks.settings import at_least_one
-from ggufrope.methods.base import option
+from ggufrope.evals.tasks.task_options import at_least_one
+from ggufrope.methods.protocol import option
 
 __all__ = ["Mdqa"]
 
@@ -29,7 +29,7 @@ _DATA = {
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class Passage:
     """A passage with its title."""
 
     title: str
@@ -42,8 +42,8 @@ class Question:
 
     text: str
     answers: tuple[str, ...]
-    gold: Document
-    others: tuple[Document, ...]
+    gold: Passage
+    others: tuple[Passage, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +126,13 @@ class Mdqa:
         return best_subspan_settled(output, example.answers)
 
 
-def _as_text(documents: Sequence[Document]) -> str:
+def _as_text(documents: Sequence[Passage]) -> str:
     return "\n".join(f"Document [{i}] ({d.title}): {d.text}" for i, d in enumerate(documents, 1))
 
 
 def _question(value: dict[str, Any]) -> Question:
     """A line of the file. Without a document that is marked as gold, the first one is."""
-    documents = [(Document(str(c["title"]), str(c["text"])), bool(c.get("isgold"))) for c in value["ctxs"]]
+    documents = [(Passage(str(c["title"]), str(c["text"])), bool(c.get("isgold"))) for c in value["ctxs"]]
     answers = tuple(str(answer) for answer in value["answers"] if normalized(str(answer)))
     if not documents or not answers:
         raise ValueError("a question needs at least one of ctxs and one of answers")
@@ -148,12 +148,12 @@ def _normalized_text(text: str) -> str:
     return normalized(text)
 
 
-def _distractors(questions: Sequence[Question], which: int, rng: random.Random) -> list[Document]:
+def _distractors(questions: Sequence[Question], which: int, rng: random.Random) -> list[Passage]:
     """Documents in which no answer stands: the question's own, then other questions' gold ones in random order."""
     question = questions[which]
     answers = [normalized(answer) for answer in question.answers]
     borrowed = (questions[i].gold for i in rng.sample(range(len(questions)), len(questions)) if i != which)
-    found: dict[str, Document] = {question.gold.text: question.gold}
+    found: dict[str, Passage] = {question.gold.text: question.gold}
     for document in question.others:
         found.setdefault(document.text, document)
     for document in borrowed:

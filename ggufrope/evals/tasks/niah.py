@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from ggufrope.evals.base import Example, Room
+from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.haystack import HAYSTACK, Filler
 from ggufrope.evals.tasks.placing import groups, spread
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
-from ggufrope.evals.tasks.settings import at_least_one
+from ggufrope.evals.tasks.task_options import at_least_one
 from ggufrope.evals.tasks.wording import WORDING, Wording, read_wording
-from ggufrope.methods.base import option
+from ggufrope.methods.protocol import option
 
 __all__ = ["Niah", "NiahMultikey", "NiahMultivalue", "NiahSingle"]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from ggufrope.errors import UsageError
-from ggufrope.evals.base import Example, Room
+from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, read_text
 from ggufrope.evals.tasks.placing import spread
 from ggufrope.evals.tasks.scoring import exact_prefix, exact_prefix_settled
-from ggufrope.evals.tasks.settings import at_least_one
-from ggufrope.methods.base import option
+from ggufrope.evals.tasks.task_options import at_least_one
+from ggufrope.methods.protocol import option
 
 __all__ = ["Passkey"]
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ggufrope.errors import UsageError
-from ggufrope.evals.base import Example, Room
+from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
-from ggufrope.evals.tasks.settings import at_least_one
+from ggufrope.evals.tasks.task_options import at_least_one
 from ggufrope.evals.tasks.words import pairs
-from ggufrope.methods.base import option
+from ggufrope.methods.protocol import option
 
 __all__ = ["RulerCwe"]
 

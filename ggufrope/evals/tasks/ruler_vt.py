@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from ggufrope.evals.base import Example, Room
+from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, made_up, read_text
 from ggufrope.evals.tasks.placing import spread
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
-from ggufrope.evals.tasks.settings import at_least_one
-from ggufrope.methods.base import option
+from ggufrope.evals.tasks.task_options import at_least_one
+from ggufrope.methods.protocol import option
 
 __all__ = ["RulerVt"]
 

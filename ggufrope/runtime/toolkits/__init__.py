@@ -6,9 +6,9 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 from ggufrope.errors import NotHonouredError, UsageError
-from ggufrope.runtime.toolkits.base import Toolkit
 from ggufrope.runtime.toolkits.cuda import find_cuda
 from ggufrope.runtime.toolkits.hip import find_hip
+from ggufrope.runtime.toolkits.toolkit import Toolkit
 from ggufrope.runtime.toolkits.vulkan import find_vulkan
 
 __all__ = ["BACKENDS", "Toolkit", "find_toolkit"]

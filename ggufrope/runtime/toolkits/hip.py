@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from ggufrope.errors import BuildError, UsageError
-from ggufrope.runtime.toolkits.base import Toolkit, ask, first_program
+from ggufrope.runtime.toolkits.toolkit import Toolkit, ask, first_program
 
 __all__ = ["DEFAULT_ARCHITECTURES", "find_hip"]
 

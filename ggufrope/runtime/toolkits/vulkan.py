@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from ggufrope.errors import BuildError, UsageError
-from ggufrope.runtime.toolkits.base import Toolkit, ask, first_program
+from ggufrope.runtime.toolkits.toolkit import Toolkit, ask, first_program
 
 __all__ = ["find_vulkan"]
 

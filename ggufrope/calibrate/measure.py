@@ -1,0 +1,211 @@
+"""``ggufrope calibrate``: read prompts, score heads, write ``heads.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ggufrope.calibrate.ordering import Ordering, eligible
+from ggufrope.calibrate.prompts import PromptText, check_sizes, cut, default_lengths, read_texts
+from ggufrope.calibrate.record import CalibrationRecord, CalibrationSettings, read_record
+from ggufrope.errors import InputError, OutputError, RuntimeLibraryError, UsageError
+from ggufrope.gguf import read_shards
+from ggufrope.modelfile.facts import read_model
+from ggufrope.modelfile.identity import identify
+from ggufrope.modelfile.original import open_source
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.table import HeadRatios
+
+if TYPE_CHECKING:
+    from llama_cpp import Llama
+
+__all__ = ["CalibrateRequest", "Calibration", "Progress", "calibrate"]
+
+#: Tokens read, tokens in all, what they are.
+Progress = Callable[[int, int, str], None]
+
+_BATCH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrateRequest:
+    """What to calibrate.
+
+    Attributes:
+        model: a GGUF; ratios that it carries do not act while its heads are scored.
+        texts: text files that prompts are cut from.
+        output: ``heads.json``; None keeps the result in memory. What an interrupted run measured is in
+            ``OUTPUT.partial`` and is not measured again; nor is anything when ``output`` itself is of this request.
+        lengths: tokens of the prompts; empty: a quarter, half and all of the trained context (4096 at most).
+        prompts: how many of each length.
+        ordering: which head gets which ratio.
+        overwrite: replace ``output`` although it is of another request.
+        backend: which build to use; the platform's default if None.
+    """
+
+    model: Path
+    texts: Sequence[Path]
+    output: Path | None = None
+    lengths: tuple[int, ...] = ()
+    prompts: int = 8
+    ordering: Ordering = field(default_factory=Ordering)
+    overwrite: bool = False
+    backend: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The result: ``record`` has the scores, ``ratios`` what they lead to; ``measured`` counts the prompts read now."""
+
+    record: CalibrationRecord
+    model: ModelRope
+    ordering: Ordering
+    ratios: HeadRatios
+    measured: int
+
+    def stability(self) -> tuple[float, int]:
+        """Mean rank correlation between prompts over the layers that take ratios, and how many layers have one."""
+        values = np.array(self.record.stability(self.ordering.group))[eligible(self.model, self.ordering.first_layer)]
+        known = values[np.isfinite(values)]
+        return (float(known.mean()) if known.size else float("nan"), int(known.size))
+
+
+def calibrate(request: CalibrateRequest, progress: Progress | None = None) -> Calibration:
+    """Score every head of every layer over many prompts, and say which ratio each KV head takes.
+
+    The model runs as its file says, its own scaling included, except that ratios which it carries are set to 1: scores
+    are the plain model's. (The authors' program scores a layer under the ratios of those below; see docs/ms-poe.md.)
+
+    Raises:
+        GgufropeError: see ``errors``; what was measured so far is kept.
+    """
+    model = read_model(open_source(request.model))
+    eligible(model, request.ordering.first_layer)
+    lengths = tuple(sorted(set(request.lengths))) or default_lengths(model.train_ctx)
+    check_sizes(lengths, request.prompts)
+    _check_output(request)
+    texts = read_texts(request.texts, max(lengths))
+    settings = CalibrationSettings(tuple((t.name, t.sha256) for t in texts), lengths, request.prompts)
+    empty = CalibrationRecord(identify(request.model), settings)
+    record = _known(request, empty)
+    done = len(record.cuts)
+    if done < len(lengths) * request.prompts:
+        record = _measure(request, texts, record, progress)
+    ratios = record.ratios(model, request.ordering)
+    if request.output is not None:
+        record.save(request.output, record.as_json(model, request.ordering))
+        _partial(request.output).unlink(missing_ok=True)
+    return Calibration(record, model, request.ordering, ratios, len(record.cuts) - done)
+
+
+def _partial(output: Path) -> Path:
+    return output.with_name(output.name + ".partial")
+
+
+def _check_output(request: CalibrateRequest) -> None:
+    output = request.output
+    if output is None:
+        return
+    if not output.parent.is_dir():
+        raise OutputError(f"{output}: its directory does not exist; create {output.parent} first")
+    if not output.exists():
+        return
+    if not output.is_file():
+        raise OutputError(f"{output}: is not a regular file; give another name")
+    read = [*(h.path for h in read_shards(request.model)), *request.texts]
+    if any(path.exists() and output.samefile(path) for path in read):
+        raise OutputError(f"{output}: is read here, it cannot be the output as well; give another name with -o")
+
+
+def _known(request: CalibrateRequest, empty: CalibrationRecord) -> CalibrationRecord:
+    """What earlier runs of the same request measured."""
+    if request.output is None:
+        return empty
+    for path, own in ((request.output, False), (_partial(request.output), True)):
+        if not path.exists():
+            continue
+        try:
+            found = read_record(path)
+        except InputError:
+            if own or request.overwrite:
+                continue
+            raise
+        if (found.model, found.settings) == (empty.model, empty.settings):
+            return found
+        if not own and not request.overwrite:
+            raise OutputError(f"{path}: is of another model, text or length of prompts; --overwrite replaces it")
+    return empty
+
+
+def _measure(
+    request: CalibrateRequest, texts: Sequence[PromptText], record: CalibrationRecord, progress: Progress | None
+) -> CalibrationRecord:
+    from ggufrope.runtime.head_scorer import Scorer
+    from ggufrope.runtime.library import bindings, load  # finds and loads the library
+
+    longest = max(record.settings.lengths)
+    batch = min(_BATCH, longest)
+    settings: dict[str, Any] = {"n_ctx": longest, "n_batch": batch, "n_ubatch": batch, "n_gpu_layers": -1}
+    runtime = load(request.model, backend=request.backend, flash_attn=True, **settings)
+    try:
+        front = runtime.tokenize(b"", add_bos=True)
+        ids = [_tokens(runtime, text) for text in texts]
+        cuts = cut(ids, [t.name for t in texts], record.settings.lengths, request.prompts, len(front))
+        _plain(runtime)
+        scorer = Scorer(runtime, bindings().llama_cpp._lib)
+        total, read = sum(c.length for c in cuts), sum(c.length for c in record.cuts)
+        for one in cuts[len(record.cuts) :]:
+            _read(runtime, [*front, *ids[one.text][one.start : one.start + one.length - len(front)]])
+            record = record.with_sample(one, scorer.scores())
+            read += one.length
+            if request.output is not None:
+                record.save(_partial(request.output))
+            if progress is not None:
+                progress(read, total, "tokens")
+        return record
+    finally:
+        runtime.close()
+
+
+def _tokens(runtime: Llama, text: PromptText) -> list[int]:
+    try:
+        return list(runtime.tokenize(text.data, add_bos=False, special=False))
+    except RuntimeError as error:
+        raise UsageError(
+            f"{runtime.model_path}: cannot tokenize {text.name} ({error}); is a vocabulary there?"
+        ) from None
+
+
+def _plain(runtime: Llama) -> None:
+    """Set the ratios that the file carries to 1."""
+    from ggufrope.runtime.library import head_factors, set_head_factors
+
+    factors = head_factors(runtime)
+    if (factors != 1).any():
+        set_head_factors(runtime, np.ones_like(factors))
+
+
+def _read(runtime: Llama, ids: list[int]) -> None:
+    """Read a prompt; its last token's logits must be numbers, since a threshold hides what is not.
+
+    Raises:
+        RuntimeLibraryError: llama.cpp could not evaluate it.
+        InputError: the model computes NaN or infinities.
+    """
+    runtime.reset()
+    runtime._ctx.kv_cache_clear()
+    for start in range(0, len(ids), runtime.n_batch):
+        runtime._batch.set_batch(ids[start : start + runtime.n_batch], n_past=start, logits_all=False)
+        try:
+            runtime._ctx.decode(runtime._batch)
+        except RuntimeError as error:
+            raise RuntimeLibraryError(
+                f"{runtime.model_path}: llama.cpp stopped at position {start}: {error}"
+            ) from error
+    logits: Any = np.ctypeslib.as_array(runtime._ctx.get_logits(), shape=(runtime.n_vocab(),))
+    if not np.isfinite(logits).all():
+        raise InputError(f"{runtime.model_path}: the model computes NaN or infinities; its scores would mean nothing")

@@ -1,0 +1,320 @@
+"""GGUF to GGUF: decide what changes (a ``Conversion``), then write it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ggufrope.convert.saving import Progress, Saved, save_as, save_in_place
+from ggufrope.errors import NotHonouredError, ParameterError, UnsupportedModelError
+from ggufrope.gguf import TypedValue, drop_ahead, keys
+from ggufrope.late import np
+from ggufrope.methods import Method, resolve
+from ggufrope.methods.longrope import LongRope
+from ggufrope.methods.ms_poe import MsPoe
+from ggufrope.modelfile.codec import Edit, encode_heads, encode_identity, encode_scaling, length_edit
+from ggufrope.modelfile.facts import read_model, read_stock
+from ggufrope.modelfile.original import Source, open_source
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.stock import StockRope
+from ggufrope.rope.table import RopeTable
+
+if TYPE_CHECKING:
+    from ggufrope.gguf import Edits
+
+__all__ = ["Conversion", "plan", "strip", "strip_in_place", "write", "write_in_place"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A decided conversion; nothing is written yet.
+
+    Attributes:
+        source: the file, seen as it was before any conversion.
+        model: its facts without the scaling it declares.
+        method: the method with its parameters.
+        name: its full name, e.g. ``ms-poe+yarn``.
+        table: the divisors that the result will apply, relative to ``model``.
+        context: the context that the result aims at, in tokens.
+        edit: what changes in the original.
+        notes: what a person should know, one sentence each.
+    """
+
+    source: Source
+    model: ModelRope
+    method: Method
+    name: str
+    table: RopeTable
+    context: int
+    edit: Edit
+    notes: tuple[str, ...]
+
+    @property
+    def needs_patched(self) -> bool:
+        """Whether only the patched runtime gives the result's effect."""
+        return self.edit.needs_patched
+
+    def changes(self) -> list[tuple[str, Any, Any]]:
+        """(key, before, after) of every key that changes, upstream's first; None stands for an absent key."""
+        edit = self.edit
+        touched = sorted({*edit.set, *(k for k in edit.remove if k in self.source)}, key=lambda k: (k in keys.OURS, k))
+        return [(k, self.source.get(k), edit.set[k].value if k in edit.set else None) for k in touched]
+
+    def runs_on(self) -> str:
+        """Which runtimes give the result's effect, and what stock llama.cpp makes of it where it does not."""
+        edit = self.edit
+        if keys.SENTINEL in edit.tensors:
+            return "the patched llama.cpp (`ggufrope run|serve`); stock llama.cpp refuses the file"
+        if not self.needs_patched:
+            return "stock llama.cpp as well as the patched one"
+        alone = keys.HEAD_FACTORS in edit.set and self.name != MsPoe.name
+        rest = f"{self.name.partition('+')[2]} without the head ratios" if alone else "the source model, unchanged"
+        if keys.LENGTH_FACTORS in edit.set:
+            rest = "the source model, unchanged"
+        if keys.ROPE_LONG in edit.tensors:
+            rest = "longrope by the allocated context" + (", without the head ratios" if alone else "")
+        return f"the patched llama.cpp (`ggufrope run|serve`); stock llama.cpp runs it as {rest}"
+
+
+def plan(
+    file: Path | Source,
+    name: str,
+    params: Mapping[str, Any],
+    context: int | None = None,
+    require_patched: bool = False,
+) -> Conversion:
+    """Decide what converting ``file`` to method ``name`` changes. Reads only the header.
+
+    Args:
+        file: a GGUF, or one that was opened already; one that ggufrope converted is taken as it was before that.
+        name: a name of ``methods.method_names()``.
+        params: the method's parameters by field name; None counts as not given.
+        context: target context in tokens; gives the factor where none is given.
+        require_patched: add a tensor that makes stock llama.cpp refuse the file.
+
+    Raises:
+        GgufError: the file cannot be read.
+        UsageError, ParameterError: the parameters do not make sense.
+        UnsupportedModelError, NotHonouredError: the model or the runtime cannot carry the method.
+    """
+    source = file if isinstance(file, Source) else open_source(file)
+    declared, current = read_model(source), read_stock(source)
+    base_model = replace(declared, train_ctx=declared.original_ctx)
+    keeps_scaling = name == MsPoe.name
+    if keeps_scaling and context not in (None, declared.train_ctx):
+        raise ParameterError(
+            f"--context {context}: ms-poe alone keeps the model's context ({declared.train_ctx}); "
+            "to extend it use --method ms-poe+yarn (or +ntk, +linear)"
+        )
+    model = declared if keeps_scaling else base_model
+    own_lists = name.rpartition("+")[2] == LongRope.name and bool(current.long)
+    if own_lists:
+        params = {**_own_lists(declared, current), **{k: v for k, v in params.items() if v is not None}}
+    method = resolve(name, params, model, None if keeps_scaling else context)
+    table = method.table(model)
+    target = context or method.context(model)
+    edit = Edit()
+    if own_lists and table.close_to(current.table(model).with_head_ratios(table.head_ratios), rtol=1e-5):
+        edit = length_edit(table, target, current, model)
+    elif not keeps_scaling:
+        _require_replaceable(source, model, current)
+        edit = encode_scaling(table, method.stock(model), model, target)
+        _require_no_product(source, edit, current, require_patched)
+    else:
+        table = current.table(declared).with_head_ratios(table.head_ratios)
+    if table.head_ratios:
+        edit = edit | encode_heads(table.head_ratios, _order_key(source, method, table))
+    if require_patched:
+        edit = edit | Edit(tensors={keys.SENTINEL: np.ones(1, dtype=np.float32)})
+    edit = _book(source, _counted(source, edit), name, method)
+    notes = _notes(source, model, method, current, edit)
+    if target < declared.train_ctx:
+        notes.append(f"the context goes down: {declared.train_ctx} in the file, {target} now (--context asks for more)")
+    return Conversion(source, model, method, name, table, target, edit, tuple(notes))
+
+
+def _order_key(source: Source, method: Method, table: RopeTable) -> str:
+    if not (isinstance(method, MsPoe) and method.per_prompt):
+        return "static"
+    if len(table.factors) > 1:
+        raise NotHonouredError(
+            f"{source.path}: this version's runtime does not order heads per prompt where frequencies follow the "
+            "length; use a static order or another base"
+        )
+    return str(method.head_order)
+
+
+def write(plan: Conversion, out: Path, progress: Progress | None = None) -> Saved:
+    """Write the planned file to ``out``; the source and any old ``out`` stay whole until it is complete.
+
+    Raises:
+        OutputError: ``out`` is the source, or cannot be written.
+    """
+    return save_as(plan.source, out, progress, **_edits(plan))
+
+
+def write_in_place(plan: Conversion, *, force: bool = False, progress: Progress | None = None) -> Saved:
+    """Make the source itself the planned file. Whatever happens meanwhile, it is the one or the other afterwards.
+
+    Raises:
+        OutputError: it cannot be written, has several names or is in use (unless ``force``).
+    """
+    return save_in_place(plan.source, force=force, progress=progress, **_edits(plan))
+
+
+def strip(path: Path, out: Path, progress: Progress | None = None) -> Saved:
+    """Undo a conversion: write to ``out`` what the source of ``path`` was.
+
+    Returns:
+        Where it is. ``restored`` says whether the result is the source, byte for byte. It is not when another program
+        (llama-quantize, say) rewrote the file after the conversion; then the rope keys alone are restored.
+
+    Raises:
+        ParameterError: the file was not converted by ggufrope.
+        OutputError: see ``write``.
+    """
+    source = open_source(path)
+    return save_as(source, out, progress, **_undo(source))
+
+
+def strip_in_place(path: Path, *, force: bool = False, progress: Progress | None = None) -> Saved:
+    """Undo a conversion in the file itself; see ``strip`` and ``write_in_place``."""
+    source = open_source(path)
+    drop_ahead(source.header, force=force, moves=source.data_offset != source.header.data_offset)
+    return save_in_place(source, force=force, progress=progress, **_undo(source))
+
+
+def _edits(plan: Conversion) -> Edits:
+    source, edit = plan.source, plan.edit
+    restored = {k: v for k, (_, v) in source.before.items() if k not in edit.set and k not in edit.remove}
+    return {
+        "set": {**restored, **edit.set},
+        "remove": (source.added | edit.remove) - set(edit.set) - set(restored),
+        "add_tensors": edit.tensors,
+        "drop_tensors": source.added_tensors,
+    }
+
+
+def _undo(source: Source) -> Edits:
+    if not source.converted:
+        raise ParameterError(f"{source.path}: there is nothing to strip, ggufrope did not convert this file")
+    return {
+        "set": {k: v for k, (_, v) in source.before.items()},
+        "insert_at": {k: i for k, (i, _) in source.before.items() if k not in source.header},
+        "remove": source.added,
+        "drop_tensors": source.added_tensors,
+        "restore": source.facts,
+    }
+
+
+def _book(source: Source, edit: Edit, name: str, method: Method) -> Edit:
+    """``edit`` less what changes nothing, with our bookkeeping keys."""
+    put = {k: v for k, v in edit.set.items() if k not in source or not _equal(source.get(k), v.value)}
+    gone = frozenset(k for k in edit.remove if k in source)
+    changed = gone | {k for k in put if k in source}
+    added = {k for k in put if k not in source}
+    added |= {keys.VERSION, keys.METHOD, keys.PARAMS, keys.ORIGINAL, keys.PADDING}
+    original = source.record(frozenset(changed), frozenset(added), frozenset(edit.tensors))
+    return Edit(put, gone, edit.tensors) | encode_identity(name, method.params(), original)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two values of a key are the same; either may be an array."""
+    left, right = (v.tolist() if hasattr(v, "tolist") else v for v in (a, b))
+    return bool(left == right)
+
+
+def _counted(source: Source, edit: Edit) -> Edit:
+    """``edit`` with the number of tensors that llama.cpp expects in all shards together."""
+    if not (source.shards and edit.tensors and keys.SPLIT_TENSORS in source):
+        return edit
+    count = source.header.typed(keys.SPLIT_TENSORS)
+    total = int(source.get(keys.SPLIT_TENSORS)) + len(edit.tensors)
+    return edit | Edit({keys.SPLIT_TENSORS: TypedValue(count.type, total)})
+
+
+def _require_replaceable(source: Source, model: ModelRope, current: StockRope) -> None:
+    log_mul = keys.stock(keys.YARN_LOG_MUL, model.arch)
+    if log_mul in source:
+        raise UnsupportedModelError(
+            f"{source.path}: {log_mul} ties this model's YaRN to its attention scale, so its scaling cannot be "
+            "replaced; ms-poe without a base keeps it"
+        )
+    if current.long:
+        raise UnsupportedModelError(
+            f"{source.path}: {keys.ROPE_LONG} holds the model's own LongRoPE factors, which llama.cpp always applies; "
+            "ms-poe without a base keeps them, and longrope without lists picks among them by the length in use"
+        )
+
+
+def _own_lists(declared: ModelRope, current: StockRope) -> dict[str, Any]:
+    """Parameters of ``longrope`` with which a file that has the tensors already keeps what they say."""
+    return {
+        "short_factor": current.short,
+        "long_factor": current.long,
+        "attention_factor": current.attn_factor,
+        "original_context": declared.original_ctx,
+        "factor": max(1.0, declared.train_ctx / declared.original_ctx),
+    }
+
+
+def _listed(points: Any) -> str:
+    shown = [str(p) for p in points]
+    return ", ".join(shown if len(shown) <= 4 else (*shown[:2], "...", shown[-1]))
+
+
+def _require_no_product(source: Source, edit: Edit, current: StockRope, require_patched: bool) -> None:
+    scaled = current.kind != "none" or current.attn_factor != 1.0
+    left_alone = keys.stock(keys.SCALING_TYPE, source.architecture) in edit.set
+    if keys.LENGTH_FACTORS in edit.set and scaled and not left_alone and not require_patched:
+        kind = current.kind if current.kind != "none" else "attention"
+        raise NotHonouredError(
+            f"{source.path}: the file declares {kind} scaling for stock llama.cpp and the new method needs the patched "
+            "one, so stock would lose its scaling; add --require-patched to accept that"
+        )
+
+
+def _notes(source: Source, model: ModelRope, method: Method, current: StockRope, edit: Edit) -> list[str]:
+    notes = []
+    poe = method if isinstance(method, MsPoe) else None
+    if source.converted:
+        notes.append("the file was converted before; this starts again from its recorded original")
+    if poe and not poe.calibrated:
+        order = poe.head_order or "sequential"
+        notes.append(
+            f"head order '{order}' is an uncalibrated baseline, not the published method, which orders heads by how "
+            "position-aware they are; in the paper's ablation the order matters"
+        )
+    if poe and any(model.sliding) and not poe.sliding and not poe.calibrated:
+        notes.append(f"{sum(model.sliding)} sliding-window layers stay at ratio 1.0 (--sliding scales them too)")
+    still = sum(not model.rotates(layer) for layer in range(model.n_layer))
+    if poe and still and not poe.calibrated:
+        notes.append(f"{still} layers that do not rotate stay at ratio 1.0")
+    by_length = keys.LENGTH_POINTS in edit.set and len(edit.set[keys.LENGTH_POINTS].value) > 1
+    if any(model.sliding) and by_length:
+        notes.append(f"{sum(model.sliding)} sliding-window layers keep their rotation at every length")
+    elif any(model.sliding) and (not poe or poe.base):
+        notes.append(
+            f"which sliding-window layers follow the new base or factor is {model.arch}'s own rule in llama.cpp"
+        )
+    if model.own_factors:
+        notes.append(f"the model's own {keys.ROPE_FREQS} stays and multiplies into the new factors")
+    kept = keys.LENGTH_POINTS in edit.set and current.long
+    if (not poe or poe.base) and (kind := current.scaling_type) and not kept:
+        notes.append(f"replaces the file's {kind} scaling (factor {current.factor:g})")
+    if current.factor != 1.0 and current.original_ctx is None and (not poe or poe.base):
+        notes.append(
+            f"the file does not say what its context was before scaling; {model.original_ctx} is taken for it "
+            "(--original-context sets it)"
+        )
+    if by_length:
+        points = edit.set[keys.LENGTH_POINTS].value
+        notes.append(
+            f"{len(points)} rows of factors, for lengths to {_listed(points)}; when a text "
+            "reaches the next one, cached keys are rotated anew"
+        )
+    elif keys.ROPE_LONG in edit.tensors or current.long:
+        notes.append("short or long factors are chosen by the allocated context, not by the length in use")
+    return notes

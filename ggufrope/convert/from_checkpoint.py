@@ -1,0 +1,155 @@
+"""From a Hugging Face directory to a converted GGUF: weights, the configuration's own scaling, then a method."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ggufrope.convert import checkpoint
+from ggufrope.convert.conversion import Conversion, plan
+from ggufrope.errors import CheckpointError, NotHonouredError, OutputError, UsageError
+from ggufrope.gguf import keys
+from ggufrope.methods import resolve
+from ggufrope.methods.clex import Clex
+from ggufrope.methods.ms_poe import MsPoe
+from ggufrope.modelfile.facts import read_model, read_stock
+from ggufrope.modelfile.original import Source, open_source
+from ggufrope.rope.model import ModelRope
+
+__all__ = ["planned"]
+
+
+@contextmanager
+def planned(
+    directory: Path,
+    out: Path,
+    name: str | None,
+    params: Mapping[str, Any],
+    context: int | None = None,
+    outtype: str = "auto",
+    require_patched: bool = False,
+) -> Iterator[tuple[Path, Conversion | None, tuple[str, ...]]]:
+    """Convert the weights to a temporary GGUF beside ``out`` and plan what remains to be done with it.
+
+    Args:
+        directory: the Hugging Face directory.
+        out: where the result will go; the temporary file is on the same file system.
+        name: the method, see ``convert.plan``; None means what ``config.json`` says.
+        params: its parameters.
+        context: target context in tokens, or None.
+        require_patched: see ``convert.plan``.
+        outtype: see ``checkpoint.convert_weights``.
+
+    Yields:
+        The temporary GGUF, the plan (None when the GGUF is right as it is), and notes for a person.
+
+    Raises:
+        CheckpointError: the directory cannot be converted, or asks for what nothing here can honour.
+    """
+    asked = _with_layer(directory, checkpoint.read_rope(directory), name)
+    given = {k: v for k, v in params.items() if v is not None}
+    keeps = name is None or name == MsPoe.name
+    if keeps and asked.refused:
+        raise CheckpointError(asked.refused)
+    if name is None and (given or context) and not asked.method:
+        flags = ", ".join("--" + k.replace("_", "-") for k in given) or "--context"
+        raise UsageError(f"{flags}: config.json asks for no scaling that this could change; add --method M")
+    with _beside(out) as folder:
+        weights = folder / "weights.gguf"
+        checkpoint.convert_weights(directory, weights, outtype, without="clex_layer." if asked.method == "clex" else "")
+        notes: tuple[str, ...] = ()
+        if asked.method == Clex.name and (name or "").endswith(Clex.name):
+            params = {**asked.params, **given}
+        elif not keeps and (asked.method or asked.refused):
+            new = "one with the parameters given here" if name == asked.method else name
+            notes = (f"config.json's own scaling ({asked.method or 'another'}) is replaced by {new}",)
+        elif keeps and (given or context or not _agrees(open_source(weights), asked)) and asked.method:
+            inherited = {k: v for k, v in asked.params.items() if k != "factor" or context is None}
+            name = f"{name}+{asked.method}" if name else asked.method
+            params = {**inherited, **given}
+            params, notes = _feasible(weights, name, params, context, require_patched)
+        elif name is None and require_patched:
+            name = _declared(open_source(weights), asked)
+            params = asked.params if name == asked.method else {}
+        yield weights, plan(weights, name, params, context, require_patched) if name else None, notes
+
+
+def _with_layer(directory: Path, asked: checkpoint.HfRope, name: str | None) -> checkpoint.HfRope:
+    """``asked`` with the solution of its CLEX layer, where it is about to be used."""
+    used = name is None or name == MsPoe.name or name.endswith(Clex.name)
+    if asked.method != Clex.name or not used:
+        return asked
+    from ggufrope.convert.clex_solver import solve_clex  # torch: seconds
+
+    return replace(asked, params={"clex_from": solve_clex(directory)})
+
+
+def _agrees(source: Source, asked: checkpoint.HfRope) -> bool:
+    """Whether what upstream's converter wrote rotates as the configuration asks.
+
+    Raises:
+        CheckpointError: it wrote factors into a tensor that are not the ones asked for.
+    """
+    model, stock = read_model(source), read_stock(source)
+    if asked.left_to_upstream or keys.stock(keys.YARN_LOG_MUL, model.arch) in source:
+        return True
+    plain = replace(model, own_factors=())
+    base = replace(plain, original_ctx=int(asked.params.get("original_context", model.original_ctx)))
+    wanted, written = resolve(asked.method or "none", asked.params, base).table(base), stock.table(model)
+    if len(wanted.factors) > 1:
+        return False  # even where the numbers are there, stock picks by the allocated context
+    own = np.asarray(model.own_factors) if model.own_factors else np.ones(model.n_pairs)
+    if wanted.factors.shape == written.factors.shape:
+        close = np.allclose(written.factors * own, wanted.factors, rtol=1e-5, atol=0)
+        if close and np.allclose(written.attn_scale, wanted.attn_scale, rtol=1e-5, atol=0):
+            return True
+    if model.own_factors:
+        raise CheckpointError(f"{source.path}: the converter wrote other {keys.ROPE_FREQS} than config.json asks for")
+    return False
+
+
+def _feasible(
+    weights: Path, name: str, params: Mapping[str, Any], context: int | None, require_patched: bool
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """``params``, less what only the patched runtime could do where stock must keep its scaling, and a note on it."""
+    try:
+        plan(weights, name, params, context, require_patched)
+    except NotHonouredError:
+        coarse = {k: v for k, v in params.items() if k not in ("beta_fast", "beta_slow", "truncate")}
+        if "yarn" not in name or coarse == params:
+            raise
+        exact = resolve(name, params, model := _unscaled(weights), context).table(model).factors
+        gap = float(np.abs(resolve(name, coarse, model, context).table(model).factors / exact - 1).max())
+        return coarse, (
+            f"llama.cpp's YaRN ignores config.json's ramp for {model.arch}: frequencies differ by up to {gap:.1%}; "
+            "--require-patched gives the exact ones, on the patched runtime only",
+        )
+    return params, ()
+
+
+def _unscaled(weights: Path) -> ModelRope:
+    model = read_model(open_source(weights))
+    return replace(model, train_ctx=model.original_ctx)
+
+
+def _declared(source: Source, asked: checkpoint.HfRope) -> str:
+    """The method whose plan leaves a converted file's rotation as it is."""
+    if asked.left_to_upstream:
+        raise UsageError(f"--require-patched: add --method (ms-poe, say); {source.architecture}'s own scaling stays")
+    return "none" if asked.method is None or source.has_tensor(keys.ROPE_FREQS) else asked.method
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(dir=out.resolve().parent, prefix=f".{out.name}-")
+    except OSError as error:
+        raise OutputError(f"{out}: cannot write there ({error.strerror}); choose another directory") from None
+    with folder as name:
+        yield Path(name)

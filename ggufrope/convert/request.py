@@ -1,0 +1,184 @@
+"""``ggufrope convert`` as one call: any source, checked, planned, and written unless it is a dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ggufrope.convert import checkpoint
+from ggufrope.convert.saving import Progress, Saved, outputs
+from ggufrope.errors import InputError, OutputError, UsageError
+from ggufrope.gguf import drop_ahead, move_into_place
+from ggufrope.methods import check_name
+from ggufrope.modelfile.original import open_source
+
+if TYPE_CHECKING:
+    from ggufrope.calibrate.measure import Progress as Tokens
+    from ggufrope.convert.conversion import Conversion
+
+__all__ = ["ConvertRequest", "Converted", "carry_out", "check_output"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertRequest:
+    """What a person asked for; see ``ggufrope convert --help``.
+
+    ``heads`` is the file that ``params["head_ratios"]`` came from; ``texts`` what to calibrate on first.
+    """
+
+    source: Path
+    output: Path | None
+    method: str | None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    context: int | None = None
+    outtype: str | None = None
+    require_patched: bool = False
+    dry_run: bool = False
+    overwrite: bool = False
+    in_place: bool = False
+    force: bool = False
+    heads: Path | None = None
+    texts: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A conversion that was carried out, or planned in a dry run.
+
+    Attributes:
+        plan: None when a Hugging Face directory needed nothing but llama.cpp's own conversion.
+        notes: what a person should know, one sentence each.
+        changes: ``Conversion.changes``, read before the source itself changed.
+        saved: the result; None after a dry run.
+    """
+
+    plan: Conversion | None
+    notes: tuple[str, ...]
+    changes: tuple[tuple[str, Any, Any], ...] = ()
+    saved: Saved | None = None
+
+
+def carry_out(request: ConvertRequest, progress: Progress | None = None, reading: Tokens | None = None) -> Converted:
+    """Convert.
+
+    Args:
+        request: what to do.
+        progress: called with bytes done and in all.
+        reading: called with tokens done and in all while heads are scored.
+
+    Raises:
+        GgufropeError: see ``errors``; nothing was written or lost.
+    """
+    if not request.source.exists():
+        raise InputError(f"{request.source}: no such file or directory")
+    if request.method is not None:
+        check_name(request.method)
+    _check_target(request)
+    if checkpoint.is_checkpoint(request.source):
+        return _from_directory(request, progress)
+    request, told = _with_order(request, reading)
+    done = _from_gguf(request, progress)
+    return replace(done, notes=(*told, *done.notes))
+
+
+def _check_target(request: ConvertRequest) -> None:
+    if request.in_place and (request.output or checkpoint.is_checkpoint(request.source)):
+        odd = "no -o" if request.output else "a GGUF, not a directory"
+        raise UsageError(f"--in-place edits SRC itself: it takes {odd}")
+    if request.force and not request.in_place:
+        raise UsageError("--force goes with --in-place; to replace an output give --overwrite")
+    if request.output is None and not request.dry_run and not request.in_place:
+        raise UsageError("no output given: add -o OUT.gguf, --in-place, or --dry-run to see what would change")
+    if request.output is not None and not request.dry_run:
+        check_output(request.output, request.source, request.overwrite)
+        for path in (*request.texts, *((request.heads,) if request.heads else ())):
+            if request.output.exists() and path.exists() and request.output.samefile(path):
+                raise OutputError(f"{request.output}: is read here, it cannot be the output as well; give another name")
+
+
+def _with_order(request: ConvertRequest, reading: Tokens | None) -> tuple[ConvertRequest, tuple[str, ...]]:
+    """The request with ratios measured on its source, or given ones checked against it; and what to say of that."""
+    if not request.texts:
+        return request, _checked(request.heads, request.source)
+    if request.method is None or request.method.partition("+")[0] != "ms-poe":
+        raise UsageError("--calibrate measures the head order of --method ms-poe (or ms-poe+BASE)")
+    if request.heads:
+        raise UsageError("--calibrate and --head-ratios both give every head its ratio; use one of them")
+    from ggufrope.calibrate import CalibrateRequest, Ordering, calibrate
+
+    named = {"min_ratio": None, "max_ratio": None, "first_layer": None, "spacing": None, "head_order": None}
+    given = {k: request.params[k] for k in named if request.params.get(k) is not None}
+    ordering = Ordering(order=given.pop("head_order", "code"), **given)
+    done = calibrate(CalibrateRequest(request.source, request.texts, ordering=ordering), reading)
+    agreement, _ = done.stability()
+    said = f"head order '{ordering.order}' from {done.measured} prompts, whose mean rank correlation is {agreement:.2f}"
+    return replace(request, params={**request.params, **named, "head_ratios": done.ratios}), (said,)
+
+
+def _checked(heads: Path | None, model: Path) -> tuple[str, ...]:
+    if heads is None:
+        return ()
+    from ggufrope.calibrate import require_same_model
+
+    return require_same_model(heads, model)
+
+
+def check_output(output: Path, source: Path, overwrite: bool) -> None:
+    """Refuse an output that would harm a file, before any work is done.
+
+    Raises:
+        OutputError: ``output`` is the source, exists without ``overwrite``, or its directory does not.
+    """
+    if output.exists() and source.exists() and output.samefile(source):
+        raise OutputError(f"{output}: output and source are the same file; give another name with -o")
+    if output.exists() and not output.is_file():
+        raise OutputError(f"{output}: is not a regular file; give another name")
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output}: exists already; give another name, or --overwrite to replace it")
+    if not output.parent.is_dir():
+        raise OutputError(f"{output}: its directory does not exist; create {output.parent} first")
+
+
+def _from_gguf(request: ConvertRequest, progress: Progress | None) -> Converted:
+    if request.method is None:
+        raise UsageError("no method given: add --method M (`ggufrope methods` lists them)")
+    if request.outtype:
+        raise UsageError("--outtype is for Hugging Face directories; `ggufrope quantize` changes a GGUF's type")
+    source, in_place = open_source(request.source), request.in_place and not request.dry_run
+    if in_place:
+        drop_ahead(source.header, force=request.force)
+    from ggufrope.convert.conversion import plan, write, write_in_place  # late: the kernel is at work meanwhile
+
+    made = plan(source, request.method, request.params, request.context, request.require_patched)
+    changes, saved = tuple(made.changes()), None
+    if in_place:
+        saved = write_in_place(made, force=request.force, progress=progress)
+    elif request.output is not None and not request.dry_run:
+        for name in outputs(made.source, request.output):
+            check_output(name, request.source, request.overwrite)
+        saved = write(made, request.output, progress)
+    return Converted(made, made.notes, changes, saved)
+
+
+def _from_directory(request: ConvertRequest, progress: Progress | None) -> Converted:
+    import tempfile  # late: --in-place has no milliseconds to spare
+
+    from ggufrope.convert.conversion import write_in_place
+    from ggufrope.convert.from_checkpoint import planned
+
+    # what is converted for a dry run without an output has to lie somewhere meanwhile
+    out = request.output or Path(tempfile.gettempdir()) / "dry-run.gguf"
+    asked = (request.method, request.params, request.context, request.outtype or "auto", request.require_patched)
+    if request.texts:
+        raise UsageError("--calibrate runs a GGUF: convert the directory first, then calibrate the result")
+    with planned(request.source, out, *asked) as (weights, made, notes):
+        told = (*notes, *_checked(request.heads, weights), *(made.notes if made else ()))
+        changes = tuple(made.changes()) if made else ()
+        if request.dry_run:
+            return Converted(made, told, changes)
+        if made is not None:
+            write_in_place(made, progress=progress)  # the weights are ours alone: no second copy of them
+        move_into_place(weights, out)
+        return Converted(made, told, changes, Saved(out, False, "", False))

@@ -1,0 +1,199 @@
+"""Run a grid, cell by cell: each is written when it is done, and one that is written is not run again."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ggufrope import __version__
+from ggufrope.evals.answers import Asked, ask
+from ggufrope.evals.by_position import PositionReading, PositionTask
+from ggufrope.evals.file_facts import chooses_by_context
+from ggufrope.evals.grid import Cell, Grid
+from ggufrope.evals.intervals import too_few
+from ggufrope.evals.machine import machine
+from ggufrope.evals.results import FileFacts, Result, RuntimeFacts, TokenCounts
+from ggufrope.evals.store import Store
+from ggufrope.gguf import read_header
+from ggufrope.inference.chat_template import chat_of
+from ggufrope.validate.position_errors import edges
+
+__all__ = ["CellDone", "OpenEngine", "run"]
+
+#: Called with the cell, and the questions (or positions) done and in all.
+Progress = Callable[[Cell, int, int], None]
+OpenEngine = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CellDone:
+    """A cell that has its result; ``fresh``: it was run now, not read."""
+
+    cell: Cell
+    result: Result
+    fresh: bool
+
+
+def run(
+    grid: Grid,
+    runtime: RuntimeFacts,
+    store: Store | None = None,
+    progress: Progress = lambda _cell, _done, _total: None,
+    open_engine: OpenEngine | None = None,
+) -> Iterator[CellDone]:
+    """Give every cell its result, in the grid's order.
+
+    Args:
+        grid: the cells.
+        runtime: what computes.
+        store: where results are kept; None: nowhere.
+        progress: see ``Progress``.
+        open_engine: makes an engine; ``Engine`` if None.
+
+    Raises:
+        UsageError: a length has no room for the task.
+        InputError, RuntimeLibraryError: llama.cpp refused a file or failed. Cells before it are kept.
+        OutputError: a result cannot be written.
+    """
+    known = store.results if store else {}
+    for path, kv_type, cells in grid.engines():
+        with closing(_Engines(grid, path, kv_type, open_engine)) as engines:
+            for cell in cells:
+                if cell.id in known:
+                    yield CellDone(cell, known[cell.id], fresh=False)
+                    continue
+                result = _run_cell(grid, cell, runtime, engines, progress)
+                if store:
+                    store.add(result)
+                yield CellDone(cell, result, fresh=True)
+
+
+class _Engines:
+    """The engine of one file and type of the KV cache, and the baseline's: opened when first needed.
+
+    They have room for the most tokens that a cell reads together, except where a file rotates by the context that was
+    allocated: those get a new one for each length.
+    """
+
+    def __init__(self, grid: Grid, path: Path, kv_type: str, opener: OpenEngine | None) -> None:
+        self._order, self._path, self._kv_type = grid.order, path, kv_type
+        self._longest = max(cell.together for cell in grid.cells)
+        self._opener = opener or _engine()
+        self._open: dict[str, tuple[int, Any]] = {}  # by role: the length it is for, or 0
+
+    def close(self) -> None:
+        """Close what is open."""
+        for _, engine in self._open.values():
+            engine.close()
+
+    def file(self, length: int) -> Any:
+        """The file's engine for ``length`` tokens together."""
+        return self._get("file", self._path, self._kv_type, length)
+
+    def baseline(self, length: int) -> Any:
+        """The baseline's, with an F16 cache; None for tasks that compare nothing."""
+        path = self._order.baseline
+        return None if path is None else self._get("baseline", path, "f16", length)
+
+    def _get(self, role: str, path: Path, kv_type: str, length: int) -> Any:
+        if role in self._open and self._open[role][0] in (0, length):
+            return self._open[role][1]
+        if role in self._open:
+            self._open.pop(role)[1].close()
+        exact = chooses_by_context(path)
+        engine = self._opener(
+            path, n_ctx=length if exact else self._longest, kv_type=kv_type, threads=self._order.threads
+        )
+        self._open[role] = (length if exact else 0, engine)
+        return engine
+
+
+def _engine() -> OpenEngine:
+    from ggufrope.inference.engine import Engine  # the bindings: only when something runs
+
+    return Engine
+
+
+def _run_cell(grid: Grid, cell: Cell, runtime: RuntimeFacts, engines: _Engines, progress: Progress) -> Result:
+    engine, start = engines.file(cell.together), time.monotonic()
+    evaluated, asked = engine.evaluated, engine.asked
+    parts = _measure(grid, cell, engines, lambda done, total: progress(cell, done, total))
+    notes, read = [*_beyond(cell, grid.baseline), *parts.pop("notes", ())], engine.evaluated - evaluated
+    return Result(
+        task=grid.task.name,
+        options=_options(grid, cell),
+        cell=cell.id,
+        file=cell.file,
+        kv_type=cell.kv_type,
+        length=cell.length,
+        seed=grid.order.seed,
+        runtime=_settings(runtime, engine),
+        machine=machine(),
+        ggufrope=__version__,
+        seconds=round(time.monotonic() - start, 3),
+        tokens=TokenCounts(read, engine.asked - asked or read),  # log-probabilities take no more than their own tokens
+        finished=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        notes=tuple(notes),
+        **parts,
+    )
+
+
+def _measure(grid: Grid, cell: Cell, engines: _Engines, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """The parts of a result that depend on the kind of task."""
+    order, engine = grid.order, engines.file(cell.together)
+    if isinstance(grid.task, PositionTask):
+        reading = PositionReading(cell.length, order.limit, edges(cell.length, cell.file.trained), order.seed)
+        means = grid.task.measure(engine, engines.baseline(cell.together), reading, progress)
+        short = [f"the text is enough for {means.n} texts of {cell.length} tokens, not for {order.limit}"]
+        one = ["one text says nothing about others: there is no interval"]
+        kind = "bootstrap 95%, over texts"
+        return {
+            "kind": "positions", "n": means.n, "unit": grid.task.unit, "mean": means.mean, "low": means.low,
+            "high": means.high, "interval": kind, "by_position": means.by_position,
+            "baseline": grid.baseline, "top1": means.top1,
+            "notes": short * (means.n < order.limit) + one * (means.n == 1) + too_few(kind, means.n),
+        }  # fmt: skip
+    asked = Asked(cell.length, grid.depths, order.limit, order.seed, _wrapper(grid, cell, engine))
+    found = ask(engine, grid.task, asked, progress)
+    return {
+        "kind": "answers", "n": len(found.examples), "score": found.score, "low": found.interval.low,
+        "high": found.interval.high, "interval": found.interval.kind, "by_depth": found.by_depth,
+        "examples": found.examples, "notes": found.notes,
+    }  # fmt: skip
+
+
+def _options(grid: Grid, cell: Cell) -> dict[str, Any]:
+    if isinstance(grid.task, PositionTask):
+        return {**grid.options, "limit": grid.order.limit}
+    given = grid.order.chat_template
+    chat: Any = "none" if cell.chat is None else "the model's own"
+    if cell.chat is not None and isinstance(given, Path):
+        chat = {"name": given.name, "sha256": hashlib.sha256(cell.chat.encode()).hexdigest()}
+    return {**grid.options, "limit": grid.order.limit, "chat_template": chat}
+
+
+def _settings(runtime: RuntimeFacts, engine: Any) -> RuntimeFacts:
+    used = engine.settings
+    return RuntimeFacts(runtime.backend, runtime.fingerprint, used.threads, used.flash_attn)
+
+
+def _beyond(cell: Cell, baseline: FileFacts | None) -> Iterator[str]:
+    if cell.together > cell.file.context:
+        yield f"{cell.together} tokens are beyond the file's context of {cell.file.context}"
+    if baseline and cell.together > baseline.context:
+        yield f"the baseline was read beyond its context of {baseline.context} tokens: to be near it is no merit there"
+
+
+def _wrapper(grid: Grid, cell: Cell, engine: Any) -> Callable[[str], str]:
+    """What puts the cell's chat template around what a user says."""
+    if cell.chat is None:
+        return lambda text: text
+    given = grid.order.chat_template
+    where = str(given) if isinstance(given, Path) else ""
+    return chat_of(read_header(cell.path), cell.chat, adds_bos=engine.begins_with_bos, where=where).wrap

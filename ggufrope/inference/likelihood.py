@@ -1,0 +1,96 @@
+"""How likely a continuation is, read at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ggufrope.inference.context import Feed
+from ggufrope.inference.requests import Likelihood
+from ggufrope.inference.stream import best
+from ggufrope.inference.strict import log_softmax
+
+__all__ = ["ScoredText"]
+
+
+class ScoredText:
+    """A ``Reading`` of a context and a continuation, which adds up log-probabilities.
+
+    Attributes:
+        prompt: all that is read: everything but the continuation's last token.
+        longest: the context without its last token.
+        cached: tokens that the cache has.
+        doubtful: whether a choice between the continuation and another token was too close to call.
+    """
+
+    def __init__(
+        self, context: Sequence[int], continuation: Sequence[int], *, apart: bool = False, doubt: float = 0.0
+    ) -> None:
+        """Set up.
+
+        Args:
+            context: what comes before; at least one token.
+            continuation: what is judged.
+            apart: whether the context is read in a batch of its own.
+            doubt: a lead of one token over another by less than this (in logits) is too close to call.
+        """
+        self._pair = context, continuation
+        self.prompt = (*context, *continuation[:-1])
+        self.longest = len(context) - 1
+        self._stages = [len(context), len(self.prompt)] if apart else [len(self.prompt)]
+        self._targets, self._doubt = list(continuation), doubt
+        self._done, self._log_prob, self._greedy = 0, 0.0, True
+        self.cached, self.doubtful = 0, False
+
+    @property
+    def over(self) -> bool:
+        """Whether every token was judged."""
+        return self._done == len(self._targets)
+
+    @property
+    def void(self) -> bool:
+        """Whether it must be read in another way."""
+        return self.doubtful
+
+    @property
+    def reserve(self) -> int:
+        """Tokens that are read."""
+        return len(self.prompt)
+
+    @property
+    def asked(self) -> int:
+        """All that is read, if anything is."""
+        return len(self.prompt) if self._targets else 0
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The result so far."""
+        return Likelihood(self._log_prob, self._greedy)
+
+    def afresh(self) -> ScoredText:
+        """The same pair, without doubt."""
+        return ScoredText(*self._pair)
+
+    def begin(self, cached: int) -> None:
+        """Read from position ``cached`` on, which is within the context."""
+        self.cached = cached
+
+    def feed(self, seq: int) -> Feed:
+        """The next stage, with logits for every token that the continuation follows."""
+        end = next(stage for stage in self._stages if stage > self.cached)
+        return Feed(seq, self.cached, self.prompt[self.cached : end], end - self.longest - self._done)
+
+    def accept(self, rows: npt.NDArray[np.float32]) -> None:
+        """Judge the next tokens."""
+        targets = np.array(self._targets[self._done : self._done + len(rows)])
+        self._log_prob += float(log_softmax(rows)[np.arange(len(rows)), targets].sum())
+        for target, (token, gap) in zip(targets, best(rows, gaps=self._doubt > 0), strict=True):
+            self.doubtful |= gap < self._doubt and self._greedy
+            self._greedy &= bool(token == target)
+        self._done += len(rows)
+
+    def advance(self) -> None:
+        """The stage is read."""
+        self.cached = next(stage for stage in self._stages if stage > self.cached)

@@ -1,0 +1,133 @@
+"""A request while it is answered: what to read next, and which of the tokens that were hoped for hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ggufrope.errors import RuntimeLibraryError
+from ggufrope.inference.context import Feed
+from ggufrope.inference.requests import Request
+from ggufrope.inference.vocabulary import Vocabulary
+from ggufrope.inference.writer import Writer
+
+__all__ = ["Stream", "best"]
+
+
+class Stream:
+    """A ``Reading`` that continues a prompt with the likeliest token, again and again.
+
+    Attributes:
+        writer: the answer so far.
+        prompt: the request's prompt.
+        cached: tokens that the cache has and that hold.
+        doubtful: whether a choice was too close to make; then the answer says nothing.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        vocabulary: Vocabulary,
+        *,
+        limit: int | None = None,
+        early: bool = False,
+        late: bool = False,
+        doubt: float = 0.0,
+    ) -> None:
+        """Begin an answer.
+
+        Args:
+            request: what is asked.
+            vocabulary: of the model.
+            limit: tokens at most, where that is less than the request's ``max_new``.
+            early: whether hoped-for tokens are read in one batch with the end of the prompt.
+            late: whether they are read in one batch behind it, once the prompt has given their first one.
+            doubt: a choice by less than this (in logits) is too close.
+        """
+        self.writer = Writer(request, vocabulary, limit)
+        self._request, self._vocabulary, self._limit = request, vocabulary, limit
+        self.prompt, self._hoped = request.prompt, list(request.hoped)
+        self._early, self._late, self._doubt = early, late, doubt
+        self.cached, self.doubtful = 0, False
+        self._pending: list[int] = []  # what is certain, then drafts
+        self._drafts = 0
+        self._found: list[tuple[int, float]] = []
+
+    @property
+    def over(self) -> bool:
+        """Whether the answer ended, or is doubtful."""
+        return self.doubtful or bool(self.writer.reason)
+
+    @property
+    def void(self) -> bool:
+        """Whether the request must be answered in another way."""
+        return self.doubtful or self.writer.cut_short
+
+    @property
+    def longest(self) -> int:
+        """All but the prompt's last token, whose logits are needed."""
+        return len(self.prompt) - 1
+
+    @property
+    def asked(self) -> int:
+        """The prompt and every token taken but the last."""
+        return len(self.prompt) + self.writer.taken - 1 if self.writer.taken else 0
+
+    @property
+    def reserve(self) -> int:
+        """Tokens that it may read at most; the last one of an answer is never read."""
+        return len(self.prompt) + max(0, self.writer.limit - 1)
+
+    def afresh(self) -> Stream:
+        """The same request, token by token."""
+        return Stream(self._request, self._vocabulary, limit=self._limit)
+
+    def begin(self, cached: int) -> None:
+        """Read the prompt from position ``cached`` on."""
+        self.cached = cached
+        self._pend(list(self.prompt[cached:]), hoping=self._early)
+
+    def feed(self, seq: int) -> Feed:
+        """What is pending, with logits for the last certain token and every draft."""
+        return Feed(seq, self.cached, self._pending, self._drafts + 1)
+
+    def accept(self, rows: npt.NDArray[np.float32]) -> None:
+        """Keep what each row says."""
+        self._found += best(rows, gaps=self._doubt > 0)
+
+    def advance(self) -> None:
+        """Write the likeliest tokens: a draft that is the likeliest one holds, and so does the token behind it.
+
+        The first draft that is not ends this: what was read behind it is void.
+        """
+        certain = len(self._pending) - self._drafts
+        for place, (token, gap) in enumerate(self._found):
+            self.doubtful = gap < self._doubt
+            if self.doubtful or self.writer.add(token):
+                break
+            if place == self._drafts or self._pending[certain + place] != token:
+                self.cached += certain + place
+                self._pend([token], hoping=self._early or self._late)
+                break
+        self._found = []
+
+    def _pend(self, certain: list[int], *, hoping: bool) -> None:
+        written = self.writer.tokens
+        room = self.writer.limit - 1 - len(written)
+        hoping = hoping and room > 0 and self._hoped[: len(written)] == written
+        drafts = self._hoped[len(written) :][:room] if hoping else []
+        self._pending, self._drafts = certain + drafts, len(drafts)
+
+
+def best(rows: npt.NDArray[np.float32], *, gaps: bool) -> list[tuple[int, float]]:
+    """Of each row the likeliest token, the lowest of equals, and by how much it leads (infinite if not ``gaps``).
+
+    Raises:
+        RuntimeLibraryError: a row has no largest value.
+    """
+    tokens = rows.argmax(axis=1)
+    top = rows[np.arange(len(rows)), tokens]
+    if not np.all(np.isfinite(top)):
+        raise RuntimeLibraryError("the model's logits are not finite: its file is damaged, or a type overflows in it")
+    lead = top - np.partition(rows, -2, axis=1)[:, -2] if gaps else np.full(len(rows), np.inf)
+    return list(zip(tokens.tolist(), lead.tolist(), strict=True))

@@ -1,0 +1,158 @@
+"""What a file says about its rotation, and which runtimes will do it: the facts behind ``ggufrope inspect``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ggufrope.gguf import keys
+from ggufrope.modelfile.codec import Decoded, decode
+from ggufrope.modelfile.facts import read_model, read_stock
+from ggufrope.modelfile.original import Source, open_source
+
+__all__ = ["Inspection", "LayerClass", "inspect_file"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerClass:
+    """Layers that rotate alike.
+
+    Attributes:
+        layers: their numbers.
+        sliding: whether they attend to a window only.
+        ratios: divisor of each KV head.
+    """
+
+    layers: tuple[int, ...]
+    sliding: bool
+    ratios: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A file, decoded, with what it was before.
+
+    Attributes:
+        path: the file.
+        decoded: what it says now.
+        before: what its original said; equals ``decoded`` for a file that ggufrope did not convert.
+        requires_patched: it holds the sentinel tensor, so stock llama.cpp refuses it.
+        n_files: shards of a split model; 1 for one that is not.
+        slack: bytes in ``ggufrope.padding``, which the next edit can use.
+    """
+
+    path: Path
+    decoded: Decoded
+    before: Decoded
+    requires_patched: bool
+    n_files: int = 1
+    slack: int = 0
+
+    def layer_classes(self) -> list[LayerClass]:
+        """Layers grouped by equal ratios and kind of attention, in order of their first layer."""
+        model, table = self.decoded.model, self.decoded.table
+        groups: dict[tuple[bool, tuple[float, ...]], list[int]] = {}
+        for layer in range(model.n_layer):
+            ratios = table.head_ratios[layer] if table.head_ratios else (1.0,) * model.n_head_kv[layer]
+            groups.setdefault((model.slides(layer), ratios), []).append(layer)
+        return [LayerClass(tuple(layers), sliding, ratios) for (sliding, ratios), layers in groups.items()]
+
+    def honoured_by(self) -> dict[str, str]:
+        """One sentence for each kind of runtime."""
+        if self.requires_patched:
+            stock = "refuses the file (it was converted with --require-patched)"
+        elif not self.decoded.needs_patched:
+            stock = f"runs it in full ({self.decoded.method})"
+        elif self.decoded.stock_table.close_to(self.before.stock_table) and self._same_base():
+            stock = "runs it as the source model: it ignores the ggufrope keys"
+        else:
+            kind = self.decoded.stock.scaling_type or "the raised base"
+            by_head = self.decoded.table.per_head
+            ignored = [*(["the length in use"] if self.decoded.by_length else []), *(["the per-head ratios"] * by_head)]
+            stock = f"runs {kind} only: it ignores {' and '.join(ignored)}"
+        return {"patched": f"runs it in full ({self.decoded.method})", "stock": stock}
+
+    def _same_base(self) -> bool:
+        return self.decoded.model.freq_base == self.before.model.freq_base
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable object of ``inspect --json``; frequencies in radians per token, wavelengths in tokens."""
+        d, model = self.decoded, self.decoded.model
+        plain = d.table.with_head_ratios(())
+        return {
+            "file": str(self.path),
+            "architecture": model.arch,
+            "method": d.method,
+            "params": d.params,
+            "converted_by_ggufrope": d.ours,
+            "requires_patched": self.requires_patched,
+            "n_files": self.n_files,
+            "slack_bytes": self.slack,
+            "n_layer": model.n_layer,
+            "n_head": list(model.n_head),
+            "n_head_kv": list(model.n_head_kv),
+            "head_dim": model.head_dim,
+            "rot_dim": model.rot_dim,
+            "pairing": model.pairing,
+            "freq_base": model.freq_base,
+            "trained_context": self.before.model.original_ctx,
+            "context": d.context,
+            "attention_scale": [float(v) for v in d.table.attn_scale],
+            "length_points": list(d.table.length_points),
+            "row_chosen_by": self.row_chosen_by(),
+            "frequencies": [
+                [float(f) for f in plain.frequencies(model, length=n)] for n in (plain.length_points or (None,))
+            ],
+            "layer_classes": [
+                {"layers": list(c.layers), "sliding_window": c.sliding, "ratios": list(c.ratios)}
+                for c in self.layer_classes()
+            ],
+            "honoured_by": self.honoured_by(),
+        }
+
+    def row_chosen_by(self) -> str | None:
+        """What picks one of several rows; None when there is one."""
+        if len(self.decoded.table.factors) == 1:
+            return None
+        return "length in use" if self.decoded.by_length else "allocated context"
+
+    def wavelengths(self) -> dict[str, list[float]]:
+        """Tokens per turn of each pair: ``before``, and ``after`` at ratio 1, and at the extreme ratios.
+
+        Where rows follow the length, ``after`` is the longest; one in the middle stands before it.
+        """
+        plain, model = self.decoded.table.with_head_ratios(()), self.decoded.model
+        after = plain.frequencies(model)
+        curves = {"before": self.before.table.with_head_ratios(()).frequencies(self.before.model)}
+        if self.decoded.by_length:
+            middle = plain.length_points[len(plain.length_points) // 2 - (len(plain.length_points) == 2)]
+            curves[f"after, to {middle} tokens"] = plain.frequencies(model, length=middle)
+        curves["after"] = after
+        ratios = [r for row in self.decoded.table.head_ratios for r in row if r != 1.0]
+        if ratios:
+            curves |= {f"after, head ratio {r:.3g}": after / r for r in (min(ratios), max(ratios))}
+        return {name: [float(v) for v in 2 * np.pi / f] for name, f in curves.items()}
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Read and check ``path``.
+
+    Raises:
+        GgufError: not a usable GGUF, or our keys contradict the model.
+        UnsupportedModelError: the model has no RoPE.
+    """
+    source = open_source(path)
+    now = Source(source.header, shards=source.shards)
+    before = _undecorated(source) if source.converted else decode(now)
+    sentinel, padding = now.has_tensor(keys.SENTINEL), source.header.field(keys.PADDING)
+    slack = padding.count if padding and padding.item_type else 0
+    return Inspection(path, decode(now), before, sentinel, 1 + len(source.shards), slack)
+
+
+def _undecorated(source: Source) -> Decoded:
+    model, stock = read_model(source), read_stock(source)
+    table = stock.table(model)
+    return Decoded(model, stock.scaling_type or "none", {}, stock, table, table, model.train_ctx, False, ours=False)

@@ -1,0 +1,80 @@
+"""The plot of ``ggufrope inspect``: how long each pair takes for a turn, before and after; and what length changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ggufrope.errors import OutputError, UsageError
+from ggufrope.inspection.summary import Inspection
+
+__all__ = ["plot_wavelengths"]
+
+# Okabe and Ito's palette, told apart by all common kinds of colour vision; dashes tell them apart in print
+_STYLES = (("#000000", "--"), ("#0072B2", "-"), ("#E69F00", "-."), ("#D55E00", ":"))
+
+
+def plot_wavelengths(found: Inspection, out: Path) -> None:
+    """Draw tokens per turn against the pair's index to ``out`` (PNG, SVG or PDF by its suffix).
+
+    Where rows follow the length, a second panel shows at which lengths they change, and what.
+
+    Raises:
+        UsageError: matplotlib is not installed, or the suffix is unknown to it.
+        OutputError: ``out`` cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError:
+        raise UsageError("--plot needs matplotlib: pip install 'ggufrope[plot]'") from None
+    several = found.decoded.by_length
+    figure = Figure(figsize=(12.5 if several else 7.5, 4.5), layout="constrained")
+    panels = figure.subplots(1, 1 + several, squeeze=False)[0]
+    _draw_wavelengths(panels[0], found)
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    if several:
+        _draw_lengths(panels[1], found)
+    for axes in panels:
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    try:
+        figure.savefig(out, dpi=150)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror})") from None
+    except ValueError as error:
+        raise UsageError(f"{out}: {error}") from None
+
+
+def _draw_wavelengths(axes: Any, found: Inspection) -> None:
+    for (name, values), (colour, dash) in zip(found.wavelengths().items(), _STYLES, strict=False):
+        axes.plot(range(len(values)), values, dash, color=colour, label=name, linewidth=1.8)
+    trained, context = found.before.model.original_ctx, found.decoded.context
+    axes.axhline(trained, color="#999999", linewidth=0.8)
+    axes.annotate(f"trained context {trained}", (0, trained), (2, 3), textcoords="offset points", fontsize=8)
+    if context != trained:
+        axes.axhline(context, color="#999999", linewidth=0.8)
+        axes.annotate(f"context {context}", (0, context), (2, 3), textcoords="offset points", fontsize=8)
+    axes.set_yscale("log")
+    axes.set_xlabel("rotated pair")
+    axes.set_ylabel("wavelength in tokens")
+    axes.set_title(f"{found.path.name}: {found.decoded.method}", fontsize=11)
+
+
+def _draw_lengths(axes: Any, found: Inspection) -> None:
+    """Steps at the switch points: divisors of the slowest and a middle pair, and the attention scale."""
+    table = found.decoded.table
+    edges = np.array([0, *table.length_points])
+    middle = table.factors.shape[1] // 2
+    curves = {
+        "divisor of the slowest pair": table.factors[:, -1],
+        f"divisor of pair {middle}": table.factors[:, middle],
+        "attention scale": table.attn_scale,
+    }
+    for (name, values), (colour, dash) in zip(curves.items(), _STYLES[1:], strict=True):
+        axes.stairs(values, edges, baseline=None, color=colour, linestyle=dash, label=name, linewidth=1.8)
+    axes.set_yscale("log")
+    axes.set_xlabel("length in use, in tokens")
+    axes.set_title(f"{len(table.factors)} rows", fontsize=11)

@@ -1,0 +1,114 @@
+"""Conversations for lm_eval: the file's own chat template, one of its named ones, or one from a file."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ggufrope.errors import InputError, UsageError
+from ggufrope.gguf import Header
+from ggufrope.inference.chat_template import Chat, chat_of
+
+__all__ = ["Template"]
+
+_log = logging.getLogger(__name__)
+_KEY = "tokenizer.chat_template"
+_REMEDY = "leave --apply_chat_template out, or give --model_args chat_template=FILE with another"
+Messages = Sequence[Mapping[str, Any]]
+
+
+class Template:
+    """Chooses a template when lm_eval says which, and writes conversations with it."""
+
+    def __init__(self, header: Header, file: Path | None, enable_thinking: bool | None) -> None:
+        """Set up; nothing is read yet.
+
+        Args:
+            header: of the model.
+            file: a template in place of the model's own.
+            enable_thinking: told to the template, unless None.
+        """
+        self._header, self._file = header, file
+        self._variables = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
+        self._name: str | None = None
+
+    def source(self, name: bool | str) -> str:
+        """The template in jinja2; from now on it is the one in use.
+
+        Args:
+            name: a name, as in the file's ``tokenizer.chat_template.NAME``; True for the one without.
+
+        Raises:
+            UsageError: there is no such template.
+            InputError: the file given for it cannot be read.
+        """
+        self._name = name if isinstance(name, str) else None
+        return self.current()
+
+    def current(self) -> str:
+        """The template in use.
+
+        Raises:
+            UsageError, InputError: see ``source``.
+        """
+        if self._file is not None:
+            return _read(self._file)
+        found = self._header.get(_KEY if self._name is None else f"{_KEY}.{self._name}")
+        if not isinstance(found, str) or not found.strip():
+            raise UsageError(f"{self._header.path}: {self._missing()}; {_REMEDY}")
+        return found
+
+    def write(self, messages: Messages, add_generation_prompt: bool) -> str:
+        """A conversation, to which the model shall answer; or whose last message it shall continue.
+
+        A template that refuses a system message gets the conversation without it, as lm_eval does it elsewhere.
+
+        Raises:
+            UsageError, InputError: see ``source``; or the template does not work.
+        """
+        chat = self._chat()
+        try:
+            text = self._write(chat, messages, add_generation_prompt)
+        except InputError:
+            rest = [message for message in messages if message["role"] != "system"]
+            if len(rest) == len(messages):
+                raise
+            text = self._write(chat, rest, add_generation_prompt)
+            _log.warning("the chat template takes no system message: it was left out")
+        return text if add_generation_prompt else _up_to(text, messages[-1]["content"], chat)
+
+    def _write(self, chat: Chat, messages: Messages, add_generation_prompt: bool) -> str:
+        return chat.conversation(messages, add_generation_prompt=add_generation_prompt, **self._variables)
+
+    def _chat(self) -> Chat:
+        source = self.current()
+        where = str(self._file or f"{self._header.path}: {_KEY}")
+        of_file = chat_of(self._header, source, adds_bos=False)
+        return Chat(source, of_file.bos, of_file.eos, where=where, remedy=_REMEDY)
+
+    def _missing(self) -> str:
+        named = [f.key.removeprefix(f"{_KEY}.") for f in self._header.fields if f.key.startswith(f"{_KEY}.")]
+        if self._name is None:
+            return f"has no chat template without a name, only {', '.join(named)}" if named else "has no chat template"
+        near = difflib.get_close_matches(self._name, named, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(named) or 'none with a name'}"
+        return f"has no chat template '{self._name}': {hint}"
+
+
+def _up_to(text: str, last: str, chat: Chat) -> str:
+    """``text`` without what the template puts behind its last message."""
+    end = text.rfind(last.strip())
+    if end < 0:
+        raise InputError(f"{chat.where}: leaves out the last message; {chat.remedy}")
+    kept = last if text.startswith(last, end) else last.strip()  # some templates strip messages
+    return text[: end + len(kept)]
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read as a chat template ({error})") from None

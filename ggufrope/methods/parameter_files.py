@@ -1,0 +1,92 @@
+"""Parameters that come from JSON files: factor lists, head ratios, a solved CLEX layer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ggufrope.errors import ParameterError
+from ggufrope.methods.clex import ClexTable
+from ggufrope.rope.table import HeadRatios
+
+__all__ = ["parse_counts", "read_clex_table", "read_list", "read_ratios"]
+
+
+def parse_counts(text: str, name: str) -> tuple[int, ...]:
+    """``256,512`` → (256, 512).
+
+    Raises:
+        ParameterError: something else.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ParameterError(f"{name} {text}: whole numbers with commas between them are needed") from None
+
+
+def read_list(path: Path, name: str) -> tuple[float, ...]:
+    """Numbers from a JSON file: a list, or an object that holds it as ``name`` (a Hugging Face ``config.json``, too).
+
+    Raises:
+        ParameterError: unreadable, not JSON, or not a list of numbers.
+    """
+    value = _load(path)
+    for key in ("rope_scaling", "rope_parameters"):
+        if isinstance(value, dict) and isinstance(value.get(key), dict) and name in value[key]:
+            value = value[key]
+    value = value.get(name) if isinstance(value, dict) else value
+    return _numbers(value, f"{path}: {name}")
+
+
+def read_ratios(path: Path) -> HeadRatios:
+    """Head ratios from ``{"ratios": [[r for each KV head] for each layer]}``.
+
+    Raises:
+        ParameterError: unreadable, not JSON, or of another structure.
+    """
+    value = _load(path)
+    rows = value.get("ratios") if isinstance(value, dict) else None
+    if not isinstance(rows, list):
+        raise ParameterError(
+            f'{path}: no "ratios" found; it must read {{"ratios": [[r for each KV head] for each layer]}}'
+        )
+    return tuple(_numbers(row, f"{path}: ratios of layer {layer}") for layer, row in enumerate(rows))
+
+
+def read_clex_table(path: Path) -> ClexTable:
+    """A solved CLEX layer from ``{"context": N, "log_scale": false, "frequencies": [[one for each pair] for each t]}``.
+
+    Raises:
+        ParameterError: unreadable, not JSON, or of another structure.
+    """
+    value = _load(path)
+    rows = value.get("frequencies") if isinstance(value, dict) else None
+    context = value.get("context") if isinstance(value, dict) else None
+    if not isinstance(rows, list) or not isinstance(context, int):
+        raise ParameterError(
+            f'{path}: no CLEX table; it must read {{"context": N, "frequencies": [[one for each pair] for each t]}}'
+        )
+    frequencies = tuple(_numbers(row, f"{path}: frequencies at t = {t}") for t, row in enumerate(rows, 1))
+    log_scale = value.get("log_scale", False)
+    if not isinstance(log_scale, bool):
+        raise ParameterError(f"{path}: log_scale is {log_scale!r}; true or false is needed")
+    return ClexTable(frequencies, context, log_scale)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParameterError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise ParameterError(f"{path}: not JSON ({error})") from None
+
+
+def _numbers(value: Any, what: str) -> tuple[float, ...]:
+    if not isinstance(value, list) or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in value):
+        raise ParameterError(f"{what}: a list of numbers is needed, found {str(value)[:60]}")
+    try:
+        return tuple(float(v) for v in value)
+    except OverflowError:
+        raise ParameterError(f"{what}: a number is too large for floating point") from None

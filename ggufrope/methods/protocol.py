@@ -1,0 +1,126 @@
+"""The protocol of a method, and the one helper its parameters are declared with.
+
+A method is a frozen dataclass: its fields are its parameters, its docstring its documentation, ``table`` its maths.
+From the fields follow the command line's options, ``ggufrope methods`` and the ``ggufrope.params`` key; from ``table``
+the GGUF keys, the parity tests and the evaluation. Where stock llama.cpp can express a method in its own keys,
+``stock`` says how; the codec computes what stock would make of them and uses them only if it is the same table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ggufrope.errors import ParameterError, UsageError
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.stock import StockRope
+from ggufrope.rope.table import RopeTable
+
+__all__ = ["GRANULARITY", "Method", "build", "granular", "option", "positive", "reach"]
+
+
+MAX_CONTEXT = 2**31 - 1
+
+#: Default ratio between two length points: four rows for each doubling of the length.
+GRANULARITY = round(2**0.25, 6)
+_FINEST = 1.01
+
+
+def option(default: Any, help_text: str, **extra: Any) -> Any:
+    """A parameter of a method. ``extra``: ``choices`` (tuple) or ``kind`` (``list``: numbers from a JSON file)."""
+    return dataclasses.field(default=default, metadata={"help": help_text, **extra})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Method(ABC):
+    """One RoPE-scaling method with its parameters. Subclasses validate themselves in ``__post_init__``."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+
+    @abstractmethod
+    def table(self, model: ModelRope) -> RopeTable:
+        """The divisors for ``model``. Pure.
+
+        Raises:
+            ParameterError: a parameter does not fit the model (a list of the wrong length, say).
+            UnsupportedModelError: the model cannot carry the method.
+        """
+
+    def original(self, model: ModelRope) -> int:
+        """The context before scaling, in tokens: the parameter ``original_context``, or else the model's."""
+        return getattr(self, "original_context", None) or model.original_ctx
+
+    def context(self, model: ModelRope) -> int:
+        """The context in tokens that the method aims at: ``factor`` times the original one, if it has a factor."""
+        return round(self.original(model) * getattr(self, "factor", 1.0))
+
+    def stock(self, model: ModelRope) -> StockRope | None:
+        """The settings with which stock llama.cpp might compute ``table(model)``; None when it has none."""
+        return None
+
+    def params(self) -> dict[str, Any]:
+        """The parameters that are set, by name, ready for JSON."""
+        pairs = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in pairs if v is not None}
+
+
+def build(cls: type[Method], params: Mapping[str, Any], model: ModelRope, context: int | None) -> Method:
+    """``cls(**params)`` with the factor derived from ``context`` when the method has one and it is not given.
+
+    Args:
+        cls: the method.
+        params: parameters by field name; None counts as not given.
+        model: the facts that the derivation needs.
+        context: target context in tokens, or None.
+
+    Raises:
+        UsageError: a parameter that the method does not have, or neither factor nor context for one that needs it.
+        ParameterError: a value out of range, or a context that the method does not reach.
+    """
+    given = {k: v for k, v in params.items() if v is not None}
+    fields = {f.name for f in dataclasses.fields(cls)}
+    if strange := sorted(given.keys() - fields):
+        flags = ", ".join("--" + s.replace("_", "-") for s in strange)
+        own = ", ".join("--" + f.replace("_", "-") for f in sorted(fields - {"base"})) or "no options"
+        raise UsageError(f"{flags}: method '{cls.name}' has no such parameter (it takes {own})")
+    original = int(given.get("original_context") or model.original_ctx)
+    if "factor" in fields and "factor" not in given:
+        if context is None:
+            raise UsageError(f"method '{cls.name}' needs --factor S or --context N (trained context: {original})")
+        given["factor"] = context / original
+    if context is not None and context < original:
+        raise ParameterError(
+            f"--context {context} is below the trained context {original}: no scaling is needed, use --method none"
+        )
+    method = cls(**given)
+    if context is not None and context > (limit := method.context(model)):
+        raise ParameterError(f"--context {context} is beyond what '{cls.name}' with these parameters reaches ({limit})")
+    return method
+
+
+def positive(method: str, **values: float | None) -> None:
+    """Raise ParameterError unless every given value is a finite number above 0."""
+    for name, value in values.items():
+        if name == "original_context" and value is not None and value > MAX_CONTEXT:
+            raise ParameterError(f"{method}: original_context is {value}; llama.cpp counts up to {MAX_CONTEXT} tokens")
+        if value is not None and not 0 < value < float("inf"):
+            raise ParameterError(f"{method}: {name} is {value}; it must be a finite number above 0")
+
+
+def reach(method: str, factor: float) -> float:
+    """Return ``factor``, or raise ParameterError unless it is finite and at least 1."""
+    if not 1 <= factor < float("inf"):
+        raise ParameterError(f"{method}: factor is {factor:g}; it must be at least 1 (1 changes nothing)")
+    return factor
+
+
+def granular(method: str, ratio: float) -> None:
+    """Raise ParameterError unless ``ratio`` is a usable ratio between length points."""
+    if not _FINEST <= ratio < float("inf"):
+        raise ParameterError(
+            f"{method}: granularity is {ratio:g}; the ratio between two length points is {_FINEST} or more"
+        )

@@ -1,0 +1,299 @@
+"""Between a method's table and GGUF keys, both ways. Pure: nothing is read or written here.
+
+Stock's keys wherever stock computes the same table from them; otherwise our own. ``gguf/keys.py`` says what each means.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ggufrope.errors import GgufError, NotHonouredError, ParameterError
+from ggufrope.gguf import keys
+from ggufrope.gguf.values import TypedValue, ValueType, shorten
+from ggufrope.late import np
+from ggufrope.methods.ms_poe import PER_PROMPT
+from ggufrope.modelfile.facts import KeySource, read_model, read_stock
+from ggufrope.rope import architectures
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.stock import StockRope
+from ggufrope.rope.table import HeadRatios, RopeTable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Decoded", "Edit", "decode", "encode_heads", "encode_identity", "encode_scaling", "length_edit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What to change in a GGUF.
+
+    Attributes:
+        set: keys to add or replace.
+        remove: keys to remove where present.
+        tensors: float32 tensors to append.
+    """
+
+    set: Mapping[str, TypedValue] = field(default_factory=dict)
+    remove: frozenset[str] = frozenset()
+    tensors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def __or__(self, other: Edit) -> Edit:
+        """Both edits, ``other`` last."""
+        return Edit(
+            {**self.set, **other.set},
+            (self.remove | other.remove) - set(other.set),
+            {**self.tensors, **other.tensors},
+        )
+
+    @property
+    def needs_patched(self) -> bool:
+        """Whether the result only comes to effect in the patched runtime."""
+        return any(k in self.set for k in (keys.HEAD_FACTORS, keys.LENGTH_FACTORS))
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a file says about its rotation.
+
+    Attributes:
+        model: the facts.
+        method: ``ggufrope.method``, or the type that upstream's keys declare.
+        params: ``ggufrope.params``.
+        stock: the part in upstream's keys.
+        stock_table: what a stock llama.cpp applies.
+        table: what the patched runtime applies.
+        context: the context that the patched runtime takes as the trained one.
+        by_length: the patched runtime picks the table's row by the length in use. (Stock picks by allocated context.)
+        ours: whether ggufrope wrote the file.
+        head_order: who hands out the head ratios: ``static``, or the runtime for each prompt.
+    """
+
+    model: ModelRope
+    method: str
+    params: dict[str, Any]
+    stock: StockRope
+    stock_table: RopeTable
+    table: RopeTable
+    context: int
+    by_length: bool
+    ours: bool
+    head_order: str = "static"
+
+    @property
+    def needs_patched(self) -> bool:
+        """Whether a stock llama.cpp would rotate differently."""
+        return self.by_length or not self.table.close_to(self.stock_table)
+
+
+def encode_scaling(wanted: RopeTable, stock: StockRope | None, model: ModelRope, context: int) -> Edit:
+    """Keys for the part of a table that is the same for all heads.
+
+    Args:
+        wanted: the table; its head ratios are left to ``encode_heads``.
+        stock: settings with which stock might compute it, or None.
+        model: the model without any scaling that the file declares.
+        context: target context in tokens.
+
+    Raises:
+        NotHonouredError: no runtime of this version would apply the table.
+    """
+    arch = model.arch
+    plain = replace(wanted, head_ratios=())
+    removed = frozenset(keys.stock(k, arch) for k in keys.REPLACED)
+    taken = stock is not None and stock.rope_freqs and model.own_factors  # one tensor cannot hold both
+    by_length = len(plain.factors) > 1
+    served = stock is not None and not taken and _as_stored(stock).table(model).close_to(plain)
+    if arch in architectures.REFUSED and (by_length or not served):
+        raise NotHonouredError(
+            f"{arch}: it {architectures.REFUSED[arch]}: the patched runtime takes no factor table for it"
+        )
+    if stock is not None and served:
+        ours = length_edit(plain, context, stock, model) if by_length else Edit()
+        return Edit(remove=removed) | _stock_edit(stock, model, context) | ours
+    if any(model.sliding) and not by_length:
+        raise NotHonouredError(
+            f"{arch}: stock llama.cpp cannot express this for a model with sliding-window layers; use linear or ntk, "
+            "or a method by length (dynamic-ntk, yarn --dynamic)"
+        )
+    if by_length and all(model.slides(layer) or not model.rotates(layer) for layer in range(model.n_layer)):
+        raise NotHonouredError(
+            f"{arch}: every rotating layer has a sliding window, which rows by length leave alone; use linear or ntk"
+        )
+    if not by_length and arch in architectures.ROPE_FREQS_TENSOR and not model.own_factors:
+        factors = tuple(float(f) for f in plain.factors[0])
+        scale = float(plain.attn_scale[0])
+        as_tensor = StockRope(rope_freqs=factors, attn_factor=scale, original_ctx=model.original_ctx)
+        return Edit(remove=removed) | _stock_edit(as_tensor, model, context)
+    return Edit(remove=removed) | length_edit(plain, context)
+
+
+def length_edit(table: RopeTable, context: int, stock: StockRope | None = None, model: ModelRope | None = None) -> Edit:
+    """Keys for the rows of a table, relative to what ``stock`` keys of the file do to ``model``.
+
+    Stock's own choice between short and long factors does not count: rows replace it.
+    """
+    factors, scale = table.factors, table.attn_scale
+    if stock is not None and model is not None:
+        rest = replace(stock, short=(), long=()).table(model)
+        factors, scale = factors / rest.factors, scale / rest.attn_scale
+    return Edit(
+        {
+            keys.LENGTH_POINTS: _array(ValueType.UINT32, table.length_points or [context]),
+            keys.LENGTH_FACTORS: _array(ValueType.FLOAT32, factors.ravel()),
+            keys.LENGTH_ATTN_SCALE: _array(ValueType.FLOAT32, scale),
+            keys.CONTEXT: TypedValue(ValueType.UINT32, context),
+        }
+    )
+
+
+def encode_heads(ratios: HeadRatios, order: str = "static") -> Edit:
+    """Keys for per-head ratios; ``order`` says who hands them out: ``static``, or one of ``ms_poe.PER_PROMPT``."""
+    flat = np.concatenate([np.asarray(row, dtype=np.float32) for row in ratios])
+    return Edit(
+        {
+            keys.HEAD_FACTORS: _array(ValueType.FLOAT32, flat),
+            keys.HEAD_ORDER: TypedValue(ValueType.STRING, order),
+        }
+    )
+
+
+def encode_identity(method: str, params: Mapping[str, Any], original: Mapping[str, Any]) -> Edit:
+    """The keys that say which method this is and what the source was."""
+    return Edit(
+        {
+            keys.VERSION: TypedValue(ValueType.UINT32, 1),
+            keys.METHOD: TypedValue(ValueType.STRING, method),
+            keys.PARAMS: TypedValue(ValueType.STRING, json.dumps(params, sort_keys=True)),
+            keys.ORIGINAL: TypedValue(ValueType.STRING, json.dumps(original, sort_keys=True)),
+        }
+    )
+
+
+def decode(source: KeySource) -> Decoded:
+    """What ``source`` says, with every one of our keys checked as the patched runtime checks them.
+
+    Raises:
+        GgufError: a ``ggufrope.*`` key of the wrong type, length or range.
+    """
+    model, stock = read_model(source), read_stock(source)
+    stock_table = stock.table(model)
+    ours = source.get(keys.VERSION) is not None
+    if ours and source.get(keys.VERSION) != 1:
+        raise GgufError(
+            f"{source.path}: {keys.VERSION} is {source.get(keys.VERSION)!r}, this ggufrope reads 1; update it"
+        )
+    try:
+        rest = replace(stock, short=(), long=()).table(model)
+        by_length = np.size(source.get(keys.LENGTH_POINTS, ())) > 1
+        # rows by length replace stock's choice between short and long factors, and multiply into everything else
+        table = _with_lengths(source, rest if by_length else stock_table, model)
+        table = table.with_head_ratios(_head_ratios(source, model))
+    except ParameterError as error:
+        raise GgufError(f"{source.path}: {error}") from None
+    method = source.get(keys.METHOD) or stock.kind
+    return Decoded(
+        model=model,
+        method=str(method),
+        params=_json(source, keys.PARAMS),
+        stock=stock,
+        stock_table=stock_table,
+        table=table,
+        context=int(source.get(keys.CONTEXT) or model.train_ctx),
+        by_length=by_length,
+        ours=ours,
+        head_order=_head_order(source),
+    )
+
+
+def _stock_edit(stock: StockRope, model: ModelRope, context: int) -> Edit:
+    arch = model.arch
+
+    def f32(value: float) -> TypedValue:
+        return TypedValue(ValueType.FLOAT32, value)
+
+    put: dict[str, TypedValue] = {keys.CONTEXT_LENGTH: TypedValue(ValueType.UINT32, context)}
+    if stock.original_ctx is not None:
+        put[keys.ORIGINAL_CONTEXT] = TypedValue(ValueType.UINT32, stock.original_ctx)
+    if stock.freq_base is not None:
+        put[keys.FREQ_BASE] = f32(stock.freq_base)
+    if stock.scaling_type is not None:
+        put[keys.SCALING_TYPE] = TypedValue(ValueType.STRING, stock.scaling_type)
+    if stock.scaling_type in ("linear", "yarn"):
+        put[keys.SCALING_FACTOR] = f32(stock.factor)
+    if stock.scaling_type == "yarn":
+        put[keys.YARN_BETA_FAST], put[keys.YARN_BETA_SLOW] = f32(stock.beta_fast), f32(stock.beta_slow)
+    if stock.attn_factor != 1.0:
+        put[keys.ATTN_FACTOR] = f32(stock.attn_factor)
+    tensors = {keys.ROPE_FREQS: stock.rope_freqs, keys.ROPE_SHORT: stock.short, keys.ROPE_LONG: stock.long}
+    return Edit(
+        {keys.stock(k, arch): v for k, v in put.items()},
+        tensors={k: np.asarray(v, dtype=np.float32) for k, v in tensors.items() if v},
+    )
+
+
+def _as_stored(stock: StockRope) -> StockRope:
+    """What is left after the float32 keys."""
+    with np.errstate(over="ignore", under="ignore"):
+        base = None if stock.freq_base is None else float(np.float32(stock.freq_base))
+        factor, scale = float(np.float32(stock.factor)), float(np.float32(stock.attn_factor))
+    return replace(stock, freq_base=base, factor=factor, attn_factor=scale)
+
+
+def _array(kind: ValueType, values: Any) -> TypedValue:
+    return TypedValue(ValueType.ARRAY, np.asarray(values), kind)
+
+
+def _with_lengths(source: KeySource, base: RopeTable, model: ModelRope) -> RopeTable:
+    points, factors, scales = (source.get(k) for k in (keys.LENGTH_POINTS, keys.LENGTH_FACTORS, keys.LENGTH_ATTN_SCALE))
+    if factors is None and points is None and scales is None:
+        return base
+    for key, value, kind in (
+        (keys.LENGTH_POINTS, points, np.uint32),
+        (keys.LENGTH_FACTORS, factors, np.float32),
+        (keys.LENGTH_ATTN_SCALE, scales, np.float32),
+    ):
+        if not isinstance(value, np.ndarray) or value.dtype != kind or not value.size:
+            raise ParameterError(f"{key} is {shorten(value)}; an array of {np.dtype(kind).name} is needed")
+    n, context = points.size, source.get(keys.CONTEXT, 0)
+    if factors.size != n * model.n_pairs or scales.size != n:
+        raise ParameterError(
+            f"{keys.LENGTH_FACTORS} has {factors.size} entries and {keys.LENGTH_ATTN_SCALE} {scales.size} for {n} "
+            f"length points; expected {n} × rot_dim/2 = {n * model.n_pairs}, and {n}"
+        )
+    if isinstance(context, int) and context > points.max():
+        raise ParameterError(f"{keys.CONTEXT} is {context}, beyond the last of {keys.LENGTH_POINTS}, {points.max()}")
+    rows = np.asarray(factors, dtype=np.float64).reshape(n, -1) * base.factors[-1]
+    return RopeTable(
+        rows, np.asarray(scales, dtype=np.float64) * base.attn_scale[-1], length_points=tuple(int(p) for p in points)
+    )
+
+
+def _head_ratios(source: KeySource, model: ModelRope) -> HeadRatios:
+    flat = source.get(keys.HEAD_FACTORS)
+    if flat is None:
+        return ()
+    expected = sum(model.n_head_kv)
+    if not isinstance(flat, np.ndarray) or flat.dtype != np.float32 or flat.size != expected:
+        raise ParameterError(f"{keys.HEAD_FACTORS} has {np.size(flat)} entries, expected {expected} of type f32")
+    ends = np.cumsum(model.n_head_kv)[:-1]
+    return tuple(tuple(float(v) for v in row) for row in np.split(flat, ends))
+
+
+def _head_order(source: KeySource) -> str:
+    order = source.get(keys.HEAD_ORDER, "static")
+    if order not in ("static", *PER_PROMPT):
+        raise GgufError(f"{source.path}: {keys.HEAD_ORDER} is {order!r}; this version knows static and per-prompt")
+    return str(order)
+
+
+def _json(source: KeySource, key: str) -> dict[str, Any]:
+    text = source.get(key)
+    try:
+        value = json.loads(text) if text else {}
+    except (TypeError, ValueError):
+        raise GgufError(f"{source.path}: {key} is not JSON: {text!r}") from None
+    return value if isinstance(value, dict) else {}

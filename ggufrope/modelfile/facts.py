@@ -1,0 +1,223 @@
+"""From a GGUF's keys to the facts and settings that RoPE depends on.
+
+Reads from anything with ``get``, ``architecture`` and tensors: a file as it is, or a ``Source`` that sees through an
+earlier conversion to what the file was before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ggufrope.errors import GgufError, UnsupportedModelError
+from ggufrope.gguf import keys
+from ggufrope.gguf.values import shorten
+from ggufrope.late import np
+from ggufrope.rope import architectures
+from ggufrope.rope.model import MAX_LAYERS, ModelRope
+from ggufrope.rope.stock import StockRope
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["KeySource", "read_model", "read_stock"]
+
+
+class KeySource(Protocol):
+    """What the functions here read from."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def architecture(self) -> str: ...
+    def get(self, key: str, default: Any = None) -> Any: ...
+    def has_tensor(self, name: str) -> bool: ...
+    def tensor_data(self, name: str) -> NDArray[np.float32]: ...
+
+
+def read_model(source: KeySource) -> ModelRope:
+    """The model's facts.
+
+    Raises:
+        GgufError: a key that every model has is missing or has an impossible type.
+        UnsupportedModelError: the architecture has no RoPE.
+    """
+    arch = source.architecture
+    if architectures.pairing(arch) == "none":
+        ModelRope(arch, (1,), (1,), 2, 2, 10000.0, 1, 1)  # raises, in its own words
+    n_layer = _count(source, f"{arch}.block_count")
+    if not 0 < n_layer <= MAX_LAYERS:
+        allowed = f"llama.cpp allows 1 to {MAX_LAYERS}"
+        raise UnsupportedModelError(f"{source.path}: {arch}.block_count is {n_layer}; {allowed}")
+    n_head = _per_layer(source, f"{arch}.attention.head_count", n_layer)
+    n_head_kv = _per_layer(source, f"{arch}.attention.head_count_kv", n_layer, default=n_head)
+    widest = max(n_head)
+    if not widest:
+        raise UnsupportedModelError(f"{source.path}: {arch}.attention.head_count is 0: there are no heads to rotate")
+    head_dim = _count(
+        source, f"{arch}.attention.key_length", default=_count(source, f"{arch}.embedding_length") // widest
+    )
+    train_ctx = _count(source, f"{arch}.context_length")
+    sliding = _sliding(source, arch, n_head_kv)
+    return ModelRope(
+        arch=arch,
+        n_head=n_head,
+        n_head_kv=n_head_kv,
+        head_dim=head_dim,
+        rot_dim=_count(source, f"{arch}.rope.dimension_count", default=head_dim),
+        freq_base=_freq_base(source, arch),
+        train_ctx=train_ctx,
+        original_ctx=_count(source, keys.stock(keys.ORIGINAL_CONTEXT, arch), default=train_ctx),
+        sliding=sliding,
+        rotating=_rotating(source, arch, n_layer, sliding),
+        leaders=_leaders(source, arch, n_layer, sliding),
+        mla=arch in architectures.ONE_K_HEAD,
+        own_factors=_floats(source, keys.ROPE_FREQS),
+    )
+
+
+def read_stock(source: KeySource) -> StockRope:
+    """The scaling that a file declares in upstream's own keys and tensors, ``rope_freqs.weight`` aside.
+
+    Raises:
+        GgufError: a key of an impossible type, or a scaling type that makes stock llama.cpp abort.
+    """
+    arch = source.architecture
+    kind = source.get(keys.stock(keys.SCALING_TYPE, arch))
+    if not (kind is None or (isinstance(kind, str) and kind in ("none", "linear", "yarn", "longrope"))):
+        raise GgufError(
+            f"{source.path}: {keys.stock(keys.SCALING_TYPE, arch)} is {shorten(kind)}; "
+            "llama.cpp knows none, linear, yarn and longrope, and aborts on anything else"
+        )
+    factor = _number(source, keys.stock(keys.SCALING_FACTOR, arch), 0.0)
+    factor = factor or _number(source, keys.stock(keys.SCALE_LINEAR, arch), 0.0) or 1.0
+    return StockRope(
+        scaling_type=None if kind == "none" else kind,
+        factor=1.0 if kind == "none" else factor,
+        original_ctx=_count(source, keys.stock(keys.ORIGINAL_CONTEXT, arch), default=0) or None,
+        attn_factor=_number(source, keys.stock(keys.ATTN_FACTOR, arch), 1.0),
+        log_mul=_number(source, keys.stock(keys.YARN_LOG_MUL, arch), 0.0),
+        beta_fast=_number(source, keys.stock(keys.YARN_BETA_FAST, arch), 32.0),
+        beta_slow=_number(source, keys.stock(keys.YARN_BETA_SLOW, arch), 1.0),
+        short=_floats(source, keys.ROPE_SHORT),
+        long=_floats(source, keys.ROPE_LONG),
+    )
+
+
+def _count(source: KeySource, key: str, default: int | None = None) -> int:
+    value = source.get(key, default)
+    if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "iu":  # some converters write one per layer
+        value = int(value.max())
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        shown = shorten(value)
+        raise GgufError(f"{source.path}: {key} is {shown}; a whole number is needed (is this a language model?)")
+    return value
+
+
+def _number(source: KeySource, key: str, default: float) -> float:
+    value = source.get(key, default)
+    if isinstance(value, np.ndarray) and value.size:
+        value = value.flat[0]
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+        raise GgufError(f"{source.path}: {key} is {shorten(value)}; a number is needed")
+    return float(value)
+
+
+def _freq_base(source: KeySource, arch: str) -> float:
+    return (
+        10000.0 if arch in architectures.IGNORES_SCALING else _number(source, keys.stock(keys.FREQ_BASE, arch), 10000.0)
+    )
+
+
+def _per_layer(source: KeySource, key: str, n_layer: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
+    value = source.get(key, default)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value,) * n_layer
+    counts = isinstance(value, tuple) or (isinstance(value, np.ndarray) and value.dtype.kind in "iu")
+    if not counts or len(value) < n_layer:
+        shown = shorten(value)
+        raise GgufError(f"{source.path}: {key} is {shown}; a number, or one for each of {n_layer} layers, is needed")
+    return tuple(int(v) for v in value[:n_layer])
+
+
+def _floats(source: KeySource, name: str) -> tuple[float, ...]:
+    if not source.has_tensor(name):
+        return ()
+    return tuple(float(v) for v in source.tensor_data(name).ravel())
+
+
+def _flags(source: KeySource, key: str, n_layer: int) -> tuple[bool, ...]:
+    """An array with one entry for each layer; () where there is none."""
+    value = source.get(key)
+    if isinstance(value, np.ndarray) and len(value) >= n_layer:
+        return tuple(bool(v) for v in value[:n_layer])
+    return ()
+
+
+def _sliding(source: KeySource, arch: str, n_head_kv: tuple[int, ...]) -> tuple[bool, ...]:
+    n_layer = len(n_head_kv)
+    window = _count(source, f"{arch}.attention.sliding_window", default=int(arch in architectures.SLIDES_BY_DEFAULT))
+    if not window or architectures.SLIDES_ONLY_WITH_LAYERS.get(arch, n_layer) != n_layer:
+        return ()
+    if arch == "lfm2":  # all layers that attend
+        return tuple(n > 0 for n in n_head_kv)
+    key = f"{arch}.attention.sliding_window_pattern"
+    if arch in architectures.SLIDING_ARRAY:
+        return _flags(source, key, n_layer)
+    if arch not in architectures.SLIDING_PERIOD:  # llama.cpp runs it without a window
+        return ()
+    return _flags(source, key, n_layer) or _periodic(n_layer, source.get(key), *architectures.SLIDING_PERIOD[arch])
+
+
+def _periodic(n_layer: int, pattern: Any, period: int, dense_first: bool) -> tuple[bool, ...]:
+    period = pattern if isinstance(pattern, int) else period
+    if period == 0:
+        return (True,) * n_layer
+    return tuple((i % period != 0) if dense_first else (i % period < period - 1) for i in range(n_layer))
+
+
+def _rotating(source: KeySource, arch: str, n_layer: int, sliding: tuple[bool, ...]) -> tuple[bool, ...]:
+    layers = _rotating_by_design(source, arch, n_layer, sliding)
+    if arch in architectures.FINETUNED_MEANS_ROPE and source.get(f"{arch}.rope.scaling.finetuned") in (False, 0):
+        layers = [False] * n_layer
+    if architectures.ROPE_ONLY_WITH_LAYERS.get(arch, n_layer) != n_layer or arch in architectures.NEVER_ROTATES:
+        layers = [False] * n_layer
+    extra = min(_count(source, f"{arch}.nextn_predict_layers", default=0), n_layer)
+    layers[n_layer - extra :] = [False] * extra  # next-token-prediction layers come last
+    return () if all(layers) else tuple(layers)
+
+
+def _rotating_by_design(source: KeySource, arch: str, n_layer: int, sliding: tuple[bool, ...]) -> list[bool]:
+    if arch in architectures.NO_ROPE_LAYERS and (sliding or arch not in architectures.NO_ROPE_IF_SLIDING):
+        period, offset = architectures.NO_ROPE_LAYERS[arch]
+        return [i % period != offset for i in range(n_layer)]
+    if arch in architectures.ROPE_IN_SLIDING_ONLY and sliding:
+        key = f"{arch}.leading_dense_block_count"
+        lead = _count(source, key, default=0) if arch in architectures.ROPE_IN_DENSE_LEAD else 0
+        return [slides or i < lead for i, slides in enumerate(sliding)]
+    if arch in architectures.ROPE_PATTERN:
+        return list(_flags(source, f"{arch}.attention.rope_pattern", n_layer)) or [True] * n_layer
+    if arch in architectures.RECURRENT_MIX:
+        interval = (
+            _count(source, f"{arch}.full_attention_interval", default=architectures.RECURRENT_MIX[arch]) or n_layer + 1
+        )
+        recurrent = _flags(source, f"{arch}.attention.recurrent_layers", n_layer)
+        return [not r for r in recurrent] or [(i + 1) % interval == 0 for i in range(n_layer)]
+    return [True] * n_layer
+
+
+def _leaders(source: KeySource, arch: str, n_layer: int, sliding: tuple[bool, ...]) -> tuple[int, ...]:
+    if arch in architectures.SHARED_K_FROM:
+        start = architectures.SHARED_K_FROM[arch]
+        if start is None:
+            start = n_layer - _count(source, f"{arch}.attention.shared_kv_layers", default=0)
+        if not 2 <= start < n_layer:
+            return ()
+        return tuple(i if i < start else start - (2 if sliding and sliding[i] else 1) for i in range(n_layer))
+    if arch == "hrm_text":  # a low stack runs l_cycles times, then a high one once; and all of that h_cycles times
+        size = _count(source, f"{arch}.hrm.layers_per_stack")
+        low = _count(source, f"{arch}.hrm.l_cycles")
+        if not size:
+            raise GgufError(f"{source.path}: {arch}.hrm.layers_per_stack is 0; a stack has at least one layer")
+        return tuple(i % size + (size * low if i // size % (low + 1) == low else 0) for i in range(n_layer))
+    return ()

@@ -1,0 +1,86 @@
+"""Which model scores belong to, whatever its quantization."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ggufrope.errors import GgufError
+from ggufrope.gguf import Header, TensorInfo, read_shards
+from ggufrope.modelfile.facts import read_model
+from ggufrope.modelfile.original import open_source
+
+__all__ = ["Identity", "identify"]
+
+_SAMPLE = 4096  # bytes of each tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A model's architecture and shapes, and hashes that tell it from others of these shapes.
+
+    Attributes:
+        architecture: ``general.architecture``.
+        n_head: query heads by layer.
+        n_head_kv: KV heads by layer.
+        head_dim: dimensions of a head.
+        vectors: sha256 of the one-dimensional tensors (norms, biases), which quantization leaves alone.
+        weights: sha256 of the first 4 KiB of every tensor: this quantization of the model.
+    """
+
+    architecture: str
+    n_head: tuple[int, ...]
+    n_head_kv: tuple[int, ...]
+    head_dim: int
+    vectors: str
+    weights: str
+
+    def as_json(self) -> dict[str, Any]:
+        """An object for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def difference(self, other: Identity) -> str:
+        """How ``other`` shows to be another model, or an empty string. Quantizations of one model do not differ."""
+        for name in ("architecture", "n_head", "n_head_kv", "head_dim"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                if isinstance(mine, tuple) and len(mine) != len(theirs):
+                    return f"{len(theirs)} layers, not {len(mine)}"
+                layer = [a == b for a, b in zip(mine, theirs, strict=True)].index(False) if name[:2] == "n_" else None
+                where = "" if layer is None else f" in layer {layer}"
+                values = (theirs, mine) if layer is None else (theirs[layer], mine[layer])
+                return f"{name} {values[0]}, not {values[1]}{where}"
+        return "" if self.vectors == other.vectors else "other norms or biases"
+
+
+def identify(path: Path) -> Identity:
+    """The identity of a GGUF, single or split; the same before and after a conversion by ggufrope.
+
+    Raises:
+        GgufError: it cannot be read.
+    """
+    source = open_source(path)
+    model = read_model(source)
+    tensors = sorted(
+        ((t, h) for h in read_shards(path) for t in h.tensors if t.name not in source.added_tensors),
+        key=lambda pair: pair[0].name,
+    )
+    vectors, weights = hashlib.sha256(), hashlib.sha256()
+    for info, header in tensors:
+        head = f"{info.name}{list(info.shape)}".encode()
+        data = _bytes(info, header, info.nbytes if len(info.shape) == 1 else _SAMPLE)
+        weights.update(head + data[:_SAMPLE])
+        if len(info.shape) == 1:
+            vectors.update(head + data)
+    return Identity(model.arch, model.n_head, model.n_head_kv, model.head_dim, vectors.hexdigest(), weights.hexdigest())
+
+
+def _bytes(info: TensorInfo, header: Header, n: int) -> bytes:
+    try:
+        with header.path.open("rb") as file:
+            file.seek(header.data_offset + info.offset)
+            return file.read(min(n, info.nbytes))
+    except OSError as error:
+        raise GgufError(f"{header.path}: cannot be read ({error.strerror})") from None

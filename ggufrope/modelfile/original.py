@@ -1,0 +1,153 @@
+"""A GGUF as it was before ggufrope converted it.
+
+``convert`` starts from here, so that converting twice never stacks two methods, and ``strip`` ends here. What is needed
+is in ``ggufrope.original``: every key that was replaced or removed, with its place, and what was added.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ggufrope.errors import GgufError, OutputError
+from ggufrope.gguf import Header, TypedValue, ValueType, encode_entry, keys, original_facts, read_shards
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Source", "open_source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A header seen through an earlier conversion.
+
+    Attributes:
+        header: the file as it is.
+        before: keys of the original that the file lost or that were replaced: name → (index, value).
+        added: keys that the conversion added.
+        added_tensors: tensors that the conversion added.
+        facts: what restores the original byte for byte (``gguf.original_facts``); empty for an unconverted file.
+        shards: the headers of the model's other files, when it is split; ``header`` is the first one's.
+    """
+
+    header: Header
+    before: Mapping[str, tuple[int, TypedValue]] = field(default_factory=dict)
+    added: frozenset[str] = frozenset()
+    added_tensors: frozenset[str] = frozenset()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    shards: tuple[Header, ...] = ()
+
+    @property
+    def converted(self) -> bool:
+        """Whether ggufrope wrote the file."""
+        return bool(self.facts)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.header.path
+
+    @property
+    def architecture(self) -> str:
+        """``general.architecture``."""
+        return self.header.architecture
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The original value of ``key``."""
+        if key in self.before:
+            return self.before[key][1].value
+        return default if key in self.added else self.header.get(key, default)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.before or (key not in self.added and key in self.header)
+
+    def has_tensor(self, name: str) -> bool:
+        """Whether the original had this tensor."""
+        return name not in self.added_tensors and self._holder(name) is not None
+
+    def tensor_data(self, name: str) -> NDArray[np.float32]:
+        """A small float tensor."""
+        return (self._holder(name) or self.header).tensor_data(name)
+
+    @property
+    def data_offset(self) -> int:
+        """Where the original's tensor data started."""
+        offset = self.facts.get("header_bytes")
+        return offset if isinstance(offset, int) and 0 < offset <= self.header.data_offset else self.header.data_offset
+
+    def _holder(self, name: str) -> Header | None:
+        return next((h for h in (self.header, *self.shards) if h.tensor(name) is not None), None)
+
+    def index(self, key: str) -> int:
+        """Place of ``key`` among the original's keys."""
+        if key in self.before:
+            return self.before[key][0]
+        lost = sorted(i for k, (i, _) in self.before.items() if k not in self.header)
+        place = 0
+        for entry in self.header.fields:
+            if entry.key in self.added:
+                continue
+            while lost and lost[0] <= place:
+                lost.pop(0)
+                place += 1
+            if entry.key == key:
+                return place
+            place += 1
+        raise KeyError(key)
+
+    def record(self, changed: frozenset[str], added: frozenset[str], tensors: frozenset[str]) -> dict[str, Any]:
+        """The value of ``ggufrope.original`` for an edit of this source that changes and adds these.
+
+        Raises:
+            GgufError: a key to be replaced has a value that cannot be written back as it was.
+        """
+        entries = {}
+        for key in sorted(changed):
+            value = self.before[key][1] if key in self.before else self.header.typed(key)
+            entry = self.header.field(key)
+            altered = key not in self.before and entry and encode_entry(key, value) != self.header.raw(entry)
+            if altered or value.item_type is not None:
+                raise GgufError(
+                    f"{self.path}: {key} is stored in a way that could not be restored; rewrite the file first"
+                )
+            entries[key] = {"index": self.index(key), "type": value.type.name, "value": value.value}
+        return {
+            "keys": entries,
+            "added": sorted(added),
+            "tensors": sorted(tensors),
+            "file": dict(self.facts) or original_facts(self.header),
+        }
+
+
+def open_source(path: Path) -> Source:
+    """Read ``path``'s header, and those of its further shards, and see through an earlier conversion.
+
+    Raises:
+        GgufError: not a GGUF, an incomplete set of shards, or ``ggufrope`` keys without a usable ``ggufrope.original``.
+    """
+    header, *shards = read_shards(path)
+    if not any(f.key.startswith(keys.PREFIX) for f in header.fields):
+        return Source(header, shards=tuple(shards))
+    try:
+        record = json.loads(header.get(keys.ORIGINAL, ""))
+        before = {
+            key: (int(e["index"]), TypedValue(ValueType[e["type"]], e["value"])) for key, e in record["keys"].items()
+        }
+        return Source(
+            header,
+            before,
+            frozenset(map(str, record["added"])),
+            frozenset(map(str, record["tensors"])),
+            dict(record["file"]),
+            tuple(shards),
+        )
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError, OutputError) as error:
+        raise GgufError(
+            f"{path}: {keys.ORIGINAL} is missing or damaged ({type(error).__name__}: {error}); "
+            "convert the original model again"
+        ) from None

@@ -1,0 +1,179 @@
+"""With what the numbers were made: files, tasks, runtimes, machines, time, and the command that makes them again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from ggufrope.evals.results import FileFacts, Result
+from ggufrope.report.blocks import Block, Code, Points, Prose, Row, Table, TableCell
+from ggufrope.report.entries import Entry, base_name, identity, parameters_text
+from ggufrope.report.numbers import counted, grouped, size
+from ggufrope.report.study import Group, Study, beyond, remarks, texts
+from ggufrope.report.tables import percent
+
+__all__ = ["command_lines", "settings"]
+
+_FILES = {"data", "haystack", "wording", "text"}  # options of `ggufrope eval` itself
+
+
+def settings(found: Study) -> tuple[Block, ...]:
+    """Everything a reader needs to judge the numbers or to make them again."""
+    commands = [Prose((Code(line),)) for group in found.groups for line in command_lines(group)]
+    said = tuple(Prose((remark,)) for remark in remarks(found.results))
+    return (
+        _files(found),
+        _runs(found),
+        _places(found),
+        Prose(("To make these results again, from the same files:",)),
+        Points(tuple(dict.fromkeys(commands))),
+        *((Points(said, "Remarks of the runs"),) if said else ()),
+    )
+
+
+def _files(found: Study) -> Table:
+    files = {identity(r.file): r.file for r in found.results}
+    files |= {identity(r.baseline): r.baseline for r in found.results if r.baseline}
+    order = {e.file: i for g in found.groups for i, e in enumerate(g.entries)}
+    rows = [
+        Row((base_name(f),), _file_cells(f))
+        for _, f in sorted(files.items(), key=lambda kv: order.get(kv[0], len(order)))
+    ]
+    columns = ("method", "parameters", "weights", "size", "context", "trained for", "header sha256", "weights sha256")
+    note = "The weights' hash is of the beginning of every tensor. Full hashes are in the results file."
+    return Table("Files", ("file",), columns, tuple(rows), note, words=True)
+
+
+def _file_cells(file: FileFacts) -> tuple[TableCell, ...]:
+    text = parameters_text(file)
+    return (
+        TableCell(file.method),
+        TableCell(text if len(text) <= 60 else text[:59] + "…", title=text[:2000]),
+        TableCell(file.quantization),
+        TableCell(size(file.size)),
+        TableCell(str(file.context)),
+        TableCell(str(file.trained)),
+        TableCell(file.header[:12], title=file.header),
+        TableCell(file.weights[:12], title=file.weights),
+    )
+
+
+def _runs(found: Study) -> Table:
+    """Tasks side by side: few columns, with more to say than fits into a row."""
+    told = [_run(group) for group in found.groups]
+    rows = [Row((name,), tuple(TableCell(of[name]) for of in told)) for name in told[0] if any(of[name] for of in told)]
+    return Table("Tasks", ("setting",), tuple(group.title for group in found.groups), tuple(rows), words=True)
+
+
+def _run(group: Group) -> dict[str, str]:
+    results, one = list(group.cells.values()), group.any
+    evaluated, asked = sum(r.tokens.evaluated for r in results), sum(r.tokens.asked for r in results)
+    return {
+        "options": options_text(one),
+        "compared with": group.against,
+        "lengths": ", ".join(map(str, group.lengths)),
+        "depths": ", ".join(percent(d) for d in _depths(results)),
+        "each cell": _each(results),
+        "seed": str(one.seed),
+        "KV cache": ", ".join(dict.fromkeys(e.kv_type for e in group.entries)),
+        "intervals": "; ".join(dict.fromkeys(r.interval for r in results)),
+        "time": _time(sum(r.seconds for r in results)),
+        "tokens evaluated": grouped(evaluated) + (f" of {grouped(asked)} asked for" if asked > evaluated else ""),
+    }
+
+
+def _each(results: list[Result]) -> str:
+    read, asked = _span(map(texts, results)), _span(r.n for r in results)
+    return f"{read} texts" if asked == read else f"{asked} questions about {read} texts"
+
+
+def options_text(result: Result) -> str:
+    """``keys 1, values 2``; files by their names and the beginning of their hashes."""
+    return ", ".join(f"{k} {_option(v)}" for k, v in result.options.items()) or "–"
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        digest = value.get("sha256")
+        return str(value["name"]) + (f" (sha256 {digest[:12]})" if isinstance(digest, str) else "")
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _places(found: Study) -> Table:
+    parts: dict[tuple[str, ...], list[Result]] = {}
+    for r in found.results:
+        threads = "llama.cpp's choice" if r.runtime.threads is None else str(r.runtime.threads)
+        flash = {None: "llama.cpp's choice", True: "on", False: "off"}[r.runtime.flash_attn]
+        machine = f"{r.machine.cpu}, {counted(r.machine.cores, 'core')}, {r.machine.os}"
+        parts.setdefault((machine, r.runtime.backend, r.runtime.fingerprint, threads, flash, r.ggufrope), []).append(r)
+    rows = [
+        Row(
+            (key[0],),
+            (*map(TableCell, key[1:]), TableCell(str(len(some))), TableCell(_span_text(r.finished for r in some))),
+        )
+        for key, some in parts.items()
+    ]
+    columns = ("backend", "runtime build", "threads", "flash attention", "ggufrope", "cells", "finished")
+    return Table("Machines and runtimes", ("machine",), columns, tuple(rows), words=True)
+
+
+def command_lines(group: Group) -> list[str]:
+    """The commands that make a group's results again, one for each baseline; files by their names."""
+    parts: dict[str, dict[tuple[Entry, int], Result]] = {}
+    for place, result in group.cells.items():
+        parts.setdefault(base_name(result.baseline) if result.baseline else "", {})[place] = result
+    return [_command(replace(group, cells=cells)) for cells in parts.values()]
+
+
+def _command(group: Group) -> str:
+    results = list(group.cells.values())
+    words = ["ggufrope", "eval", *dict.fromkeys(base_name(r.file) for r in results), "--task", group.any.task]
+    words += ["--lengths", ",".join(map(str, group.lengths))]
+    depths = _depths(results)
+    words += ["--depths", ",".join(f"{d:.15g}" for d in depths)] if depths else []
+    words += ["--limit", str(max(map(_limit, results))), "--seed", str(group.any.seed)]
+    words += ["--kv-type", ",".join(dict.fromkeys(e.kv_type for e in group.entries))]
+    words += [word for name, value in group.any.options.items() for word in _option_words(name, value)]
+    words += ["--baseline", base_name(group.any.baseline)] if group.any.baseline else []
+    far = (beyond(r) or (r.baseline and r.length > r.baseline.context) for r in results)
+    words += ["--beyond-context"] if any(far) else []
+    return " ".join(shlex.quote(word) for word in [*words, "-o", "results/"])
+
+
+def _limit(result: Result) -> int:
+    asked = result.options.get("limit")
+    return asked if isinstance(asked, int) else texts(result)
+
+
+def _option_words(name: str, value: Any) -> list[str]:
+    if name == "chat_template":  # as `eval` records it
+        return {"none": ["--no-chat-template"], "the model's own": []}.get(str(value), ["--chat-template", str(value)])
+    if name == "limit" or value is None:
+        return []
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        return [f"--{name}", value["name"]] if name in _FILES else ["--set", f"{name}={value['name']}"]
+    return ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+
+
+def _depths(results: Iterable[Result]) -> list[float]:
+    return sorted({d.depth for r in results for d in r.by_depth or ()})
+
+
+def _span(counts: Iterable[int]) -> str:
+    found = sorted(set(counts))
+    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+def _span_text(times: Iterable[str]) -> str:
+    found = sorted(times)
+    return found[0] if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,110 @@
+"""What stock llama.cpp makes of its own rope keys: the settings it reads, and the table it computes from them.
+
+This is the arithmetic of llama.cpp at the pin (context set-up and the rope kernel), not of any paper. The codec uses it
+to find out whether a method can be left to stock; ``inspect`` uses it to say what a file really does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from ggufrope.errors import ParameterError
+from ggufrope.late import np
+from ggufrope.rope import architectures
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.table import RopeTable, yarn_factors
+
+__all__ = ["StockRope"]
+
+
+@dataclass(frozen=True, slots=True)
+class StockRope:
+    """Upstream's rope settings; None or empty means the key or tensor is absent.
+
+    Attributes:
+        freq_base: ``rope.freq_base``; None keeps the model's.
+        scaling_type: ``linear``, ``yarn``, ``longrope`` or None.
+        factor: ``rope.scaling.factor``; 1 means unscaled.
+        original_ctx: ``rope.scaling.original_context_length``.
+        attn_factor: ``rope.scaling.attn_factor``, multiplies cos and sin whatever the type.
+        log_mul: ``rope.scaling.yarn_log_multiplier``; 0 when absent.
+        beta_fast, beta_slow: YaRN's ramp, in rotations over the original context.
+        rope_freqs: ``rope_freqs.weight`` that a *method* adds (the model's own belong to ``ModelRope.own_factors``).
+        short, long: ``rope_factors_{short,long}.weight``.
+    """
+
+    freq_base: float | None = None
+    scaling_type: str | None = None
+    factor: float = 1.0
+    original_ctx: int | None = None
+    attn_factor: float = 1.0
+    log_mul: float = 0.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    rope_freqs: tuple[float, ...] = ()
+    short: tuple[float, ...] = ()
+    long: tuple[float, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The scaling in force: its type, and ``linear`` where a factor stands without one."""
+        return self.scaling_type or ("none" if self.factor == 1.0 else "linear")
+
+    def as_read_by(self, arch: str) -> StockRope:
+        """These settings less what llama.cpp does not read for ``arch``."""
+        seen = self
+        if arch in architectures.IGNORES_SCALING:
+            return StockRope()
+        if arch not in architectures.READS_YARN_BETA:
+            seen = replace(seen, beta_fast=32.0, beta_slow=1.0)
+        if arch not in architectures.READS_YARN_LOG_MUL:
+            seen = replace(seen, log_mul=0.0)
+        if arch not in architectures.ROPE_FREQS_TENSOR:
+            seen = replace(seen, rope_freqs=())
+        if arch not in architectures.LONGROPE_TENSORS:
+            seen = replace(seen, short=(), long=())
+        return seen
+
+    def table(self, model: ModelRope) -> RopeTable:
+        """The divisors that llama.cpp applies, relative to the model's base frequencies.
+
+        LongRoPE gives two rows; llama.cpp picks one by the *allocated* context, not by the used length.
+        """
+        seen = self.as_read_by(model.arch)
+        factors = np.ones(model.n_pairs)
+        if seen.freq_base is not None:
+            factors = (seen.freq_base / model.freq_base) ** (np.arange(model.n_pairs) * 2 / model.rot_dim)
+        scale = seen.attn_factor
+        original = seen.original_ctx or model.original_ctx
+        if seen.scaling_type == "yarn":
+            base = seen.freq_base or model.freq_base
+            factors = factors * yarn_factors(model.rot_dim, base, seen.factor, original, seen.beta_fast, seen.beta_slow)
+            scale *= _yarn_scale(seen, model.arch)
+        else:
+            factors = factors * seen.factor
+        if seen.rope_freqs:
+            factors = factors * _fit("rope_freqs.weight", seen.rope_freqs, model)
+        if seen.long:
+            rows = [factors * _fit("rope_factors", f, model) for f in (seen.short, seen.long)]
+            points = (original, max(model.train_ctx, original + 1))
+            return RopeTable(np.stack(rows), np.full(2, scale), length_points=points)
+        return RopeTable.uniform(factors, scale)
+
+
+def _yarn_scale(seen: StockRope, arch: str) -> float:
+    """What context set-up and kernel together leave on cos and sin, besides ``attn_factor``."""
+
+    def mscale(weight: float) -> float:
+        return 1.0 + 0.1 * weight * math.log(max(seen.factor, 1.0))
+
+    if not seen.log_mul:
+        return mscale(1.0)
+    all_dims = seen.log_mul * (10.0 if arch.startswith("deepseek") else 1.0)  # its converter stores a tenth
+    return mscale(all_dims if arch == "deepseek2" and all_dims != 1.0 else 1.0) / mscale(all_dims)
+
+
+def _fit(name: str, values: tuple[float, ...], model: ModelRope) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    if len(values) != model.n_pairs:
+        raise ParameterError(f"{name}: {len(values)} entries, expected rot_dim/2 = {model.n_pairs}")
+    return np.asarray(values, dtype=np.float64)
