@@ -8,7 +8,6 @@
 ``stream``          an answer while it is decoded, drafts included; ``writer``: its text
 ``likelihood``      a continuation whose tokens are given
 ``margin``          which choices are too close to call in another batch
-``length_rows``     which row of factors serves a prompt, where frequencies follow the length
 ``vocabulary``      text to tokens and back; ``chat_template``: the model's own template
 ``strict``          log-probabilities in the most exact setting that llama.cpp has
 ==================  ===============================================================================

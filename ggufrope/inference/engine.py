@@ -13,14 +13,14 @@ import numpy.typing as npt
 from ggufrope.errors import UnsupportedModelError, UsageError
 from ggufrope.inference.context import Context, Feed
 from ggufrope.inference.decoder import Decoder, Reading, alone
-from ggufrope.inference.length_rows import longest_answer, row_of
 from ggufrope.inference.likelihood import ScoredText
 from ggufrope.inference.margin import doubt
 from ggufrope.inference.opening import UBATCH, InferenceSettings, Model
 from ggufrope.inference.prefixes import families
 from ggufrope.inference.requests import Answer, Likelihood, Request
-from ggufrope.inference.stream import Stream
+from ggufrope.inference.stream import Stream, longest_answer
 from ggufrope.inference.strict import chunk_size, log_softmax
+from ggufrope.rope.length_rows import row_for
 
 __all__ = ["Engine"]
 
@@ -225,7 +225,7 @@ class Engine:
         rows: dict[int, list[int]] = {}
         for index, reading in enumerate(readings):
             if not reading.over:
-                rows.setdefault(row_of(self._model.points, len(reading.prompt)), []).append(index)
+                rows.setdefault(row_for(self._model.points, len(reading.prompt)).index, []).append(index)
         for row, group in sorted(rows.items()):
             context = self._context()
             context.clear(row=row)

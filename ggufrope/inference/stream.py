@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,8 +12,9 @@ from ggufrope.inference.context import Feed
 from ggufrope.inference.requests import Request
 from ggufrope.inference.vocabulary import Vocabulary
 from ggufrope.inference.writer import Writer
+from ggufrope.rope.length_rows import row_for
 
-__all__ = ["Stream", "best"]
+__all__ = ["Stream", "best", "longest_answer"]
 
 
 class Stream:
@@ -117,6 +120,15 @@ class Stream:
         hoping = hoping and room > 0 and self._hoped[: len(written)] == written
         drafts = self._hoped[len(written) :][:room] if hoping else []
         self._pending, self._drafts = certain + drafts, len(drafts)
+
+
+def longest_answer(points: Sequence[int], prompt: int) -> int | None:
+    """Tokens that can be written behind ``prompt`` tokens before another row comes to serve; None for no limit.
+
+    The last token of an answer is never read, so it does not count.
+    """
+    end = row_for(points, prompt).end
+    return None if end is None else end - prompt + 1
 
 
 def best(rows: npt.NDArray[np.float32], *, gaps: bool) -> list[tuple[int, float]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ggufrope.errors import ParameterError
 from ggufrope.late import np
+from ggufrope.rope.length_rows import row_for
 from ggufrope.rope.model import ModelRope
 
 if TYPE_CHECKING:
@@ -101,9 +102,7 @@ class RopeTable:
 
     def row(self, length: int | None = None) -> int:
         """Index of the row that serves a sequence of ``length`` tokens; None or beyond the last point: the last row."""
-        if length is None or not self.length_points:
-            return len(self.factors) - 1
-        return min(int(np.searchsorted(self.length_points, length)), len(self.factors) - 1)
+        return row_for(self.length_points, length).index
 
     def frequencies(
         self, model: ModelRope, layer: int = 0, head: int = 0, length: int | None = None

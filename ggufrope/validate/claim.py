@@ -5,6 +5,7 @@ from __future__ import annotations
 from ggufrope.errors import NotHonouredError
 from ggufrope.modelfile.codec import Decoded
 from ggufrope.reference import ReferenceSpec
+from ggufrope.rope.length_rows import row_for
 
 __all__ = ["reference_spec", "require_static", "served_as"]
 
@@ -49,5 +50,4 @@ def require_static(decoded: Decoded) -> None:
 
 def served_as(decoded: Decoded, length: int) -> int | None:
     """The length whose frequencies serve a text of ``length`` tokens: the point of its row. None: the text's own."""
-    table = decoded.table
-    return table.length_points[table.row(length)] if decoded.by_length else None
+    return row_for(decoded.table.length_points, length).point if decoded.by_length else None

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from ggufrope.inference.length_rows import longest_answer, row_of
 from ggufrope.inference.prefixes import Family, common_prefix, families
 from ggufrope.inference.requests import Answer, Request
+from ggufrope.inference.stream import longest_answer
 from ggufrope.inference.writer import Writer
 
 
@@ -56,10 +56,8 @@ def test_common_prefix():
     assert common_prefix((1, 2), (1, 2, 3)) == 2
 
 
-def test_rows_and_how_far_they_reach():
+def test_how_long_an_answer_may_get_before_another_row_serves_it():
     points = (512, 609, 1024)
-    assert [row_of(points, n) for n in (1, 512, 513, 609, 610, 1024, 5000)] == [0, 0, 1, 1, 2, 2, 2]
-    assert row_of((), 100) == 0
     # at 510 tokens the third new token is never read, and the fourth would need a cache of 513
     assert longest_answer(points, 510) == 3
     assert longest_answer(points, 512) == 1
