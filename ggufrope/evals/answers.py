@@ -8,6 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from ggufrope.evals.intervals import Interval, score_interval, too_few
+from ggufrope.evals.notes import Note, all_empty, fewer_texts_in_file, some_empty
 from ggufrope.evals.results import DepthScore, ExampleScore
 from ggufrope.evals.task import AnswerTask, Example, Room
 from ggufrope.inference.requests import Answer, Request
@@ -67,7 +68,7 @@ class Answers:
     interval: Interval
     by_depth: tuple[DepthScore, ...] | None
     examples: tuple[ExampleScore, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 def ask(engine: Asker, task: AnswerTask, asked: Asked, progress: Progress) -> Answers:
@@ -141,16 +142,13 @@ def _by_depth(scored: Sequence[ExampleScore], seed: int) -> tuple[DepthScore, ..
     return tuple(found) or None
 
 
-def _few(texts: int, limit: int) -> Iterator[str]:
+def _few(texts: int, limit: int) -> Iterator[Note]:
     if texts < limit:
-        yield f"the file is enough for {texts} texts, not for {limit}"
+        yield fewer_texts_in_file(texts, limit)
 
 
-def _silence(empty: int, n: int) -> Iterator[str]:
+def _silence(empty: int, n: int) -> Iterator[Note]:
     if empty and empty == n:
-        yield (
-            "the model said nothing at all, in every answer: the score says nothing about long contexts; look at the "
-            "chat template (--chat-template, --no-chat-template) and at the wording"
-        )
+        yield all_empty()
     elif empty:
-        yield f"{empty} of {n} answers are empty: the model ended at once or wrote white space only"
+        yield some_empty(empty, n)

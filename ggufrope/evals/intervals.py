@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ggufrope.evals.notes import Note, narrow_interval
+
 __all__ = ["Interval", "bootstrap", "score_interval", "too_few", "wilson"]
 
 #: The normal distribution's 97.5% point.
@@ -66,11 +68,11 @@ def bootstrap(sums: npt.ArrayLike, counts: npt.ArrayLike, seed: int = 0) -> Inte
     return Interval(float(low), float(high), "bootstrap 95%")
 
 
-def too_few(kind: str, texts: int) -> list[str]:
+def too_few(kind: str, texts: int) -> list[Note]:
     """What has to be said of an interval of this ``kind`` over so many texts; empty for nothing."""
     if not kind.startswith("bootstrap") or not 1 < texts < _FEW:
         return []
-    return [f"a bootstrap over fewer than {_FEW} texts gives intervals that are too narrow for 95%"]
+    return [narrow_interval(_FEW)]
 
 
 def score_interval(texts: Sequence[Sequence[float]], seed: int = 0) -> Interval:

@@ -14,6 +14,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from ggufrope.errors import InputError
+from ggufrope.evals.notes import Note, read_notes
 
 __all__ = [
     "SCHEMA",
@@ -146,7 +147,8 @@ class Result:
         interval: what kind of interval that is.
         top1: share of positions where the baseline's likeliest token is the file's (``kl``).
         baseline: what was compared with (``kl``).
-        notes: what a person should know, one sentence each.
+        notes: what a person should know, one sentence each; ``note_codes``: a ``NoteCode`` for each, None in lines of
+            versions that wrote none.
     """
 
     kind: str
@@ -176,7 +178,13 @@ class Result:
     baseline: FileFacts | None = None
     top1: float | None = None
     notes: tuple[str, ...] = ()
+    note_codes: tuple[str, ...] | None = None
     schema: int = field(default=SCHEMA)
+
+    @property
+    def coded_notes(self) -> tuple[Note, ...]:
+        """The notes with their codes, whatever version wrote the line."""
+        return read_notes(self.notes, self.note_codes)
 
     def as_json(self) -> dict[str, Any]:
         """The object of one line: the schema first, absent parts left out, numbers that are not finite as None."""
@@ -189,7 +197,7 @@ _ABSENT = {
     "answers": frozenset({"unit", "mean", "by_position", "baseline", "top1"}),
     "positions": frozenset({"score", "by_depth", "examples"}),
 }
-_OPTIONAL = ("by_depth", "baseline", "top1")
+_OPTIONAL = ("by_depth", "baseline", "top1", "note_codes")
 _NEEDED = {"answers": ("score", "low", "high", "examples"), "positions": ("unit", "by_position")}
 
 
@@ -228,6 +236,8 @@ def _complete(result: Result) -> None:
     for name in _NEEDED[result.kind]:
         if getattr(result, name) is None:
             raise _WrongError(f"{name} is missing")
+    if result.note_codes is not None and len(result.note_codes) != len(result.notes):
+        raise _WrongError(f"{len(result.notes)} notes have {len(result.note_codes)} note_codes")
 
 
 def _plain(value: Any) -> Any:

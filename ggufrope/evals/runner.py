@@ -18,6 +18,7 @@ from ggufrope.evals.file_facts import chooses_by_context
 from ggufrope.evals.grid import Cell, Grid
 from ggufrope.evals.intervals import too_few
 from ggufrope.evals.machine import machine
+from ggufrope.evals.notes import Note, baseline_beyond_context, beyond_context, fewer_texts_in_text, one_text
 from ggufrope.evals.results import FileFacts, Result, RuntimeFacts, TokenCounts
 from ggufrope.evals.store import Store
 from ggufrope.gguf import read_header
@@ -124,7 +125,8 @@ def _run_cell(grid: Grid, cell: Cell, runtime: RuntimeFacts, engines: _Engines, 
     engine, start = engines.file(cell.together), time.monotonic()
     evaluated, asked = engine.evaluated, engine.asked
     parts = _measure(grid, cell, engines, lambda done, total: progress(cell, done, total))
-    notes, read = [*_beyond(cell, grid.baseline), *parts.pop("notes", ())], engine.evaluated - evaluated
+    notes: list[Note] = [*_beyond(cell, grid.baseline), *parts.pop("notes", ())]
+    read = engine.evaluated - evaluated
     return Result(
         task=grid.task.name,
         options=_options(grid, cell),
@@ -139,7 +141,8 @@ def _run_cell(grid: Grid, cell: Cell, runtime: RuntimeFacts, engines: _Engines, 
         seconds=round(time.monotonic() - start, 3),
         tokens=TokenCounts(read, engine.asked - asked or read),  # log-probabilities take no more than their own tokens
         finished=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        notes=tuple(notes),
+        notes=tuple(note.text for note in notes),
+        note_codes=tuple(note.code for note in notes),
         **parts,
     )
 
@@ -150,14 +153,13 @@ def _measure(grid: Grid, cell: Cell, engines: _Engines, progress: Callable[[int,
     if isinstance(grid.task, PositionTask):
         reading = PositionReading(cell.length, order.limit, edges(cell.length, cell.file.trained), order.seed)
         means = grid.task.measure(engine, engines.baseline(cell.together), reading, progress)
-        short = [f"the text is enough for {means.n} texts of {cell.length} tokens, not for {order.limit}"]
-        one = ["one text says nothing about others: there is no interval"]
+        short = [fewer_texts_in_text(means.n, cell.length, order.limit)]
         kind = "bootstrap 95%, over texts"
         return {
             "kind": "positions", "n": means.n, "unit": grid.task.unit, "mean": means.mean, "low": means.low,
             "high": means.high, "interval": kind, "by_position": means.by_position,
             "baseline": grid.baseline, "top1": means.top1,
-            "notes": short * (means.n < order.limit) + one * (means.n == 1) + too_few(kind, means.n),
+            "notes": short * (means.n < order.limit) + [one_text()] * (means.n == 1) + too_few(kind, means.n),
         }  # fmt: skip
     asked = Asked(cell.length, grid.depths, order.limit, order.seed, _wrapper(grid, cell, engine))
     found = ask(engine, grid.task, asked, progress)
@@ -183,11 +185,11 @@ def _settings(runtime: RuntimeFacts, engine: Any) -> RuntimeFacts:
     return RuntimeFacts(runtime.backend, runtime.fingerprint, used.threads, used.flash_attn)
 
 
-def _beyond(cell: Cell, baseline: FileFacts | None) -> Iterator[str]:
+def _beyond(cell: Cell, baseline: FileFacts | None) -> Iterator[Note]:
     if cell.together > cell.file.context:
-        yield f"{cell.together} tokens are beyond the file's context of {cell.file.context}"
+        yield beyond_context(cell.together, cell.file.context)
     if baseline and cell.together > baseline.context:
-        yield f"the baseline was read beyond its context of {baseline.context} tokens: to be near it is no merit there"
+        yield baseline_beyond_context(baseline.context)
 
 
 def _wrapper(grid: Grid, cell: Cell, engine: Any) -> Callable[[str], str]:

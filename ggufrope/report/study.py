@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ggufrope.errors import InputError
+from ggufrope.evals.notes import NoteCode
 from ggufrope.evals.results import Result
 from ggufrope.evals.store import NAME, read_results
 from ggufrope.report.blocks import Estimate
@@ -245,12 +246,13 @@ def _ways(result: Result) -> dict[str, str]:
 
 
 def remarks(results: Sequence[Result]) -> list[str]:
-    """What the runs themselves had to say, of which files; not that a length is beyond a context: tables mark that."""
+    """What the runs themselves had to say, of which files; not what is beyond a context: tables mark that."""
     files: dict[str, dict[str, None]] = {}
     for result in results:
-        for note in result.notes:
-            if not note.startswith(f"{result.length} tokens are beyond"):
-                files.setdefault(f"{result.task} at {result.length} tokens: {note}", {})[base_name(result.file)] = None
+        for note in result.coded_notes:
+            if note.code != NoteCode.BEYOND_CONTEXT:
+                said = f"{result.task} at {result.length} tokens: {note.text}"
+                files.setdefault(said, {})[base_name(result.file)] = None
     return [f"{note} ({_some(list(names))})" for note, names in files.items()]
 
 

@@ -9,6 +9,7 @@ import pytest
 import result_maker
 
 from ggufrope.errors import InputError, OutputError
+from ggufrope.evals.notes import Note
 from ggufrope.evals.results import from_json
 from ggufrope.evals.store import Store, read_results
 
@@ -34,6 +35,19 @@ def test_parts_that_have_no_meaning_are_absent():
     assert from_json(made, "here").as_json() == made | {"notes": []}
 
 
+def test_notes_have_a_code_each():
+    made = result_maker.answers(note_codes=["of-a-later-version"])
+    result = from_json(made, "here")
+    assert result.as_json() == made
+    assert result.coded_notes == (Note("of-a-later-version", "a note"),)
+
+
+def test_old_lines_have_no_codes_and_come_back_without():
+    result = from_json(result_maker.answers(), "here")
+    assert result.coded_notes == (Note("", "a note"),)
+    assert "note_codes" not in result.as_json()
+
+
 def test_keys_of_later_versions_are_passed_over():
     assert from_json(result_maker.answers(added=1), "here") == from_json(result_maker.answers(), "here")
 
@@ -51,6 +65,8 @@ WRONG = [
     (result_maker.answers(file=[]), "file is [], not an object"),
     (result_maker.answers(by_depth=[{"depth": 0.0}]), "by_depth[0].n is missing"),
     (result_maker.answers(by_depth={}), "by_depth is {}, not a list"),
+    (result_maker.answers(note_codes=[]), "1 notes have 0 note_codes"),
+    (result_maker.answers(note_codes=[1]), "note_codes[0] is 1, not text"),
     (result_maker.positions(by_position=None), "by_position is missing"),
     ({k: v for k, v in result_maker.answers().items() if k != "cell"}, "cell is missing"),
 ]

@@ -196,12 +196,14 @@ def test_a_model_that_says_nothing(files):
     for r in results(order(files)):
         assert r.score == 0
         assert "said nothing at all" in r.notes[0]
+        assert r.note_codes[0] == "all-empty"
     FakeEngine.reset("shy")
     found = results(order(files, limit=4))
     for r in found:
         empty = sum(not e.output for e in r.examples)
         assert 0 < empty < 12
         assert r.notes[0].startswith(f"{empty} of 12 answers are empty")
+        assert r.note_codes[0] == "some-empty"
 
 
 def test_questions_are_asked_in_batches_that_fit_into_memory(files, monkeypatch):
@@ -225,7 +227,9 @@ def test_notes(files, text):
         "the text is enough for 5 texts of 600 tokens, not for 9",
         "a bootstrap over fewer than 10 texts gives intervals that are too narrow for 95%",
     )
+    assert found[0].note_codes == ("beyond-context", "fewer-texts", "narrow-interval")
     assert "one text says nothing about others" in found[1].notes[2]
+    assert found[1].note_codes == ("beyond-context", "fewer-texts", "one-text")
     assert found[1].low is found[1].high is None
 
 
@@ -237,6 +241,7 @@ def test_a_file_with_few_examples_gives_few_texts(files, tmp_path):
     (found,) = results(order(files[:1], "kv-retrieval", settings=settings, lengths=(512,), limit=9))
     assert found.n == 9 == 3 * len(found.by_depth)
     assert found.notes[0] == "the file is enough for 3 texts, not for 9"
+    assert found.note_codes[0] == "fewer-texts"
 
 
 def test_a_baseline_beyond_its_own_context_is_refused_or_said(files, text, tmp_path):
@@ -246,6 +251,7 @@ def test_a_baseline_beyond_its_own_context_is_refused_or_said(files, text, tmp_p
         plan(wanted, RUNTIME)
     (found,) = results(replace(wanted, beyond_context=True))
     assert found.notes[0].startswith("the baseline was read beyond its context of 512 tokens")
+    assert found.note_codes[0] == "baseline-beyond-context"
 
 
 def test_windows_within_the_context_read_a_text_beyond_it(files, text):

@@ -11,7 +11,7 @@ from ggufrope.errors import InputError
 from ggufrope.report.answer import beyond
 from ggufrope.report.comparison import compare
 from ggufrope.report.provenance import command_lines
-from ggufrope.report.study import study
+from ggufrope.report.study import remarks, study
 
 
 def of(tmp_path, *lines):
@@ -206,6 +206,24 @@ def test_remarks_of_runs_are_counted_but_not_those_on_length(tmp_path):
         made.facts(), 1024, notes=["1024 tokens are beyond the file's context of 512", "all answers are empty"]
     )
     assert of(tmp_path, line).notes == ("The runs left 1 remark, see Settings.",)
+
+
+WINDOW = "1024 tokens are beyond the file's context of 512"  # of a text of 2048
+
+
+@pytest.mark.parametrize("codes", [{}, {"note_codes": ["beyond-context"]}], ids=["old", "coded"])
+def test_windows_beyond_the_context_are_marked_and_leave_no_remark(tmp_path, codes):
+    options = {"text": {"name": "t", "sha256": "0"}, "window": 1024}
+    found = of(tmp_path, made.positions(made.facts(), 2048, options=options, notes=[WINDOW], **codes))
+    assert beyond(found.groups[0], 2048) == " †"
+    assert found.notes == ()
+    assert remarks(found.results) == []
+
+
+def test_notes_go_by_their_codes_not_by_their_words(tmp_path):
+    coded = {"notes": ["too long", WINDOW], "note_codes": ["beyond-context", "one-text"]}
+    found = of(tmp_path, made.answers(made.facts(), 1024, **coded))
+    assert remarks(found.results) == [f"niah at 1024 tokens: {WINDOW} (none-f16.gguf)"]
 
 
 def test_bad_results_are_refused_by_file_and_line(tmp_path):
