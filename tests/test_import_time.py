@@ -20,5 +20,5 @@ def test_help_imports_nothing_heavy():
 
 def test_numpy_is_not_loaded_before_a_header_is_read():
     """An edit in place has the kernel work while numpy is loaded: see ``gguf/ahead.py``, and use ``ggufrope.late``."""
-    modules = "ggufrope.cli.convert, ggufrope.cli.strip, ggufrope.cli._show, ggufrope.conversion"
+    modules = "ggufrope.cli.convert, ggufrope.cli.strip, ggufrope.cli._show, ggufrope.convert.conversion"
     assert "numpy" not in loaded(f"import {modules}, sys; print(*sys.modules)")

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ggufrope"
 
 #: From the ground up. A module may import from its own room and from rooms above it in this list.
 ROOMS = [
-    ["errors", "late"],
+    ["errors", "files", "late", "text"],
     ["rope"],
     ["methods"],
     ["gguf"],
@@ -33,7 +33,7 @@ ROOMS = [
     ["__init__"],
 ]
 LEVEL = {room: level for level, row in enumerate(ROOMS) for room in row}
-NUMPY_ONLY = ["errors", "late", "rope", "methods", "gguf", "modelfile", "planning"]
+NUMPY_ONLY = ["errors", "files", "late", "text", "rope", "methods", "gguf", "modelfile", "planning"]
 
 
 def modules():

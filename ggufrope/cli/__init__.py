@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import signal
@@ -48,8 +47,9 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command:
         if name not in COMMANDS:
-            near = difflib.get_close_matches(name, COMMANDS, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else "`ggufrope --help` lists them"
+            from ggufrope.text import did_you_mean  # late, as everything that --help does without
+
+            hint = did_you_mean(name, COMMANDS, "`ggufrope --help` lists them")
             raise click.UsageError(f"no command '{name}': {hint}")
         if name in _NO_THREADS:
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

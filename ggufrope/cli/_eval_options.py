@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggufrope.errors import UsageError
+from ggufrope.text import did_you_mean
 
 if TYPE_CHECKING:
     from ggufrope.evals.grid import Order
@@ -127,7 +127,6 @@ def _names(name: str, text: str, known: Iterable[str]) -> tuple[str, ...]:
     values = tuple(part.strip().lower() for part in text.split(","))
     for value in values:
         if value not in known:
-            near = difflib.get_close_matches(value, list(known), n=2, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"it is one of {', '.join(known)}"
+            hint = did_you_mean(value, known, f"it is one of {', '.join(known)}")
             raise UsageError(f"{name}: unknown type '{value}': {hint}")
     return values

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ggufrope.cli._progress import ProgressLine
+from ggufrope.text import duration
 
 if TYPE_CHECKING:
     from ggufrope.evals.grid import Cell, Grid
@@ -65,12 +66,7 @@ class Watch:
         if not worked or worked >= self._work:
             return ""
         seconds = (time.monotonic() - self._began) * (self._work - worked) / worked
-        return f", {_duration(seconds)} left"
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+        return f", {duration(seconds)} left"
 
 
 def _name(cell: Cell) -> str:

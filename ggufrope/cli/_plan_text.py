@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ggufrope.planning import ORDER, ContextPlan, Option
 from ggufrope.planning.evidence import EvidenceRecord
+from ggufrope.text import binary_size
 
 __all__ = ["lines"]
 
@@ -37,7 +38,7 @@ def lines(plan: ContextPlan) -> list[str]:
 
 
 def _memory(plan: ContextPlan) -> Iterable[str]:
-    yield f"weights          {_size(plan.weight_bytes)}"
+    yield f"weights          {binary_size(plan.weight_bytes)}"
     layout, full = plan.memory, plan.full_window
     if layout is None:
         yield f"KV cache         not computed: {plan.no_memory}"
@@ -50,7 +51,7 @@ def _memory(plan: ContextPlan) -> Iterable[str]:
             f"{_sizes({name: full.kv_bytes(name) for name in plan.cache_bytes()})}"
         )
     if layout.state_bytes:
-        yield f"recurrent state  {_size(layout.state_bytes)}, at any length"
+        yield f"recurrent state  {binary_size(layout.state_bytes)}, at any length"
     yield "                 compute buffers come on top, and were not estimated"
 
 
@@ -81,15 +82,6 @@ def _known(records: Sequence[EvidenceRecord], multiple: float) -> Iterable[str]:
 
 def _sizes(sizes: dict[str, int | None]) -> str:
     return ", ".join(
-        f"{name} {_size(n)}" if n is not None else f"{name} impossible (head size is no multiple of 32)"
+        f"{name} {binary_size(n)}" if n is not None else f"{name} impossible (head size is no multiple of 32)"
         for name, n in sizes.items()
     )
-
-
-def _size(n: int) -> str:
-    value, unit = float(n), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):  # noqa: B007  # read below
-        if value < 1024:
-            break
-        value /= 1024
-    return f"{value:.3g} {unit}" if value < 1000 else f"{value:.4g} {unit}"

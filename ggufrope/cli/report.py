@@ -27,7 +27,7 @@ def command(results: tuple[Path, ...], outputs: tuple[Path, ...], title: str, ov
     has no scripts.
     """
     from ggufrope.report import write_report
-    from ggufrope.report.numbers import counted, size
+    from ggufrope.text import counted, size
 
     done = write_report(results, outputs, title, overwrite=overwrite)
     for note in done.study.notes:

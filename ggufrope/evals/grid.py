@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -21,6 +20,7 @@ from ggufrope.evals.task import AnswerTask
 from ggufrope.evals.tasks import TASKS, make, record
 from ggufrope.gguf import read_shards
 from ggufrope.inference.chat_template import own_template
+from ggufrope.text import did_you_mean
 
 __all__ = ["DEFAULT_DEPTHS", "Cell", "Grid", "Order", "all_tasks", "plan"]
 
@@ -173,8 +173,7 @@ def _template(order: Order, path: Path, task: AnyTask) -> str | None:
 def _task(order: Order) -> AnyTask:
     tasks = all_tasks()
     if order.task not in tasks:
-        near = difflib.get_close_matches(order.task.lower(), tasks, n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"it is one of {', '.join(tasks)}"
+        hint = did_you_mean(order.task, tasks, f"it is one of {', '.join(tasks)}")
         raise UsageError(f"--task: unknown task '{order.task}': {hint}")
     task: AnyTask = make(tasks[order.task], order.settings)
     if isinstance(task, PositionTask):

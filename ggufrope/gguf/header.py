@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import GgufError
+from ..text import shorten
 from .ggml_types import BF16, F16, F32, GGML_TYPES
 from .reading import FileStamp, open_source, read_at
-from .values import TypedValue, ValueType, decode_items, decode_scalar, shorten
+from .values import TypedValue, ValueType, decode_items, decode_scalar
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import GgufError, OutputError
+from ..text import size as human_size
 from .extents import holes, start_writing
 from .lock import lock, try_lock
 from .reading import read_some
@@ -189,10 +190,10 @@ def explain(error: OSError, out: Path, size: int) -> str:
     """Say in one sentence why ``out`` cannot be written, and what helps; ``size`` is what would have been written."""
     import shutil
 
-    directory, needed = _target(out).parent, _human(size)
+    directory, needed = _target(out).parent, human_size(size)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         with contextlib.suppress(OSError):
-            free = _human(shutil.disk_usage(directory).free)
+            free = human_size(shutil.disk_usage(directory).free)
             return (
                 f"{out}: no space left: {needed} needed, {free} free in {directory}; make room or choose another disk"
             )
@@ -204,11 +205,3 @@ def explain(error: OSError, out: Path, size: int) -> str:
         errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     }.get(error.errno or 0, f"{error.strerror or error}; choose another output")
     return f"{out}: cannot be written: {found}"
-
-
-def _human(size: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"

@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Any
 
 from ..errors import OutputError
+from ..text import shorten
 
 MAX_KEY_BYTES = 65535  # the GGUF specification's limit; llama.cpp itself does not check it
 
@@ -118,12 +119,6 @@ def _encode_items(kind: ValueType, items: Sequence[Any]) -> bytes:
     except (struct.error, TypeError, ValueError, OverflowError) as error:
         shown = shorten(items[0] if len(items) == 1 else items)
         raise OutputError(f"{shown} cannot be stored as GGUF type {kind.name}: {error}") from None
-
-
-def shorten(value: object) -> str:
-    """A value of any size as at most 60 characters on one line, for error messages."""
-    text = " ".join(repr(value[:80] if isinstance(value, (list, tuple, str)) else value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def decode_items(kind: ValueType, payload: bytes, count: int) -> Any:

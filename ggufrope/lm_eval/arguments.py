@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ggufrope.errors import UsageError
 from ggufrope.inspection.summary import inspect_file
+from ggufrope.text import did_you_mean
 
 __all__ = ["Arguments"]
 
@@ -105,8 +105,7 @@ class Arguments:
 
 
 def _hint(name: str, known: list[str]) -> str:
-    near = [_MEANT[name]] if name in _MEANT else difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"it is one of {', '.join(known)}"
+    return did_you_mean(_MEANT.get(name, name), known, f"it is one of {', '.join(known)}")
 
 
 def _typed(name: str, value: Any, kind: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from ggufrope.errors import InputError, UsageError
 from ggufrope.gguf import Header
 from ggufrope.inference.chat_template import Chat, chat_of
+from ggufrope.text import did_you_mean
 
 __all__ = ["Template"]
 
@@ -93,8 +93,7 @@ class Template:
         named = [f.key.removeprefix(f"{_KEY}.") for f in self._header.fields if f.key.startswith(f"{_KEY}.")]
         if self._name is None:
             return f"has no chat template without a name, only {', '.join(named)}" if named else "has no chat template"
-        near = difflib.get_close_matches(self._name, named, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(named) or 'none with a name'}"
+        hint = did_you_mean(self._name, named, f"it has {', '.join(named) or 'none with a name'}")
         return f"has no chat template '{self._name}': {hint}"
 
 

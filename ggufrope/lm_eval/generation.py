@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ggufrope.errors import UsageError
+from ggufrope.text import did_you_mean
 
 __all__ = ["Generation"]
 
@@ -84,5 +84,4 @@ def _leave(name: str) -> str:
 
 def _hint(name: str) -> str:
     known = ["until", "do_sample", *_LENGTHS, *_OF_SAMPLING, *_NEUTRAL]
-    near = [_MEANT[name]] if name in _MEANT else difflib.get_close_matches(name, known, n=2)
-    return f"did you mean {' or '.join(near)}?" if near else "greedy decoding has no use for it; leave it out"
+    return did_you_mean(_MEANT.get(name, name), known, "greedy decoding has no use for it; leave it out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import Field, fields
 from typing import Any
@@ -19,6 +18,7 @@ from ggufrope.methods.ntk import Ntk
 from ggufrope.methods.protocol import Method, build
 from ggufrope.methods.yarn import Yarn
 from ggufrope.rope.model import ModelRope
+from ggufrope.text import did_you_mean
 
 __all__ = ["METHODS", "Method", "check_name", "method_names", "parameters", "resolve"]
 
@@ -36,8 +36,7 @@ def method_names() -> list[str]:
 def check_name(name: str) -> None:
     """Raise UnknownMethodError, with the nearest names, unless ``resolve`` knows ``name``."""
     if name not in method_names():
-        near = difflib.get_close_matches(name.lower(), method_names(), n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(METHODS)}, ms-poe+BASE"
+        hint = did_you_mean(name, method_names(), f"known: {', '.join(METHODS)}, ms-poe+BASE")
         raise UnknownMethodError(f"unknown method '{name}': {hint}")
 
 

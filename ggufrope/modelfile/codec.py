@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ggufrope.errors import GgufError, NotHonouredError, ParameterError
 from ggufrope.gguf import keys
-from ggufrope.gguf.values import TypedValue, ValueType, shorten
+from ggufrope.gguf.values import TypedValue, ValueType
 from ggufrope.late import np
 from ggufrope.methods.ms_poe import PER_PROMPT
 from ggufrope.modelfile.facts import KeySource, read_model, read_stock
@@ -20,6 +20,7 @@ from ggufrope.rope import architectures
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import HeadRatios, RopeTable
+from ggufrope.text import shorten
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ggufrope.errors import GgufError, UnsupportedModelError
 from ggufrope.gguf import keys
-from ggufrope.gguf.values import shorten
 from ggufrope.late import np
 from ggufrope.rope import architectures
 from ggufrope.rope.model import MAX_LAYERS, ModelRope
 from ggufrope.rope.stock import StockRope
+from ggufrope.text import shorten
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

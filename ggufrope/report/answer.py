@@ -9,7 +9,6 @@ from ggufrope.report.comparison import Comparison, compare
 from ggufrope.report.difference import Difference, told_apart
 from ggufrope.report.entries import Entry, fineness
 from ggufrope.report.numbers import (
-    counted,
     decimals,
     difference_interval,
     estimate_cell,
@@ -20,6 +19,7 @@ from ggufrope.report.numbers import (
 )
 from ggufrope.report.study import Group
 from ggufrope.report.study import beyond as beyond_context
+from ggufrope.text import counted
 
 __all__ = ["answer", "beyond", "head_names", "heads", "length_label"]
 

@@ -9,10 +9,10 @@ from ggufrope.report.blocks import Block, Document, Points, Prose, Section, Stro
 from ggufrope.report.curves import charts
 from ggufrope.report.entries import Entry
 from ggufrope.report.heatmap import maps
-from ggufrope.report.numbers import counted
 from ggufrope.report.provenance import settings
 from ggufrope.report.study import Group, Study
 from ggufrope.report.tables import by_depth, by_position, cost_and_gain, minus_full_cache, minus_unquantized
+from ggufrope.text import counted
 
 __all__ = ["document"]
 

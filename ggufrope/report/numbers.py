@@ -9,18 +9,15 @@ from ggufrope.report.difference import Difference
 from ggufrope.report.study import Group
 
 __all__ = [
-    "counted",
     "decimals",
     "difference_cell",
     "estimate_cell",
-    "grouped",
     "in_words",
     "interval",
     "multiple",
     "plain",
     "short",
     "signed",
-    "size",
 ]
 
 MINUS = "\u2212"
@@ -107,23 +104,3 @@ def short(value: float) -> str:
 def multiple(length: int, trained: int | None) -> str:
     """``4×`` of the trained length, or nothing where that is not one number."""
     return f"{length / trained:.3g}×" if trained else ""
-
-
-def counted(n: int, one: str, many: str = "") -> str:
-    """``1 file``, ``3 files``."""
-    return f"{grouped(n)} {one if n == 1 else many or one + 's'}"
-
-
-def grouped(n: int) -> str:
-    """``1 234 567`` with narrow spaces that do not break."""
-    return f"{n:,}".replace(",", "\u202f")
-
-
-def size(n: int) -> str:
-    """Bytes in the decimal units that file managers show."""
-    value = float(n)
-    for unit in ("bytes", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} GB"

@@ -11,9 +11,9 @@ from typing import Any
 from ggufrope.evals.results import FileFacts, Result
 from ggufrope.report.blocks import Block, Code, Points, Prose, Row, Table, TableCell
 from ggufrope.report.entries import Entry, base_name, identity, parameters_text
-from ggufrope.report.numbers import counted, grouped, size
 from ggufrope.report.study import Group, Study, beyond, remarks, texts
 from ggufrope.report.tables import percent
+from ggufrope.text import counted, duration, grouped, size
 
 __all__ = ["command_lines", "settings"]
 
@@ -80,7 +80,7 @@ def _run(group: Group) -> dict[str, str]:
         "seed": str(one.seed),
         "KV cache": ", ".join(dict.fromkeys(e.kv_type for e in group.entries)),
         "intervals": "; ".join(dict.fromkeys(r.interval for r in results)),
-        "time": _time(sum(r.seconds for r in results)),
+        "time": duration(sum(r.seconds for r in results)),
         "tokens evaluated": grouped(evaluated) + (f" of {grouped(asked)} asked for" if asked > evaluated else ""),
     }
 
@@ -171,9 +171,3 @@ def _span(counts: Iterable[int]) -> str:
 def _span_text(times: Iterable[str]) -> str:
     found = sorted(times)
     return found[0] if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -8,8 +8,9 @@ from ggufrope.report.blocks import Block, Estimate, Prose, Row, Table, TableCell
 from ggufrope.report.comparison import Comparison, compare
 from ggufrope.report.difference import Difference
 from ggufrope.report.entries import Entry
-from ggufrope.report.numbers import counted, decimals, difference_cell, estimate_cell, plain
+from ggufrope.report.numbers import decimals, difference_cell, estimate_cell, plain
 from ggufrope.report.study import Group
+from ggufrope.text import counted
 
 __all__ = [
     "by_depth",

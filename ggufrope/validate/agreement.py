@@ -10,8 +10,8 @@ import numpy.typing as npt
 from ggufrope.errors import InputError
 from ggufrope.gguf import Header
 from ggufrope.gguf.keys import ROPE_FREQS, ROPE_LONG, ROPE_SHORT, SENTINEL
-from ggufrope.gguf.values import shorten
 from ggufrope.modelfile.codec import Decoded
+from ggufrope.text import shorten
 
 __all__ = ["require_same_model", "rotation_gap"]
 

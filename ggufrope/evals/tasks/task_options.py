@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import typing
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ggufrope.errors import InputError, UsageError
+from ggufrope.text import did_you_mean
 
 __all__ = ["at_least_one", "make", "options", "record"]
 
@@ -35,7 +35,8 @@ def make(cls: type[_T], given: Mapping[str, Any]) -> _T:
     for given_name, value in given.items():
         name = given_name.replace("-", "_")
         if name not in options(cls):
-            raise UsageError(f"{build.name}: unknown option '{given_name}': {_hint(name, list(options(cls)))}")
+            hint = did_you_mean(name, options(cls), f"it has {', '.join(options(cls))}")
+            raise UsageError(f"{build.name}: unknown option '{given_name}': {hint}")
         values[name] = _read(build.name, name, value, kinds[name]) if isinstance(value, str) else value
     task: _T = build(**values)
     return task
@@ -63,11 +64,6 @@ def _file(path: Path) -> dict[str, str]:
         return {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _hint(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}"
 
 
 def _read(task: str, name: str, text: str, kind: Any) -> Any:
