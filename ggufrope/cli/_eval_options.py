@@ -72,7 +72,7 @@ def make_order(files: tuple[Path, ...], options: dict[str, Any]) -> Order:
         UsageError: a list that is none, an option that is given twice, no task.
     """
     from ggufrope.evals.grid import Order
-    from ggufrope.inference.opening import KV_TYPES
+    from ggufrope.inference.kv_types import KV_TYPES
 
     if not options["task"]:
         raise UsageError("no task given: --task NAME; --list-tasks shows all")

@@ -10,19 +10,17 @@ from ggufrope.errors import UnsupportedModelError, UsageError
 from ggufrope.gguf import read_header
 from ggufrope.gguf.keys import CONTEXT_LENGTH, HEAD_ORDER, ORIGINAL_CONTEXT, ROPE_LONG
 from ggufrope.inference.context import Context
+from ggufrope.inference.kv_types import KV_TYPES, KvCache
 from ggufrope.inference.vocabulary import Vocabulary
 from ggufrope.runtime.api import Api, api_version
 from ggufrope.runtime.library import bindings, load, open_context
 from ggufrope.runtime.locate import Runtime
 
-__all__ = ["KV_TYPES", "UBATCH", "InferenceSettings", "Model"]
+__all__ = ["UBATCH", "InferenceSettings", "Model"]
 
 #: Tokens that are evaluated at once, at most: llama.cpp's own number.
 UBATCH = 512
 _PAD = 256  # llama.cpp makes contexts a multiple of this long
-
-#: Types of cached K and V by name, as ``enum ggml_type`` numbers them.
-KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +39,16 @@ class InferenceSettings:
 
     @classmethod
     def choose(cls, kv_type: str, threads: int | None, flash_attn: bool | None) -> InferenceSettings:
-        """Fill in what is None.
-
-        Flash attention is on for a quantized V, which llama.cpp cannot use without, and off for others: on a CPU it
-        took eight times as long for few tokens, and sums in F16 there.
+        """Fill in what is None: as many threads as there are cores, flash attention as ``KvCache.choose`` has it.
 
         Raises:
             UsageError: an unknown type, no thread, a quantized V without flash attention.
         """
-        if kv_type not in KV_TYPES:
-            raise UsageError(f"kv_type {kv_type!r}: unknown; one of {', '.join(KV_TYPES)}")
+        cache = KvCache.choose(kv_type, flash_attn)
         threads = (os.cpu_count() or 1) if threads is None else threads
         if threads < 1:
             raise UsageError(f"threads {threads}: at least one is needed")
-        if flash_attn is False and kv_type.startswith("q"):
-            raise UsageError(f"kv_type {kv_type}: llama.cpp needs flash attention for a quantized V; leave it on")
-        return cls(kv_type, threads, kv_type.startswith("q") if flash_attn is None else flash_attn)
+        return cls(cache.kv_type, threads, cache.flash_attn)
 
 
 class Model:
@@ -99,7 +91,7 @@ class Model:
         self.divisible = not stateful
         runtime = Runtime.read(Path(library._name).parent)
         on_cpu = runtime is not None and runtime.backend == "cpu"
-        self.repeatable = on_cpu and (not settings.flash_attn or settings.kv_type.startswith("q"))
+        self.repeatable = on_cpu and (not settings.flash_attn or KV_TYPES[settings.kv_type].quantized)
 
     def close(self) -> None:
         """Free it."""
@@ -130,7 +122,7 @@ class Model:
         Raises:
             InputError: llama.cpp refused; its own reason.
         """
-        settings, kv_type = self._settings, KV_TYPES[self._settings.kv_type]
+        settings, kv_type = self._settings, KV_TYPES[self._settings.kv_type].ggml_type
         n_batch = min(n_batch, n_cells)
         n_rows = min(max(n_rows, n_seq), n_batch)
         raw = open_context(

@@ -18,7 +18,7 @@ from ggufrope.methods import METHODS, method_names
 from ggufrope.methods.protocol import MAX_CONTEXT
 from ggufrope.modelfile.original import Source, open_source
 from ggufrope.planning.evidence import EvidenceRecord, evidence_for
-from ggufrope.planning.memory import KV_TYPES, CacheLayout, NoLayoutError, cache_layout
+from ggufrope.planning.memory import PLANNED_TYPES, CacheLayout, NoLayoutError, cache_layout
 
 __all__ = ["ContextPlan", "Option", "Refusal", "plan_context"]
 
@@ -97,7 +97,7 @@ class ContextPlan:
 
     def cache_bytes(self) -> dict[str, int | None]:
         """Bytes of the KV cache for each type; None: llama.cpp refuses it. Empty: not computed."""
-        return {name: self.memory.kv_bytes(name) for name in KV_TYPES} if self.memory else {}
+        return {name: self.memory.kv_bytes(name) for name in PLANNED_TYPES} if self.memory else {}
 
     def as_json(self) -> dict[str, Any]:
         """The stable object of ``plan --json``; sizes in bytes, contexts in tokens."""
@@ -113,7 +113,7 @@ class ContextPlan:
             "notes": list(self.notes),
             "weights": self.weight_bytes,
             "kv_cache": self.cache_bytes(),
-            "kv_cache_full_window": {n: full.kv_bytes(n) for n in KV_TYPES} if full else None,
+            "kv_cache_full_window": {n: full.kv_bytes(n) for n in PLANNED_TYPES} if full else None,
             "recurrent_state": memory.state_bytes if memory else None,
             "cells": memory.cells if memory else None,
             "window_cells": memory.window_cells if memory else None,

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ggufrope.gguf.ggml_types import GGML_TYPES
+from ggufrope.inference.kv_types import KV_TYPES
 from ggufrope.late import np
 from ggufrope.modelfile.facts import KeySource
 from ggufrope.rope import architectures
 from ggufrope.rope.model import ModelRope
 
-__all__ = ["KV_TYPES", "CacheLayout", "NoLayoutError", "cache_layout"]
+__all__ = ["PLANNED_TYPES", "CacheLayout", "NoLayoutError", "cache_layout"]
 
-#: Types of the cache that are planned for: name → id of ggml's type.
-KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
+#: Types of the cache that are planned for: all but the one that nobody serves with.
+PLANNED_TYPES = tuple(name for name in KV_TYPES if name != "f32")
 
 _CELLS = 256  # llama.cpp rounds contexts and windows up to whole multiples of this
 _UBATCH = 512  # default --ubatch-size, which a window's cache has room for on top
@@ -64,10 +64,10 @@ class CacheLayout:
 
     def kv_bytes(self, kv_type: str) -> int | None:
         """Bytes of K and V in this type (a key of ``KV_TYPES``); None where llama.cpp refuses it."""
-        kind = GGML_TYPES[KV_TYPES[kv_type]]
+        kind = KV_TYPES[kv_type]
         if any(size % kind.block for head in self.heads for size in head):
             return None
-        return sum(cells * (k + v) // kind.block * kind.nbytes for cells, k, v in self.widths)
+        return sum(kind.nbytes(cells * (k + v)) for cells, k, v in self.widths)
 
     @property
     def n_windowed(self) -> int:

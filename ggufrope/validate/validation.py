@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufrope.errors import CheckFailed, InputError
+from ggufrope.inference.kv_types import KvCache
 from ggufrope.inference.strict import chunk_size, log_probs, open_strict
 from ggufrope.modelfile.codec import Decoded
 from ggufrope.modelfile.original import Source
-from ggufrope.validate.kv_cache import Cache, require_length, require_room
+from ggufrope.validate.kv_cache import choose_cache, require_length, require_memory
 from ggufrope.validate.position_errors import PositionErrors, bucket, compare, edges
 from ggufrope.validate.result import ValidationResult
 from ggufrope.validate.sides import GgufFile, Reference, reference_side
@@ -51,7 +52,7 @@ def validate(
         text: text to read; default: pseudo-random ids.
         tolerance: limit on |Δ log p|; default: the named ones for the run's parts, if there are some.
         seed: of the pseudo-random ids.
-        kv_type: of ``file``'s KV cache: a key of ``cache.CACHE_TYPES``.
+        kv_type: of ``file``'s KV cache: a key of ``KV_TYPES``.
         flash_attn: on ``file``'s side; default: only where ``kv_type`` needs it.
         any_method: let a GGUF reference rotate differently: what a method changes is meant to be measured.
         as_stored: give PyTorch the file's own matrices, so that quantization is not part of the difference.
@@ -63,14 +64,15 @@ def validate(
         UnsupportedModelError, ParameterError: the reference does not have the model or the method.
         RuntimeLibraryError: the patched runtime is missing or fails.
     """
-    cache, subject = Cache.of(kv_type, flash_attn), GgufFile.read(file)
+    cache, subject = choose_cache(kv_type, flash_attn), GgufFile.read(file)
     decoded = subject.decoded
     length = min(decoded.context, _DEFAULT_LENGTH) if length is None else length
     require_length(length)
     other = reference_side(subject, reference, length, any_method=any_method, as_stored=as_stored)
-    caches = [cache] if other.kind == "pytorch" else [cache, Cache()]
-    require_room(Source(subject.shards[0]), decoded.model, length, caches)
-    runtime = open_strict(file, length, chunk_size(*_sizes(subject, length)), **cache.options)
+    caches = [cache] if other.kind == "pytorch" else [cache, KvCache()]
+    require_memory(Source(subject.shards[0]), decoded.model, length, caches)
+    options = {"type_k": cache.type.ggml_type, "type_v": cache.type.ggml_type, "flash_attn": cache.flash_attn}
+    runtime = open_strict(file, length, chunk_size(*_sizes(subject, length)), **options)
     try:
         ids = text_ids(runtime, text, length) if text else random_ids(runtime, length, seed)
         errors = _errors(runtime, reference, other, ids, progress)

@@ -165,7 +165,7 @@ def test_a_silent_model_is_said_to_be_one(folder, capsys):
 
 
 def test_the_types_of_the_cache_that_help_names_are_those_there_are(capsys):
-    from ggufrope.inference.opening import KV_TYPES
+    from ggufrope.inference.kv_types import KV_TYPES
 
     assert main(["eval", "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())

@@ -12,9 +12,10 @@ import pytest
 from llama_process import run_job
 
 from ggufrope.cli import main
+from ggufrope.inference.kv_types import KV_TYPES
 from ggufrope.planning import plan_context
 from ggufrope.planning.evidence import EVIDENCE
-from ggufrope.planning.memory import KV_TYPES
+from ggufrope.planning.memory import PLANNED_TYPES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -117,7 +118,7 @@ def test_numbers_of_this_project_stand_on_the_page_named(record):
 
 def kv_mib(library: Path, path: Path, context: int, kv_type: str) -> tuple[float, float, str]:
     """What the runtime says it allocated: K and V, recurrent state."""
-    kind = KV_TYPES[kv_type]
+    kind = KV_TYPES[kv_type].ggml_type
     settings = {"n_ctx": context, "type_k": kind, "type_v": kind, "flash_attn_type": 1, "swa_full": False}
     done = run_job(library, path, [], **settings)
     found = [sum(map(float, re.findall(rf"{name} buffer size = +([\d.]+) MiB", done.log))) for name in ("KV", "RS")]
@@ -154,7 +155,7 @@ def loadable(tmp_path: Path, n_layer: int, head_dim: int) -> Path:
 
 
 @pytest.mark.parametrize(("n_layer", "head_dim"), [(6, 64), (3, 8)])
-@pytest.mark.parametrize("kv_type", KV_TYPES)
+@pytest.mark.parametrize("kv_type", PLANNED_TYPES)
 def test_the_runtime_allocates_what_is_planned(runtime_dir, tmp_path, n_layer, head_dim, kv_type):
     path = loadable(tmp_path, n_layer, head_dim)
     planned = plan_context(path, 5000).cache_bytes()[kv_type]

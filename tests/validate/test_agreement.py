@@ -9,8 +9,9 @@ from gguf_builder import ARR, STR, U32, build, entry, llama_entries, tiny_llama,
 from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.errors import InputError, NotHonouredError, UsageError
 from ggufrope.gguf import read_shards
+from ggufrope.inference.kv_types import KvCache
 from ggufrope.validate.agreement import require_same_model, rotation_gap
-from ggufrope.validate.kv_cache import Cache, require_length
+from ggufrope.validate.kv_cache import choose_cache, require_length
 from ggufrope.validate.sides import GgufFile, reference_side
 
 
@@ -176,14 +177,14 @@ def test_options_that_mean_nothing(decoded, tmp_path):
 
 
 def test_cache_settings():
-    assert Cache.of() == Cache("f32", False)
-    assert Cache.of("q8_0") == Cache.of("q8_0", True) == Cache("q8_0", True)
-    assert Cache.of("f16", True).options == {"type_k": 1, "type_v": 1, "flash_attn": True}
-    assert str(Cache.of("q4_0")) == "Q4_0 KV cache, flash attention on"
+    assert choose_cache() == KvCache("f32", False) == KvCache()
+    assert choose_cache("q8_0") == choose_cache("q8_0", True) == KvCache("q8_0", True)
+    assert choose_cache("f16", True) == KvCache("f16", True)
+    assert str(choose_cache("q4_0")) == "Q4_0 KV cache, flash attention on"
     with pytest.raises(UsageError, match="--kv-type q9: validate knows f32, f16, q8_0, q4_0"):
-        Cache.of("q9")
+        choose_cache("q9")
     with pytest.raises(UsageError, match="quantizes V only with flash attention"):
-        Cache.of("q4_0", False)
+        choose_cache("q4_0", False)
 
 
 @pytest.mark.parametrize(
