@@ -26,7 +26,7 @@ COMMANDS = {
     "methods": "List the methods and their parameters.",
     "calibrate": "Measure how position-aware each head of FILE is, and write Ms-PoE's head order and ratios.",
     "validate": "Compare FILE on the patched runtime with a reference, at every position.",
-    "eval": "Measure what FILEs make of long texts: a task by length, depth and type of the KV cache.",
+    "eval": "Run a long-context benchmark on GGUF files: one task, by length, depth and type of the KV cache.",
     "report": "Make a page of what `ggufrope eval` measured: heat maps, curves, differences with intervals, settings.",
     "lm-eval": "Run lm-evaluation-harness, with `ggufrope` as one of its models.",
     "quantize": "Quantize IN to OUT as TYPE (Q8_0, Q4_K_M, ...), keeping every ggufrope.* key byte for byte.",

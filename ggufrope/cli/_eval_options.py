@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ggufrope.cli._option_groups import option_group
 from ggufrope.errors import UsageError
 from ggufrope.text import did_you_mean
 
@@ -19,10 +20,10 @@ __all__ = ["eval_options", "make_order"]
 _FILE = click.Path(path_type=Path)
 #: Options that are files and belong to the task: ``--data F`` is ``--set data=F``.
 _TASK_FILES = {
-    "data": "The task's own examples: lost-in-the-middle's files, for kv-retrieval and mdqa.",
-    "haystack": "UTF-8 text to hide needles in; default: made-up sentences.",
-    "wording": "JSON file with needles and questions in other words.",
-    "text": "UTF-8 text to read, for ppl and kl.",
+    "data": "Data of the task: lost-in-the-middle's files, for kv-retrieval and mdqa.",
+    "haystack": "UTF-8 text to hide needles in; default: generated sentences.",
+    "wording": "JSON file with other wordings of needles and questions.",
+    "text": "UTF-8 text to evaluate, for ppl and kl.",
 }
 
 
@@ -34,14 +35,33 @@ def eval_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _declared() -> list[Callable[[Any], Any]]:
-    option = click.option
+    return [*_task_options(), *_grid_options(), *_prompt_options()]
+
+
+def _task_options() -> list[Callable[[Any], Any]]:
+    option = option_group("Task")
     return [
-        option("--task", metavar="NAME", help="What to ask; --list-tasks shows all."),
-        option("--list-tasks", is_flag=True, help="Show the tasks with their own options, and do nothing."),
+        option("--task", metavar="NAME", help="The task to run; required. --list-tasks shows all."),
+        option("--list-tasks", is_flag=True, help="Show the tasks with their own options, and do nothing else."),
+        option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="One of the task's own options."),
+        *(option(f"--{name}", type=_FILE, metavar="FILE", help=text) for name, text in _TASK_FILES.items()),
+        option("--baseline", type=_FILE, metavar="FILE", help="The model that kl compares with, with an f16 KV cache."),
+    ]
+
+
+def _grid_options() -> list[Callable[[Any], Any]]:
+    option = option_group("Grid")
+    return [
         option(
-            "--lengths", metavar="N,N,...", help="Tokens of an example; default: the smallest of the files' contexts."
+            "--lengths",
+            metavar="N,N,...",
+            help="Lengths of the prompts in tokens; default: the smallest of the files' contexts.",
         ),
-        option("--depths", metavar="D,D,...", help="Where answers stand, 0 to 1; default: nine places from 0 to 1."),
+        option(
+            "--depths",
+            metavar="D,D,...",
+            help="Positions of the answer in the prompt, from 0 (start) to 1 (end); default: nine, evenly spaced.",
+        ),
         option(
             "--kv-type",
             metavar="T,T,...",
@@ -49,19 +69,23 @@ def _declared() -> list[Callable[[Any], Any]]:
             show_default=True,
             help="Types of the KV cache: f32, f16, q8_0, q4_0.",
         ),
-        option("--limit", type=int, default=20, show_default=True, metavar="N", help="Texts in each cell."),
-        option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn."),
-        option("--threads", type=int, metavar="N", help="Default: as many as there are cores."),
-        option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the task."),
-        *(option(f"--{name}", type=_FILE, metavar="FILE", help=text) for name, text in _TASK_FILES.items()),
-        option("--baseline", type=_FILE, metavar="FILE", help="What kl compares with, run with an f16 cache."),
+        option("--limit", type=int, default=20, show_default=True, metavar="N", help="Samples in each cell."),
+        option("--seed", type=int, default=0, show_default=True, metavar="N", help="Random seed."),
         option("--beyond-context", is_flag=True, help="Allow lengths beyond a file's context."),
+    ]
+
+
+def _prompt_options() -> list[Callable[[Any], Any]]:
+    option = option_group("Prompts and threads")
+    return [
         option(
             "--chat-template",
             metavar="FILE|default",
-            help="Around every prompt; 'default': the model's own, which it must have. Without: that, if it has one.",
+            help="Chat template for every prompt; 'default': the model's own, which it must have. Without this option: "
+            "the model's own, if it has one.",
         ),
-        option("--no-chat-template", is_flag=True, help="Ask without any chat template."),
+        option("--no-chat-template", is_flag=True, help="Use no chat template."),
+        option("--threads", type=int, metavar="N", help="CPU threads; default: as many as there are cores."),
     ]
 
 

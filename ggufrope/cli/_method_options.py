@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
+from ggufrope.cli._option_groups import option_group
 from ggufrope.methods import METHODS, parameters
 from ggufrope.methods.parameter_files import read_clex_table, read_list, read_ratios
 
-__all__ = ["flag", "method_options", "method_params"]
+__all__ = ["flag", "method_options", "method_params", "option_beside"]
 
 
 def flag(name: str) -> str:
@@ -22,10 +23,20 @@ def flag(name: str) -> str:
 
 
 def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add one option for every parameter of every method; methods that share a name share the option."""
-    for name, (field, owners) in reversed(_by_name().items()):
-        command = click.option(*_declaration(name, field), help=_help(field, owners), **_kind(field))(command)
+    """Add one option for every parameter of every method; methods that share a name share the option.
+
+    In the help the shared ones come first, then those of each method under a heading of its own.
+    """
+    by_owners = sorted(_by_name().items(), key=lambda item: len(item[1][1]) == 1)  # stable: else as in METHODS
+    for name, (field, owners) in reversed(by_owners):
+        option = option_group(_heading(owners))
+        command = option(*_declaration(name, field), help=_help(field, owners), **_kind(field))(command)
     return command
+
+
+def option_beside(name: str) -> Callable[..., Callable[[Any], Any]]:
+    """``click.option`` for an option that ``--help`` lists with the method parameter ``name``."""
+    return option_group(_heading(_by_name()[name][1]))
 
 
 def method_params(options: dict[str, Any]) -> dict[str, Any]:
@@ -35,19 +46,34 @@ def method_params(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _by_name() -> dict[str, tuple[Field[Any], list[str]]]:
-    found: dict[str, tuple[Field[Any], list[str]]] = {}
+    """Every parameter's field, and the names of the methods that take it."""
+    owned: dict[str, tuple[Field[Any], list[str]]] = {}
     for method, cls in METHODS.items():
         for field in parameters(cls):
-            found.setdefault(field.name, (field, []))[1].append(method)
-    return found
+            owned.setdefault(field.name, (field, []))[1].append(method)
+    return owned
+
+
+def _heading(owners: list[str]) -> str:
+    if len(owners) > 1:
+        return "Parameters of several methods"
+    return f"Parameters of {owners[0]} ({METHODS[owners[0]].title})"
 
 
 def _help(field: Field[Any], owners: list[str]) -> str:
     text = f"{field.metadata['help'][0].upper()}{field.metadata['help'][1:]}"
-    # the factor's default is no default on the command line, where it follows from --context
-    if isinstance(field.default, (int, float, str)) and not isinstance(field.default, bool) and field.name != "factor":
-        text += f"; default: {field.default}"
-    return f"{text} [{', '.join(owners)}]"
+    if default := _default(field):
+        text += f"; default: {default}"
+    return f"{text} [{', '.join(owners)}]" if len(owners) > 1 else text
+
+
+def _default(field: Field[Any]) -> str:
+    """What the option is without being given; empty where the parameter's own help says how it is derived."""
+    if field.name == "factor":  # the field's default is none on the command line
+        return "--context divided by the original context"
+    if isinstance(field.default, bool):
+        return flag(field.name) if field.default else "off"
+    return str(field.default) if isinstance(field.default, (int, float, str)) else ""
 
 
 def _declaration(name: str, field: Field[Any]) -> tuple[str, ...]:

@@ -7,29 +7,47 @@ from typing import Any
 
 import click
 
-from ggufrope.cli._method_options import method_options, method_params
+from ggufrope.cli._method_options import method_options, method_params, option_beside
+from ggufrope.cli._option_groups import GroupedCommand, option_group
+
+_method = option_group("Method")
+_output = option_group("Output")
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The GGUF to write.")
-@click.option("-m", "--method", help="See `ggufrope methods`. Default for a HF directory: what config.json says.")
-@click.option("--context", type=click.IntRange(1, 2**31 - 1), help="Target context in tokens; gives the factor.")
+@_method(
+    "-m",
+    "--method",
+    metavar="NAME",
+    help="One of `ggufrope methods`. Default for a Hugging Face directory: the method in its config.json.",
+)
+@_method(
+    "--context",
+    type=click.IntRange(1, 2**31 - 1),
+    metavar="N",
+    help="Target context in tokens; default: --factor times the original context.",
+)
+@_output("-o", "--output", metavar="OUT", type=click.Path(path_type=Path), help="The GGUF to write.")
+@_output("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@_output("--in-place", is_flag=True, help="Edit SRC itself, in a fraction of a second; a crash undoes the edit.")
+@_output("--force", is_flag=True, help="Edit in place although SRC is in use or has hard links.")
+@_output("--dry-run", is_flag=True, help="Print the keys that would change; write nothing.")
+@_output("--require-patched", is_flag=True, help="Make stock llama.cpp refuse the file.")
+@_output(
+    "--outtype",
+    type=click.Choice(["auto", "f32", "f16", "bf16", "q8_0"]),
+    help="Type of the weights, for a Hugging Face directory; default: auto, the type that it stores.",
+)
 @method_options
-@click.option(
+@option_beside("head_ratios")(
     "--calibrate",
     "texts",
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="TEXT",
-    help="ms-poe: measure the head order on prompts cut from TEXT first; can be repeated.",
+    help="Measure the head order first, on prompts cut from TEXT; can be repeated.",
 )
-@click.option("--in-place", is_flag=True, help="Edit SRC itself, in a fraction of a second; a crash undoes the edit.")
-@click.option("--force", is_flag=True, help="Edit in place although SRC is in use or has hard links.")
-@click.option("--outtype", type=click.Choice(["auto", "f32", "f16", "bf16", "q8_0"]), help="HF directories only.")
-@click.option("--require-patched", is_flag=True, help="Make stock llama.cpp refuse the file.")
-@click.option("--dry-run", is_flag=True, help="Print the keys that would change; write nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 def command(source: Path, output: Path | None, method: str | None, overwrite: bool, **options: Any) -> None:
     """Write a RoPE-scaling method into a GGUF, or convert a Hugging Face directory with it.
 

@@ -8,15 +8,18 @@ from typing import Any
 import click
 
 from ggufrope.cli._eval_options import eval_options
+from ggufrope.cli._option_groups import GroupedCommand, option_group
+
+_output = option_group("Output")
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("files", metavar="FILE...", nargs=-1, type=click.Path(path_type=Path))
 @eval_options
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with all cells, documented in docs/eval.md.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where results.jsonl is kept.")
+@_output("--json", "as_json", is_flag=True, help="One JSON object with all cells, documented in docs/eval.md.")
+@_output("-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Directory to keep results.jsonl in.")
 def command(files: tuple[Path, ...], as_json: bool, output: Path | None, list_tasks: bool, **options: Any) -> None:
-    """Measure what FILEs make of long texts: a task by length, depth and type of the KV cache.
+    """Run a long-context benchmark on GGUF files: one task, by length, depth and type of the KV cache.
 
     Each cell (file, type, length) is written when it is done; a second run skips those that are there.
     """

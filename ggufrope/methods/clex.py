@@ -61,9 +61,11 @@ class Clex(Method):
     paper: ClassVar[str] = "arXiv 2310.16450"
 
     clex_from: ClexTable | None = option(  # noqa: RUF009  # a field, and what it holds is frozen
-        None, "Hugging Face directory with the trained layer, or a table as JSON (docs/length.md)", kind="clex"
+        None,
+        "Hugging Face directory with the trained layer, or a table as JSON (docs/length.md); required",
+        kind="clex",
     )
-    max_factor: int | None = option(None, "largest t; default: all that the layer was trained for")
+    max_factor: int | None = option(None, "largest t; default: the largest that the layer was trained for")
     log_scale: bool | None = option(None, "scale attention by ln(length)/ln(trained); default: as its config.json says")
     granularity: float = option(GRANULARITY, "ratio between two lengths at which log_scale changes the attention scale")
 

@@ -33,10 +33,16 @@ class LongRope(Method):
     paper: ClassVar[str] = "arXiv 2402.13753"
 
     factor: float = option(1.0, "how many times longer the context gets; sets the attention scale only")
-    short_factor: tuple[float, ...] = option((), "divisors up to the original context, rot_dim/2 of them", kind="list")
-    long_factor: tuple[float, ...] = option((), "divisors beyond the original context, rot_dim/2 of them", kind="list")
+    short_factor: tuple[float, ...] = option(
+        (), "divisors up to the original context, rot_dim/2 of them; default: the list in the file", kind="list"
+    )
+    long_factor: tuple[float, ...] = option(
+        (), "divisors beyond the original context, rot_dim/2 of them; default: the list in the file", kind="list"
+    )
     original_context: int | None = option(None, "context before scaling, in tokens; default: the trained context")
-    attention_factor: float | None = option(None, "multiplies cos and sin; default: the method's own formula")
+    attention_factor: float | None = option(
+        None, "multiplies cos and sin; default: the method's own formula, from the factor"
+    )
 
     def __post_init__(self) -> None:
         reach(self.name, self.factor)

@@ -62,7 +62,9 @@ class MsPoe(Method):
         "--calibrate code or rank",
     )
     head_ratios: tuple[tuple[float, ...], ...] | None = option(
-        None, 'JSON file {"ratios": [[one for each KV head] for each layer]}; replaces the options above', kind="ratios"
+        None,
+        'JSON file {"ratios": [[one for each KV head] for each layer]}; default: made from the options above',
+        kind="ratios",
     )
     sliding: bool = option(False, "also scale sliding-window layers")
     base: Method | None = None

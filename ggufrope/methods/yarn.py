@@ -39,9 +39,11 @@ class Yarn(Method):
     original_context: int | None = option(None, "context before scaling, in tokens; default: the trained context")
     beta_fast: float = option(32.0, "pairs turning more often than this over the original context stay as they are")
     beta_slow: float = option(1.0, "pairs turning less often than this are fully interpolated")
-    attention_factor: float | None = option(None, "multiplies cos and sin; default: the method's own formula")
-    mscale: float | None = option(None, "DeepSeek's mscale, used together with mscale_all_dim")
-    mscale_all_dim: float | None = option(None, "DeepSeek's mscale_all_dim")
+    attention_factor: float | None = option(
+        None, "multiplies cos and sin; default: the method's own formula, from the factor"
+    )
+    mscale: float | None = option(None, "DeepSeek's mscale, used together with mscale_all_dim; default: not used")
+    mscale_all_dim: float | None = option(None, "DeepSeek's mscale_all_dim; default: not used")
     truncate: bool = option(True, "round the ramp's ends to whole pairs")
     dynamic: bool = option(False, "let the factor follow the length, up to the one given")
     granularity: float = option(GRANULARITY, "ratio between two lengths at which the frequencies change")
