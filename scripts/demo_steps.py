@@ -22,7 +22,7 @@ def say(title: str) -> None:
     print(f"\n== {title}", flush=True)
 
 
-def ggufrope(*args: str | Path, quiet: bool = False) -> str:
+def ggufrope(*args: str | Path | int, quiet: bool = False) -> str:
     """Run a command of ours, showing it first; its exit code ends the demo when it is not 0."""
     words = ["ggufrope", *map(str, args)]
     print(f"$ {shlex.join(w.replace(f'{ROOT}/', '') for w in words)}", flush=True)

@@ -1,4 +1,4 @@
-"""What scripts/bench-runtime is made of: its models run, and its ratios are what they are called."""
+"""What scripts/bench/bench-runtime is made of: its models run, and its ratios are what they are called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ggufrope --help`` must feel instant: it loads little more than click. scripts/bench-files has the seconds."""
+"""``ggufrope --help`` must feel instant: it loads little more than click. scripts/bench/bench-files has the seconds."""
 
 import subprocess
 import sys

@@ -41,8 +41,8 @@ def pack(archive: Path) -> int:
                 path.rename(root / "patched" / name)
         (root / "patches.txt").write_text(f"{Pin.read(patches).upstream} {patches_hash(patches)}\n")
         with tarfile.open(archive, "w:xz", preset=1) as tar:
-            for name in ("source", "patched", "patches.txt"):
-                tar.add(root / name, name)
+            for part in ("source", "patched", "patches.txt"):
+                tar.add(root / part, part)
     return archive.stat().st_size
 
 

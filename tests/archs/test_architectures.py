@@ -1,4 +1,4 @@
-"""Toy models of upstream's architectures on the stock and the patched library: ``scripts/arch_matrix/toys.cpp``.
+"""Upstream's toy architectures (``scripts/studies/arch_matrix/toys.cpp``) on the stock and the patched library.
 
 The default suite takes those that differ in how the pass or the converter meets them; all others are slow.
 """
@@ -73,7 +73,7 @@ def check(seen: dict, arch: str) -> None:
 
 
 def check_page(seen: dict, arch: str) -> None:
-    """``docs/architectures.md`` says what this run shows; ``scripts/architectures`` makes it anew."""
+    """``docs/architectures.md`` says what this run shows; ``scripts/studies/architectures`` makes it anew."""
     told = read_seen()[f"{arch} {seen['variant']}"]
     if seen["form"] == "deep":
         assert layout(seen) == {name: value for name, value in told.items() if name != "shift"}

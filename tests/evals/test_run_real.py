@@ -225,7 +225,7 @@ def test_published_data_with_stories260k(shared, tmp_path, task, data):
 def test_memory_does_not_grow_with_the_text():
     """A vocabulary of 131072. What grows is llama.cpp's cache and attention: about half a kilobyte a token."""
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts/bench-eval-memory", "--tokens", "1024,4096"],
+        [sys.executable, ROOT / "scripts/bench/bench-eval-memory", "--tokens", "1024,4096"],
         capture_output=True,
         text=True,
         check=False,

@@ -11,11 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from demo_model.text import QUESTION, make_quiz, training_document
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from demo_model.scaling import load_scaled, ms_poe
-from demo_model.text import QUESTION, make_quiz, training_document
+from demo_training.scaling import load_scaled, ms_poe
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 STRETCHES = (0.5, 1.0, 1.5, 2.0, 4.0)  # prompt lengths, in windows

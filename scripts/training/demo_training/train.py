@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from demo_model.text import repeated_list, training_document
 from torch import Tensor
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from demo_model.muon import Muon
-from demo_model.text import repeated_list, training_document
-from demo_model.tokenizer import BOS, EOS, VOCAB_SIZE, save_tokenizer, train_tokenizer, word_ids
+from demo_training.muon import Muon
+from demo_training.tokenizer import BOS, EOS, VOCAB_SIZE, save_tokenizer, train_tokenizer, word_ids
 
 
 @dataclass(frozen=True, slots=True)

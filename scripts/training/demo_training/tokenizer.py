@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 
 import sentencepiece
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
-
 from demo_model.text import vocabulary
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
 VOCAB_SIZE = 896  # enough for every word to be one piece; the merges on the way to a word need pieces too
 UNK, BOS, EOS = 0, 1, 2

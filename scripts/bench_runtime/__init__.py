@@ -1,1 +1,0 @@
-"""What ``scripts/bench-runtime`` is made of: random models, processes that are timed, and what the times say."""

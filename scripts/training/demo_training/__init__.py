@@ -1,0 +1,1 @@
+"""What ``scripts/training/train-demo-model`` is made of: the training itself, and measuring the trained model."""
