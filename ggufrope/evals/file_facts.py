@@ -8,7 +8,7 @@ from typing import Any
 
 from ggufrope.errors import GgufError, UsageError
 from ggufrope.evals.results import FileFacts
-from ggufrope.gguf import Header, read_shards
+from ggufrope.gguf import Header, keys, read_shards
 from ggufrope.inspection.summary import Inspection, inspect_file
 from ggufrope.modelfile.identity import identify
 from ggufrope.validate.tolerances import weight_types
@@ -23,8 +23,6 @@ FILE_TYPES = {
     29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4_MOE", 39: "NVFP4",
     40: "Q1_0", 41: "Q2_0",
 }  # fmt: skip
-
-_TOKENIZER = "tokenizer.ggml."
 
 
 def describe(path: Path) -> FileFacts:
@@ -43,7 +41,7 @@ def describe(path: Path) -> FileFacts:
         architecture=decoded.model.arch,
         method=decoded.method,
         params=dict(decoded.params),
-        quantization=FILE_TYPES.get(first.get("general.file_type", -1)) or _all_types(shards),
+        quantization=FILE_TYPES.get(first.get(keys.FILE_TYPE, -1)) or _all_types(shards),
         context=decoded.context,
         trained=found.before.model.original_ctx,
         header=_hash(first, 0, first.data_offset),
@@ -78,18 +76,18 @@ def require_same_tokenizer(first: Path, second: Path) -> None:
 
 def _tokenizer(path: Path) -> dict[str, Any]:
     header = read_shards(path)[0]
-    names, embedding = header.field(_TOKENIZER + "tokens"), header.tensor("token_embd.weight")
+    names, embedding = header.field(keys.TOKENS), header.tensor(keys.TOKEN_EMBEDDING)
     rows = embedding.shape[-1] if embedding else None
     told = {
         "tokens": names.count if names else None,
         "rows": rows,
-        "model": header.get(_TOKENIZER + "model"),
-        "pre": header.get(_TOKENIZER + "pre"),
+        "model": header.get(keys.TOKENIZER_MODEL),
+        "pre": header.get(keys.TOKENIZER_PRE),
     }
-    for name in ("tokens", "merges"):
-        entry = header.field(_TOKENIZER + name)
+    for name, key in (("tokens", keys.TOKENS), ("merges", keys.MERGES)):
+        entry = header.field(key)
         told[f"{name} hash"] = _hash(header, entry.payload, entry.end) if entry else None
-    told["beginning"] = header.get(_TOKENIZER + "bos_token_id")
+    told["beginning"] = header.get(keys.BOS_TOKEN)
     return told
 
 

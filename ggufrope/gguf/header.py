@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..errors import GgufError
 from ..text import shorten
 from .ggml_types import BF16, F16, F32, GGML_TYPES
+from .keys import ARCHITECTURE
 from .reading import FileStamp, open_source, read_at
 from .values import TypedValue, ValueType, decode_items, decode_scalar
 
@@ -119,9 +120,9 @@ class Header:
         Raises:
             GgufError: the key is absent or not a string.
         """
-        name = self.get("general.architecture")
+        name = self.get(ARCHITECTURE)
         if not isinstance(name, str) or not name:
-            raise GgufError(f"{self.path}: general.architecture is {shorten(name)}, not a name; is this a model file?")
+            raise GgufError(f"{self.path}: {ARCHITECTURE} is {shorten(name)}, not a name; is this a model file?")
         return name
 
     def get(self, key: str, default: Any = None) -> Any:

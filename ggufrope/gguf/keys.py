@@ -30,7 +30,43 @@ class Key:
     ours: bool = False
 
 
+ARCHITECTURE = "general.architecture"
+ALIGNMENT = "general.alignment"
+FILE_TYPE = "general.file_type"
+
+BLOCK_COUNT = "{arch}.block_count"
 CONTEXT_LENGTH = "{arch}.context_length"
+EMBEDDING_LENGTH = "{arch}.embedding_length"
+LEADING_DENSE = "{arch}.leading_dense_block_count"
+FULL_ATTENTION_INTERVAL = "{arch}.full_attention_interval"
+NEXTN_LAYERS = "{arch}.nextn_predict_layers"
+
+HEAD_COUNT = "{arch}.attention.head_count"
+HEAD_COUNT_KV = "{arch}.attention.head_count_kv"
+KEY_LENGTH = "{arch}.attention.key_length"
+VALUE_LENGTH = "{arch}.attention.value_length"
+KEY_LENGTH_SLIDING = "{arch}.attention.key_length_swa"
+VALUE_LENGTH_SLIDING = "{arch}.attention.value_length_swa"
+KEY_LENGTH_MLA = "{arch}.attention.key_length_mla"
+VALUE_LENGTH_MLA = "{arch}.attention.value_length_mla"
+SLIDING_WINDOW = "{arch}.attention.sliding_window"
+SLIDING_PATTERN = "{arch}.attention.sliding_window_pattern"
+ROPE_PATTERN = "{arch}.attention.rope_pattern"
+RECURRENT_LAYERS = "{arch}.attention.recurrent_layers"
+SHARED_KV_LAYERS = "{arch}.attention.shared_kv_layers"
+
+SSM_CONV_KERNEL = "{arch}.ssm.conv_kernel"
+SSM_INNER_SIZE = "{arch}.ssm.inner_size"
+SSM_STATE_SIZE = "{arch}.ssm.state_size"
+SSM_GROUP_COUNT = "{arch}.ssm.group_count"
+SHORTCONV_CACHE = "{arch}.shortconv.l_cache"
+KDA_HEAD_DIM = "{arch}.kda.head_dim"
+HRM_STACK = "{arch}.hrm.layers_per_stack"
+HRM_CYCLES = "{arch}.hrm.l_cycles"
+
+#: What every key about rotation starts with.
+ROPE = "{arch}.rope."
+ROPE_DIMENSIONS = "{arch}.rope.dimension_count"
 FREQ_BASE = "{arch}.rope.freq_base"
 SCALING_TYPE = "{arch}.rope.scaling.type"
 SCALING_FACTOR = "{arch}.rope.scaling.factor"
@@ -44,9 +80,24 @@ YARN_BETA_FAST = "{arch}.rope.scaling.yarn_beta_fast"
 YARN_BETA_SLOW = "{arch}.rope.scaling.yarn_beta_slow"
 YARN_LOG_MUL = "{arch}.rope.scaling.yarn_log_multiplier"
 
-#: Of a model in several files, in the first one; llama.cpp compares it with what it finds.
+#: Of a model in several files: how many, and which this is, from 0.
+SPLIT_COUNT = "split.count"
+SPLIT_NUMBER = "split.no"
+#: In the first of them; llama.cpp compares it with what it finds.
 SPLIT_TENSORS = "split.tensors.count"
 
+TOKENIZER_MODEL = "tokenizer.ggml.model"
+TOKENIZER_PRE = "tokenizer.ggml.pre"
+TOKENS = "tokenizer.ggml.tokens"
+MERGES = "tokenizer.ggml.merges"
+BOS_TOKEN = "tokenizer.ggml.bos_token_id"
+EOS_TOKEN = "tokenizer.ggml.eos_token_id"
+#: Templates with names have theirs behind it, after a point.
+CHAT_TEMPLATE = "tokenizer.chat_template"
+
+TOKEN_EMBEDDING = "token_embd.weight"
+#: Of every layer, behind ``blk.N.``.
+ATTN_Q, ATTN_K = "attn_q.weight", "attn_k.weight"
 ROPE_FREQS = "rope_freqs.weight"
 ROPE_SHORT = "rope_factors_short.weight"
 ROPE_LONG = "rope_factors_long.weight"

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from ..errors import GgufError
 from .ggml_types import GGML_TYPES, tensor_nbytes
 from .header import Field, Header, TensorInfo
+from .keys import ALIGNMENT
 from .lock import lock
 from .reading import FileStamp, open_source, read_at, read_some
 from .recovery import recover
@@ -152,10 +153,10 @@ def _value_type(scanner: Scanner) -> ValueType:
 
 
 def _alignment(scanner: Scanner, file: BinaryIO, fields: Iterable[Field]) -> int:
-    entry = next((entry for entry in fields if entry.key == "general.alignment"), None)
+    entry = next((entry for entry in fields if entry.key == ALIGNMENT), None)
     if entry is None:
         return DEFAULT_ALIGNMENT
-    scanner.where = "key 'general.alignment'"
+    scanner.where = f"key '{ALIGNMENT}'"
     if entry.type is not ValueType.UINT32:
         scanner.fail(f"is {entry.type.name}, not UINT32", "convert the original model again")
     alignment = int.from_bytes(read_at(file, entry.payload, 4), "little")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from ..errors import GgufError, OutputError
 from .ggml_types import F32
 from .header import PREFIX_BYTES, Header, TensorInfo
-from .keys import PADDING
+from .keys import ALIGNMENT, PADDING
 from .parse import MAX_DIMS, MAX_NAME_BYTES, align, parse_entry
 from .reading import fingerprint
 from .slack import Layout
@@ -132,8 +132,8 @@ def _edit_fields(header: Header, source: bytes, edits: Edits) -> list[bytes]:
     values, remove = edits.get("set", {}), edits.get("remove", ())
     if "layout" in edits:
         remove = {*remove, PADDING}  # replaced by one of the right size
-    if "general.alignment" in values or "general.alignment" in remove:
-        raise OutputError(f"{header.path}: general.alignment moves all tensor data and cannot be edited")
+    if ALIGNMENT in values or ALIGNMENT in remove:
+        raise OutputError(f"{header.path}: {ALIGNMENT} moves all tensor data and cannot be edited")
     encoded = {key: _entry_bytes(header, key, value) for key, value in values.items()}
     spans = {entry.key: source[entry.start : entry.end] for entry in header.fields}
     return [data for _, data in _arrange(spans, encoded, remove, edits.get("insert_at", {}))]

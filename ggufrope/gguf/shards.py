@@ -13,12 +13,11 @@ from pathlib import Path
 
 from ..errors import GgufError, OutputError
 from .header import Header
-from .keys import SPLIT_TENSORS
+from .keys import SPLIT_COUNT, SPLIT_NUMBER, SPLIT_TENSORS
 from .lock import lock
 from .output import copy_range, explain, replacing, sync_directory
 from .parse import read_header
 
-COUNT, NUMBER = "split.count", "split.no"
 _NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
 
@@ -32,7 +31,7 @@ def read_shards(path: str | os.PathLike[str]) -> tuple[Header, ...]:
         GgufError: not the first shard, a shard is missing, or they do not belong together.
     """
     first = read_header(path)
-    count, number = _count(first, COUNT, 1), _count(first, NUMBER, 0)
+    count, number = _count(first, SPLIT_COUNT, 1), _count(first, SPLIT_NUMBER, 0)
     if count <= 1:
         return (first,)
     name = _NAME.fullmatch(first.path.name)
@@ -109,7 +108,7 @@ def _link(source: Path, out: Path) -> bool:
 def _check(shards: Sequence[Header]) -> None:
     first, seen = shards[0], set[str]()
     for number, shard in enumerate(shards):
-        found = _count(shard, COUNT, 1), _count(shard, NUMBER, 0)
+        found = _count(shard, SPLIT_COUNT, 1), _count(shard, SPLIT_NUMBER, 0)
         if found != (len(shards), number):
             raise GgufError(
                 f"{shard.path}: is shard {found[1] + 1} of {found[0]} by its keys, not {number + 1} of {len(shards)}; "

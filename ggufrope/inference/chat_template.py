@@ -14,13 +14,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ggufrope.errors import InputError
+from ggufrope.gguf.keys import BOS_TOKEN, CHAT_TEMPLATE, EOS_TOKEN, TOKENS
 
 if TYPE_CHECKING:
     from ggufrope.gguf.header import Header
 
-__all__ = ["Chat", "chat_of", "final_prompt", "own_template"]
+__all__ = ["Chat", "chat_of", "final_prompt", "own_template", "template_names"]
 
-_KEY = "tokenizer.chat_template"
 _REMEDY = "--no-chat-template does without, --chat-template FILE takes another"
 # Templates that state the date must state the same one in every run; this is Llama 3's when nobody says what day it is.
 _TODAY = datetime(2024, 7, 26, tzinfo=timezone.utc)
@@ -107,17 +107,22 @@ def own_template(header: Header) -> str | None:
     Raises:
         InputError: there are only templates with names, or something that is no text.
     """
-    template = header.get(_KEY)
+    template = header.get(CHAT_TEMPLATE)
     if template is None:
-        named = [field.key.removeprefix(_KEY + ".") for field in header.fields if field.key.startswith(_KEY + ".")]
-        if named:
+        if named := template_names(header):
             raise InputError(
-                f"{header.path}: {_KEY}: only under names ({', '.join(named)}), none for plain chat; {_REMEDY}"
+                f"{header.path}: {CHAT_TEMPLATE}: only under names ({', '.join(named)}), none for plain chat; {_REMEDY}"
             )
         return None
     if not isinstance(template, str):
-        raise InputError(f"{header.path}: {_KEY}: text is needed, found {type(template).__name__}; {_REMEDY}")
+        raise InputError(f"{header.path}: {CHAT_TEMPLATE}: text is needed, found {type(template).__name__}; {_REMEDY}")
     return template if template.strip() else None
+
+
+def template_names(header: Header) -> list[str]:
+    """Names of the templates in a file that have one."""
+    start = f"{CHAT_TEMPLATE}."
+    return [field.key.removeprefix(start) for field in header.fields if field.key.startswith(start)]
 
 
 def chat_of(header: Header, template: str, *, adds_bos: bool, where: str = "") -> Chat:
@@ -129,13 +134,13 @@ def chat_of(header: Header, template: str, *, adds_bos: bool, where: str = "") -
         adds_bos: whether the tokenizer puts its first token before every prompt.
         where: the template's source, for messages; the file when empty.
     """
-    bos, eos = (_token(header, f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos"))
-    return Chat(template, bos, eos, adds_bos, where or f"{header.path}: {_KEY}")
+    bos, eos = (_token(header, key) for key in (BOS_TOKEN, EOS_TOKEN))
+    return Chat(template, bos, eos, adds_bos, where or f"{header.path}: {CHAT_TEMPLATE}")
 
 
 def _token(header: Header, key: str) -> str:
     """The text of the token that ``key`` names; empty where there is none."""
-    index, tokens = header.get(key), header.get("tokenizer.ggml.tokens")
+    index, tokens = header.get(key), header.get(TOKENS)
     if not isinstance(index, int) or not isinstance(tokens, list) or not 0 <= index < len(tokens):
         return ""
     return str(tokens[index])

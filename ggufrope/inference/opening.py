@@ -8,7 +8,15 @@ from pathlib import Path
 
 from ggufrope.errors import UnsupportedModelError, UsageError
 from ggufrope.gguf import read_header
-from ggufrope.gguf.keys import CONTEXT_LENGTH, HEAD_ORDER, ORIGINAL_CONTEXT, ROPE_LONG
+from ggufrope.gguf.keys import (
+    ARCHITECTURE,
+    CHAT_TEMPLATE,
+    CONTEXT_LENGTH,
+    HEAD_ORDER,
+    ORIGINAL_CONTEXT,
+    ROPE_LONG,
+    SPLIT_COUNT,
+)
 from ggufrope.inference.context import Context
 from ggufrope.inference.kv_types import KV_TYPES, KvCache
 from ggufrope.inference.vocabulary import Vocabulary
@@ -84,7 +92,7 @@ class Model:
         self._ours = Api(library) if api_version(library) else None
         self.vocabulary = Vocabulary(self._api, self._raw)
         self.train_ctx = int(self._api.llama_model_n_ctx_train(self._raw))
-        self.chat_template: str | None = self._llama.metadata.get("tokenizer.chat_template")
+        self.chat_template: str | None = self._llama.metadata.get(CHAT_TEMPLATE)
         self.points = self._ours.length_points(self._raw) if self._ours else ()
         self.per_prompt = self._llama.metadata.get(HEAD_ORDER, "static") != "static"
         stateful = self._api.llama_model_is_recurrent(self._raw) or self._api.llama_model_is_hybrid(self._raw)
@@ -146,8 +154,8 @@ class Model:
 def _longrope_original(file: Path) -> int | None:
     """The original context of a file that has, or may have in another shard, LongRoPE's two lists; None for others."""
     header = read_header(file)
-    if header.tensor(ROPE_LONG) is None and header.get("split.count", 1) < 2:
+    if header.tensor(ROPE_LONG) is None and header.get(SPLIT_COUNT, 1) < 2:
         return None
-    arch = str(header.get("general.architecture"))
+    arch = str(header.get(ARCHITECTURE))
     trained = header.get(CONTEXT_LENGTH.format(arch=arch), 0)
     return int(header.get(ORIGINAL_CONTEXT.format(arch=arch), trained))

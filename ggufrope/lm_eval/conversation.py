@@ -9,13 +9,13 @@ from typing import Any
 
 from ggufrope.errors import InputError, UsageError
 from ggufrope.gguf import Header
-from ggufrope.inference.chat_template import Chat, chat_of
+from ggufrope.gguf.keys import CHAT_TEMPLATE
+from ggufrope.inference.chat_template import Chat, chat_of, template_names
 from ggufrope.text import did_you_mean
 
 __all__ = ["Template"]
 
 _log = logging.getLogger(__name__)
-_KEY = "tokenizer.chat_template"
 _REMEDY = "leave --apply_chat_template out, or give --model_args chat_template=FILE with another"
 Messages = Sequence[Mapping[str, Any]]
 
@@ -56,7 +56,7 @@ class Template:
         """
         if self._file is not None:
             return _read(self._file)
-        found = self._header.get(_KEY if self._name is None else f"{_KEY}.{self._name}")
+        found = self._header.get(CHAT_TEMPLATE if self._name is None else f"{CHAT_TEMPLATE}.{self._name}")
         if not isinstance(found, str) or not found.strip():
             raise UsageError(f"{self._header.path}: {self._missing()}; {_REMEDY}")
         return found
@@ -85,12 +85,12 @@ class Template:
 
     def _chat(self) -> Chat:
         source = self.current()
-        where = str(self._file or f"{self._header.path}: {_KEY}")
+        where = str(self._file or f"{self._header.path}: {CHAT_TEMPLATE}")
         of_file = chat_of(self._header, source, adds_bos=False)
         return Chat(source, of_file.bos, of_file.eos, where=where, remedy=_REMEDY)
 
     def _missing(self) -> str:
-        named = [f.key.removeprefix(f"{_KEY}.") for f in self._header.fields if f.key.startswith(f"{_KEY}.")]
+        named = template_names(self._header)
         if self._name is None:
             return f"has no chat template without a name, only {', '.join(named)}" if named else "has no chat template"
         hint = did_you_mean(self._name, named, f"it has {', '.join(named) or 'none with a name'}")

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ggufrope.errors import UsageError
 from ggufrope.gguf import Header
+from ggufrope.gguf.keys import BOS_TOKEN, EOS_TOKEN
 
 __all__ = ["LmTokens"]
 
@@ -44,8 +45,8 @@ class LmTokens:
         self._engine, self._prefix = engine, prefix
         self._add_bos = engine.begins_with_bos if add_bos is None else add_bos
         first = engine.prompt("")[:1] if engine.begins_with_bos else []
-        self.bos = first[0] if first else _id(header, "bos")
-        self.eos = _id(header, "eos")
+        self.bos = first[0] if first else _id(header, BOS_TOKEN)
+        self.eos = _id(header, EOS_TOKEN)
         self._where = header.path
         if self._add_bos and self.bos is None:
             raise UsageError(f"--model_args: add_bos_token=true: {header.path} names no BOS")
@@ -94,6 +95,6 @@ class LmTokens:
         return ids[0] if len(ids) == 1 and not self._engine.text(ids) else None
 
 
-def _id(header: Header, name: str) -> int | None:
-    found = header.get(f"tokenizer.ggml.{name}_token_id")
+def _id(header: Header, key: str) -> int | None:
+    found = header.get(key)
     return found if isinstance(found, int) and found >= 0 else None

@@ -45,26 +45,26 @@ def read_model(source: KeySource) -> ModelRope:
     arch = source.architecture
     if architectures.pairing(arch) == "none":
         ModelRope(arch, (1,), (1,), 2, 2, 10000.0, 1, 1)  # raises, in its own words
-    n_layer = _count(source, f"{arch}.block_count")
+    n_layer = _count(source, keys.stock(keys.BLOCK_COUNT, arch))
     if not 0 < n_layer <= MAX_LAYERS:
         allowed = f"llama.cpp allows 1 to {MAX_LAYERS}"
-        raise UnsupportedModelError(f"{source.path}: {arch}.block_count is {n_layer}; {allowed}")
-    n_head = _per_layer(source, f"{arch}.attention.head_count", n_layer)
-    n_head_kv = _per_layer(source, f"{arch}.attention.head_count_kv", n_layer, default=n_head)
+        raise UnsupportedModelError(f"{source.path}: {keys.stock(keys.BLOCK_COUNT, arch)} is {n_layer}; {allowed}")
+    n_head = _per_layer(source, keys.stock(keys.HEAD_COUNT, arch), n_layer)
+    n_head_kv = _per_layer(source, keys.stock(keys.HEAD_COUNT_KV, arch), n_layer, default=n_head)
     widest = max(n_head)
     if not widest:
-        raise UnsupportedModelError(f"{source.path}: {arch}.attention.head_count is 0: there are no heads to rotate")
-    head_dim = _count(
-        source, f"{arch}.attention.key_length", default=_count(source, f"{arch}.embedding_length") // widest
-    )
-    train_ctx = _count(source, f"{arch}.context_length")
+        name = keys.stock(keys.HEAD_COUNT, arch)
+        raise UnsupportedModelError(f"{source.path}: {name} is 0: there are no heads to rotate")
+    width = _count(source, keys.stock(keys.EMBEDDING_LENGTH, arch))
+    head_dim = _count(source, keys.stock(keys.KEY_LENGTH, arch), default=width // widest)
+    train_ctx = _count(source, keys.stock(keys.CONTEXT_LENGTH, arch))
     sliding = _sliding(source, arch, n_head_kv)
     return ModelRope(
         arch=arch,
         n_head=n_head,
         n_head_kv=n_head_kv,
         head_dim=head_dim,
-        rot_dim=_count(source, f"{arch}.rope.dimension_count", default=head_dim),
+        rot_dim=_count(source, keys.stock(keys.ROPE_DIMENSIONS, arch), default=head_dim),
         freq_base=_freq_base(source, arch),
         train_ctx=train_ctx,
         original_ctx=_count(source, keys.stock(keys.ORIGINAL_CONTEXT, arch), default=train_ctx),
@@ -156,12 +156,12 @@ def _flags(source: KeySource, key: str, n_layer: int) -> tuple[bool, ...]:
 
 def _sliding(source: KeySource, arch: str, n_head_kv: tuple[int, ...]) -> tuple[bool, ...]:
     n_layer = len(n_head_kv)
-    window = _count(source, f"{arch}.attention.sliding_window", default=int(arch in architectures.SLIDES_BY_DEFAULT))
+    window = _count(source, keys.stock(keys.SLIDING_WINDOW, arch), default=int(arch in architectures.SLIDES_BY_DEFAULT))
     if not window or architectures.SLIDES_ONLY_WITH_LAYERS.get(arch, n_layer) != n_layer:
         return ()
     if arch == "lfm2":  # all layers that attend
         return tuple(n > 0 for n in n_head_kv)
-    key = f"{arch}.attention.sliding_window_pattern"
+    key = keys.stock(keys.SLIDING_PATTERN, arch)
     if arch in architectures.SLIDING_ARRAY:
         return _flags(source, key, n_layer)
     if arch not in architectures.SLIDING_PERIOD:  # llama.cpp runs it without a window
@@ -178,11 +178,11 @@ def _periodic(n_layer: int, pattern: Any, period: int, dense_first: bool) -> tup
 
 def _rotating(source: KeySource, arch: str, n_layer: int, sliding: tuple[bool, ...]) -> tuple[bool, ...]:
     layers = _rotating_by_design(source, arch, n_layer, sliding)
-    if arch in architectures.FINETUNED_MEANS_ROPE and source.get(f"{arch}.rope.scaling.finetuned") in (False, 0):
+    if arch in architectures.FINETUNED_MEANS_ROPE and source.get(keys.stock(keys.FINETUNED, arch)) in (False, 0):
         layers = [False] * n_layer
     if architectures.ROPE_ONLY_WITH_LAYERS.get(arch, n_layer) != n_layer or arch in architectures.NEVER_ROTATES:
         layers = [False] * n_layer
-    extra = min(_count(source, f"{arch}.nextn_predict_layers", default=0), n_layer)
+    extra = min(_count(source, keys.stock(keys.NEXTN_LAYERS, arch), default=0), n_layer)
     layers[n_layer - extra :] = [False] * extra  # next-token-prediction layers come last
     return () if all(layers) else tuple(layers)
 
@@ -192,16 +192,15 @@ def _rotating_by_design(source: KeySource, arch: str, n_layer: int, sliding: tup
         period, offset = architectures.NO_ROPE_LAYERS[arch]
         return [i % period != offset for i in range(n_layer)]
     if arch in architectures.ROPE_IN_SLIDING_ONLY and sliding:
-        key = f"{arch}.leading_dense_block_count"
+        key = keys.stock(keys.LEADING_DENSE, arch)
         lead = _count(source, key, default=0) if arch in architectures.ROPE_IN_DENSE_LEAD else 0
         return [slides or i < lead for i, slides in enumerate(sliding)]
     if arch in architectures.ROPE_PATTERN:
-        return list(_flags(source, f"{arch}.attention.rope_pattern", n_layer)) or [True] * n_layer
+        return list(_flags(source, keys.stock(keys.ROPE_PATTERN, arch), n_layer)) or [True] * n_layer
     if arch in architectures.RECURRENT_MIX:
-        interval = (
-            _count(source, f"{arch}.full_attention_interval", default=architectures.RECURRENT_MIX[arch]) or n_layer + 1
-        )
-        recurrent = _flags(source, f"{arch}.attention.recurrent_layers", n_layer)
+        usual = architectures.RECURRENT_MIX[arch]
+        interval = _count(source, keys.stock(keys.FULL_ATTENTION_INTERVAL, arch), default=usual) or n_layer + 1
+        recurrent = _flags(source, keys.stock(keys.RECURRENT_LAYERS, arch), n_layer)
         return [not r for r in recurrent] or [(i + 1) % interval == 0 for i in range(n_layer)]
     return [True] * n_layer
 
@@ -210,14 +209,14 @@ def _leaders(source: KeySource, arch: str, n_layer: int, sliding: tuple[bool, ..
     if arch in architectures.SHARED_K_FROM:
         start = architectures.SHARED_K_FROM[arch]
         if start is None:
-            start = n_layer - _count(source, f"{arch}.attention.shared_kv_layers", default=0)
+            start = n_layer - _count(source, keys.stock(keys.SHARED_KV_LAYERS, arch), default=0)
         if not 2 <= start < n_layer:
             return ()
         return tuple(i if i < start else start - (2 if sliding and sliding[i] else 1) for i in range(n_layer))
     if arch == "hrm_text":  # a low stack runs l_cycles times, then a high one once; and all of that h_cycles times
-        size = _count(source, f"{arch}.hrm.layers_per_stack")
-        low = _count(source, f"{arch}.hrm.l_cycles")
+        size = _count(source, stack := keys.stock(keys.HRM_STACK, arch))
+        low = _count(source, keys.stock(keys.HRM_CYCLES, arch))
         if not size:
-            raise GgufError(f"{source.path}: {arch}.hrm.layers_per_stack is 0; a stack has at least one layer")
+            raise GgufError(f"{source.path}: {stack} is 0; a stack has at least one layer")
         return tuple(i % size + (size * low if i // size % (low + 1) == low else 0) for i in range(n_layer))
     return ()

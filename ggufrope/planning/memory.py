@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ggufrope.gguf import keys
 from ggufrope.inference.kv_types import KV_TYPES
 from ggufrope.late import np
 from ggufrope.modelfile.facts import KeySource
@@ -93,15 +94,14 @@ def cache_layout(source: KeySource, model: ModelRope, context: int, *, full_wind
         raise NoLayoutError(f"{arch} keeps more than K and V, which is not counted here; llama.cpp's log says how much")
     if arch in _NO_CACHE:
         raise NoLayoutError(f"{arch} runs without a cache")
-    full = _heads(source, model, "")
-    windowed = _heads(source, model, "_swa", full)
+    v_length = _number(source, keys.stock(keys.EMBEDDING_LENGTH, arch)) // max(model.n_head)
+    full = _heads(source, arch, keys.KEY_LENGTH, keys.VALUE_LENGTH, (model.head_dim, v_length))
+    windowed = _heads(source, arch, keys.KEY_LENGTH_SLIDING, keys.VALUE_LENGTH_SLIDING, full)
     cells = _padded(context)
     short = _padded(min(cells, _window(source, arch) + _UBATCH)) if any(model.sliding) else 0
     if full_window:
         short = cells
-    latent = bool(source.get(f"{arch}.attention.key_length_mla")) and bool(
-        source.get(f"{arch}.attention.value_length_mla")
-    )
+    latent = all(source.get(keys.stock(key, arch)) for key in (keys.KEY_LENGTH_MLA, keys.VALUE_LENGTH_MLA))
     widths = []
     for layer in _cached(source, model):
         heads, slides = model.n_head_kv[layer], model.slides(layer)
@@ -122,22 +122,20 @@ def _number(source: KeySource, key: str, default: int = 0) -> int:
     return int(value) if isinstance(value, (int, np.integer)) else default
 
 
-def _heads(source: KeySource, model: ModelRope, suffix: str, default: tuple[int, int] | None = None) -> tuple[int, int]:
+def _heads(source: KeySource, arch: str, k_key: str, v_key: str, default: tuple[int, int]) -> tuple[int, int]:
     """Dimensions of one K head and one V head."""
-    widest = max(model.n_head)
-    k, v = default or (model.head_dim, _number(source, f"{model.arch}.embedding_length") // widest)
-    prefix = f"{model.arch}.attention"
-    return _number(source, f"{prefix}.key_length{suffix}", k), _number(source, f"{prefix}.value_length{suffix}", v)
+    k, v = default
+    return _number(source, keys.stock(k_key, arch), k), _number(source, keys.stock(v_key, arch), v)
 
 
 def _window(source: KeySource, arch: str) -> int:
     default = _WINDOW.get(arch, 0)
-    return default if arch == "smallthinker" else _number(source, f"{arch}.attention.sliding_window", default)
+    return default if arch == "smallthinker" else _number(source, keys.stock(keys.SLIDING_WINDOW, arch), default)
 
 
 def _cached(source: KeySource, model: ModelRope) -> list[int]:
     """Layers with K and V of their own."""
-    extra = min(_number(source, f"{model.arch}.nextn_predict_layers"), model.n_layer)
+    extra = min(_number(source, keys.stock(keys.NEXTN_LAYERS, model.arch)), model.n_layer)
     own: Callable[[int], bool] = lambda layer: True  # noqa: E731  # replaced below
     if model.arch in architectures.SHARED_K_FROM:
         own = lambda layer: model.leader(layer) == layer  # noqa: E731  # the same
@@ -156,7 +154,7 @@ def _recurrent(model: ModelRope) -> list[int]:
 
 def _state_bytes(source: KeySource, model: ModelRope) -> int:
     """Recurrent state: F32, one row for each recurrent layer."""
-    extra = min(_number(source, f"{model.arch}.nextn_predict_layers"), model.n_layer)
+    extra = min(_number(source, keys.stock(keys.NEXTN_LAYERS, model.arch)), model.n_layer)
     n = sum(layer < model.n_layer - extra for layer in _recurrent(model))
     return n * _F32 * _state_width(source, model) if n else 0
 
@@ -164,15 +162,15 @@ def _state_bytes(source: KeySource, model: ModelRope) -> int:
 def _state_width(source: KeySource, model: ModelRope) -> int:
     """Elements of one layer's convolution history and state."""
 
-    def size(name: str) -> int:
-        return _number(source, f"{model.arch}.{name}")
+    def size(key: str) -> int:
+        return _number(source, keys.stock(key, model.arch))
 
-    kernel, inner, state = size("ssm.conv_kernel"), size("ssm.inner_size"), size("ssm.state_size")
-    if taps := size("shortconv.l_cache"):
-        return size("embedding_length") * (taps - 1)
+    kernel, inner, state = size(keys.SSM_CONV_KERNEL), size(keys.SSM_INNER_SIZE), size(keys.SSM_STATE_SIZE)
+    if taps := size(keys.SHORTCONV_CACHE):
+        return size(keys.EMBEDDING_LENGTH) * (taps - 1)
     heads = max(model.n_head)
-    if head := size("kda.head_dim"):
+    if head := size(keys.KDA_HEAD_DIM):
         return 3 * (kernel - 1 if kernel else 3) * heads * head + head * head * heads
     if model.arch == "minimax-01":
         return model.head_dim * model.head_dim * heads
-    return max(kernel - 1, 0) * (inner + 2 * size("ssm.group_count") * state) + state * inner
+    return max(kernel - 1, 0) * (inner + 2 * size(keys.SSM_GROUP_COUNT) * state) + state * inner

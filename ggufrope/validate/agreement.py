@@ -8,16 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ggufrope.errors import InputError
-from ggufrope.gguf import Header
-from ggufrope.gguf.keys import ROPE_FREQS, ROPE_LONG, ROPE_SHORT, SENTINEL
+from ggufrope.gguf import Header, keys
 from ggufrope.modelfile.codec import Decoded
 from ggufrope.text import shorten
 
 __all__ = ["require_same_model", "rotation_gap"]
 
-_TOKENIZER = ("tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.merges")
+_TOKENIZER = (keys.TOKENIZER_MODEL, keys.TOKENS, keys.MERGES)
 #: Belong to a method, not to the model.
-_OF_METHODS = frozenset({ROPE_FREQS, ROPE_LONG, ROPE_SHORT, SENTINEL})
+_OF_METHODS = frozenset({keys.ROPE_FREQS, keys.ROPE_LONG, keys.ROPE_SHORT, keys.SENTINEL})
 _RTOL = 1e-6  # float32 keys carry 6e-8
 
 
@@ -85,9 +84,10 @@ def _tokenizer(file: Sequence[Header], reference: Sequence[Header]) -> str:
 
 def _settings(file: Sequence[Header], reference: Sequence[Header]) -> str:
     arch = file[0].architecture
+    rope, context = keys.stock(keys.ROPE, arch), keys.stock(keys.CONTEXT_LENGTH, arch)
     for field in file[0].fields:
-        own = field.key.removeprefix(f"{arch}.")
-        if own == field.key or own.startswith("rope.") or own == "context_length" or field.key not in reference[0]:
+        of_model = field.key.startswith(f"{arch}.") and not field.key.startswith(rope) and field.key != context
+        if not of_model or field.key not in reference[0]:
             continue
         a, b = file[0].get(field.key), reference[0].get(field.key)
         if not np.array_equal(a, b):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ggufrope.errors import GgufError, InputError
-from ggufrope.gguf import Header, TensorInfo
+from ggufrope.gguf import Header, TensorInfo, keys
 from ggufrope.gguf.ggml_types import GGML_TYPES
 
 __all__ = ["take_matrices"]
@@ -45,7 +45,7 @@ def take_matrices(model: Any, shards: Sequence[Header]) -> None:
         if stored not in infos:
             raise InputError(f"{shards[0].path}: no tensor {stored}, which the reference has as {name}")
         values = _dequantized(*infos[stored])
-        if arch == "llama" and stored.endswith(("attn_q.weight", "attn_k.weight")):
+        if arch == "llama" and stored.endswith((keys.ATTN_Q, keys.ATTN_K)):
             values = _halves(values, model.config.head_dim)
         if values.shape != tuple(parameter.shape):
             shapes = [" × ".join(map(str, shape)) for shape in (values.shape, parameter.shape)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggufrope.errors import CheckFailed, InputError
+from ggufrope.gguf.keys import TOKEN_EMBEDDING
 from ggufrope.inference.kv_types import KvCache
 from ggufrope.inference.strict import chunk_size, log_probs, open_strict
 from ggufrope.modelfile.codec import Decoded
@@ -121,7 +122,7 @@ def _errors(
 
 def _sizes(file: GgufFile, length: int) -> tuple[int, int]:
     """Logits and attention scores of one position."""
-    embedding = next((i for header in file.shards for i in header.tensors if i.name == "token_embd.weight"), None)
+    embedding = next((i for header in file.shards for i in header.tensors if i.name == TOKEN_EMBEDDING), None)
     return max(1, embedding.shape[-1] if embedding else 1), max(file.decoded.model.n_head) * length
 
 
