@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commit_subjects import LIMIT, too_long
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -73,3 +74,51 @@ def test_scripts_that_are_named_exist():
     named = {(name(p), found) for p in TEXTS for found in PATH.findall(p.read_text(encoding="utf-8"))}
     assert len(named) > 50
     assert {(text, found) for text, found in named if not (ROOT / found).exists()} == set()
+
+
+def git(folder: Path, *arguments: str) -> str:
+    settings = ("-c", "user.name=t", "-c", "user.email=t@localhost", "-c", "commit.gpgsign=false")
+    command = ["git", "-C", str(folder), *settings, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_subjects_of_commits(tmp_path):
+    """× is one character. Commits up to the rule, merges and histories without it are not judged."""
+    whole, shallow, other = tmp_path / "whole", tmp_path / "shallow", tmp_path / "other"
+    git(tmp_path, "init", "-q", "-b", "main", str(whole))
+    for subject in ("old " + "x" * LIMIT, "×" * LIMIT, "new " + "x" * LIMIT):
+        git(whole, "commit", "-q", "--allow-empty", "-m", f"{subject}\n\n{'body ' * 30}")
+    old, *_ = git(whole, "rev-list", "--reverse", "HEAD").splitlines()
+    git(whole, "checkout", "-q", "-b", "side", old)
+    git(whole, "commit", "-q", "--allow-empty", "-m", "side")
+    git(whole, "merge", "-q", "--no-ff", "-m", "merge " + "x" * LIMIT, "main")
+    git(tmp_path, "clone", "-q", "--depth", "2", f"file://{whole}", str(shallow))
+    git(tmp_path, "init", "-q", "-b", "main", str(other))
+    git(other, "commit", "-q", "--allow-empty", "-m", "x" * 80)
+    judged = [line.partition(" ")[2] for line in too_long(whole, old)]
+    assert judged == [line.partition(" ")[2] for line in too_long(shallow, old)] == ["new " + "x" * LIMIT]
+    assert too_long(other, old) == too_long(tmp_path, old) == []
+
+
+def program(path: Path, code: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/usr/bin/env bash\necho {path.name} >> ../ran\nexit {code}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(("checks", "tests", "expected"), [(0, 0, 0), (1, 0, 1), (0, 3, 3), (1, 3, 3)])
+def test_ci_fails_by_checks_and_by_tests_and_runs_both(tmp_path, checks, tests, expected):
+    """With stand-ins for what it calls, and no time for anything else."""
+    copy = tmp_path / "copy"
+    for called, code in (("setup", 0), ("check", checks), ("test", tests)):
+        program(copy / "scripts" / called, code)
+    for installed in ("glslc", "chromium"):  # else it would install them
+        program(copy / "bin" / installed, 0)
+    copy.joinpath(".ci").mkdir()
+    run = copy / ".ci" / "run"
+    run.write_bytes((ROOT / ".ci" / "run").read_bytes())
+    environment = {**os.environ, "CI_MINUTES": "0", "PATH": f"{copy / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", run], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == expected, done.stdout + done.stderr
+    assert (tmp_path / "ran").read_text().split() == ["setup", "check", "test"]
+    assert ("scripts/check failed" in done.stdout) == bool(checks)
