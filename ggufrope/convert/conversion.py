@@ -116,16 +116,16 @@ def plan(
     table = method.table(model)
     target = context or method.context(model)
     edit = Edit()
-    if own_lists and table.close_to(current.table(model).with_head_ratios(table.head_ratios), rtol=1e-5):
+    if own_lists and table.without_heads().close_to(current.table(model), rtol=1e-5):
         edit = length_edit(table, target, current, model)
     elif not keeps_scaling:
         _require_replaceable(source, model, current)
         edit = encode_scaling(table, method.stock(model), model, target)
         _require_no_product(source, edit, current, require_patched)
     else:
-        table = current.table(declared).with_head_ratios(table.head_ratios)
-    if table.head_ratios:
-        edit = edit | encode_heads(table.head_ratios, _order_key(source, method, table))
+        table = current.table(declared) * table
+    if table.n_head_kv:
+        edit = edit | encode_heads(table, _order_key(source, method, table))
     if require_patched:
         edit = edit | Edit(tensors={keys.SENTINEL: np.ones(1, dtype=np.float32)})
     edit = _book(source, _counted(source, edit), name, method)
@@ -138,7 +138,7 @@ def plan(
 def _order_key(source: Source, method: Method, table: RopeTable) -> str:
     if not (isinstance(method, MsPoe) and method.per_prompt):
         return "static"
-    if len(table.factors) > 1:
+    if table.n_rows > 1:
         raise NotHonouredError(
             f"{source.path}: this version's runtime does not order heads per prompt where frequencies follow the "
             "length; use a static order or another base"

@@ -102,7 +102,7 @@ def _agrees(source: Source, asked: checkpoint.HfRope) -> bool:
     plain = replace(model, own_factors=())
     base = replace(plain, original_ctx=int(asked.params.get("original_context", model.original_ctx)))
     wanted, written = resolve(asked.method or "none", asked.params, base).table(base), stock.table(model)
-    if len(wanted.factors) > 1:
+    if wanted.n_rows > 1:
         return False  # even where the numbers are there, stock picks by the allocated context
     own = np.asarray(model.own_factors) if model.own_factors else np.ones(model.n_pairs)
     if wanted.factors.shape == written.factors.shape:

@@ -81,7 +81,7 @@ class Inspection:
     def as_json(self) -> dict[str, Any]:
         """The stable object of ``inspect --json``; frequencies in radians per token, wavelengths in tokens."""
         d, model = self.decoded, self.decoded.model
-        plain = d.table.with_head_ratios(())
+        plain = d.table.without_heads()
         return {
             "file": str(self.path),
             "architecture": model.arch,
@@ -115,7 +115,7 @@ class Inspection:
 
     def row_chosen_by(self) -> str | None:
         """What picks one of several rows; None when there is one."""
-        if len(self.decoded.table.factors) == 1:
+        if self.decoded.table.n_rows == 1:
             return None
         return "length in use" if self.decoded.by_length else "allocated context"
 
@@ -124,9 +124,9 @@ class Inspection:
 
         Where rows follow the length, ``after`` is the longest; one in the middle stands before it.
         """
-        plain, model = self.decoded.table.with_head_ratios(()), self.decoded.model
+        plain, model = self.decoded.table.without_heads(), self.decoded.model
         after = plain.frequencies(model)
-        curves = {"before": self.before.table.with_head_ratios(()).frequencies(self.before.model)}
+        curves = {"before": self.before.table.without_heads().frequencies(self.before.model)}
         if self.decoded.by_length:
             middle = plain.length_points[len(plain.length_points) // 2 - (len(plain.length_points) == 2)]
             curves[f"after, to {middle} tokens"] = plain.frequencies(model, length=middle)

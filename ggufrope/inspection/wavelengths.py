@@ -67,7 +67,7 @@ def _draw_lengths(axes: Any, found: Inspection) -> None:
     """Steps at the switch points: divisors of the slowest and a middle pair, and the attention scale."""
     table = found.decoded.table
     edges = np.array([0, *table.length_points])
-    middle = table.factors.shape[1] // 2
+    middle = table.n_pairs // 2
     curves = {
         "divisor of the slowest pair": table.factors[:, -1],
         f"divisor of pair {middle}": table.factors[:, middle],
@@ -77,4 +77,4 @@ def _draw_lengths(axes: Any, found: Inspection) -> None:
         axes.stairs(values, edges, baseline=None, color=colour, linestyle=dash, label=name, linewidth=1.8)
     axes.set_yscale("log")
     axes.set_xlabel("length in use, in tokens")
-    axes.set_title(f"{len(table.factors)} rows", fontsize=11)
+    axes.set_title(f"{table.n_rows} rows", fontsize=11)

@@ -166,7 +166,7 @@ class MsPoe(Method):
 
     def table(self, model: ModelRope) -> RopeTable:
         base = self.base.table(model) if self.base else RopeTable.identity(model)
-        return base.with_head_ratios(self.ratios(model))
+        return base * RopeTable.of_heads(model, self.ratios(model))
 
     def context(self, model: ModelRope) -> int:
         return self.base.context(model) if self.base else model.train_ctx

@@ -19,7 +19,7 @@ from ggufrope.modelfile.facts import KeySource, read_model, read_stock
 from ggufrope.rope import architectures
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
-from ggufrope.rope.table import HeadRatios, RopeTable
+from ggufrope.rope.table import RopeTable
 from ggufrope.text import shorten
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def encode_scaling(wanted: RopeTable, stock: StockRope | None, model: ModelRope,
     """Keys for the part of a table that is the same for all heads.
 
     Args:
-        wanted: the table; its head ratios are left to ``encode_heads``.
+        wanted: the table; what it says of heads is left to ``encode_heads``.
         stock: settings with which stock might compute it, or None.
         model: the model without any scaling that the file declares.
         context: target context in tokens.
@@ -103,10 +103,10 @@ def encode_scaling(wanted: RopeTable, stock: StockRope | None, model: ModelRope,
         NotHonouredError: no runtime of this version would apply the table.
     """
     arch = model.arch
-    plain = replace(wanted, head_ratios=())
+    plain = wanted.without_heads()
     removed = frozenset(keys.stock(k, arch) for k in keys.REPLACED)
     taken = stock is not None and stock.rope_freqs and model.own_factors  # one tensor cannot hold both
-    by_length = len(plain.factors) > 1
+    by_length = plain.n_rows > 1
     served = stock is not None and not taken and _as_stored(stock).table(model).close_to(plain)
     if arch in architectures.REFUSED and (by_length or not served):
         raise NotHonouredError(
@@ -151,9 +151,22 @@ def length_edit(table: RopeTable, context: int, stock: StockRope | None = None, 
     )
 
 
-def encode_heads(ratios: HeadRatios, order: str = "static") -> Edit:
-    """Keys for per-head ratios; ``order`` says who hands them out: ``static``, or one of ``ms_poe.PER_PROMPT``."""
-    flat = np.concatenate([np.asarray(row, dtype=np.float32) for row in ratios])
+def encode_heads(wanted: RopeTable, order: str = "static") -> Edit:
+    """Keys for what a table says of heads.
+
+    Args:
+        wanted: the table; what all heads share is left to ``encode_scaling``.
+        order: who hands the ratios out: ``static``, or one of ``ms_poe.PER_PROMPT``.
+
+    Raises:
+        NotHonouredError: no key of this version says that.
+    """
+    if not wanted.separable:
+        raise NotHonouredError(
+            f"the head factors differ by {' and '.join(_finer(wanted))}; {keys.HEAD_FACTORS} has one number for each "
+            "KV head, and no runtime of this version takes more"
+        )
+    flat = np.concatenate([np.asarray(row, dtype=np.float32) for row in wanted.head_ratios])
     return Edit(
         {
             keys.HEAD_FACTORS: _array(ValueType.FLOAT32, flat),
@@ -192,7 +205,7 @@ def decode(source: KeySource) -> Decoded:
         by_length = np.size(source.get(keys.LENGTH_POINTS, ())) > 1
         # rows by length replace stock's choice between short and long factors, and multiply into everything else
         table = _with_lengths(source, rest if by_length else stock_table, model)
-        table = table.with_head_ratios(_head_ratios(source, model))
+        table = table * _heads(source, model)
     except ParameterError as error:
         raise GgufError(f"{source.path}: {error}") from None
     method = source.get(keys.METHOD) or stock.kind
@@ -244,6 +257,12 @@ def _as_stored(stock: StockRope) -> StockRope:
     return replace(stock, freq_base=base, factor=factor, attn_factor=scale)
 
 
+def _finer(wanted: RopeTable) -> list[str]:
+    """Along which axes head factors differ that ratios do not have."""
+    rows, _, _, pairs = wanted.head_factors.shape
+    return [axis for axis, size in (("length", rows), ("pair", pairs)) if size > 1]
+
+
 def _array(kind: ValueType, values: Any) -> TypedValue:
     return TypedValue(ValueType.ARRAY, np.asarray(values), kind)
 
@@ -268,20 +287,19 @@ def _with_lengths(source: KeySource, base: RopeTable, model: ModelRope) -> RopeT
     if isinstance(context, int) and context > points.max():
         raise ParameterError(f"{keys.CONTEXT} is {context}, beyond the last of {keys.LENGTH_POINTS}, {points.max()}")
     rows = np.asarray(factors, dtype=np.float64).reshape(n, -1) * base.factors[-1]
-    return RopeTable(
-        rows, np.asarray(scales, dtype=np.float64) * base.attn_scale[-1], length_points=tuple(int(p) for p in points)
-    )
+    scale = np.asarray(scales, dtype=np.float64) * base.attn_scale[-1]
+    return replace(base, factors=rows, attn_scale=scale, length_points=tuple(int(p) for p in points))
 
 
-def _head_ratios(source: KeySource, model: ModelRope) -> HeadRatios:
+def _heads(source: KeySource, model: ModelRope) -> RopeTable:
     flat = source.get(keys.HEAD_FACTORS)
     if flat is None:
-        return ()
+        return RopeTable.identity(model)
     expected = sum(model.n_head_kv)
     if not isinstance(flat, np.ndarray) or flat.dtype != np.float32 or flat.size != expected:
         raise ParameterError(f"{keys.HEAD_FACTORS} has {np.size(flat)} entries, expected {expected} of type f32")
     ends = np.cumsum(model.n_head_kv)[:-1]
-    return tuple(tuple(float(v) for v in row) for row in np.split(flat, ends))
+    return RopeTable.of_heads(model, tuple(tuple(float(v) for v in row) for row in np.split(flat, ends)))
 
 
 def _head_order(source: KeySource) -> str:

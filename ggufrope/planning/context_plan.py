@@ -188,7 +188,7 @@ def _option(source: Source, name: str, params: dict[str, Any], context: int) -> 
     given = made.method.params()
     factor = given.get("base", given).get("factor")
     cls = METHODS[name.partition("+")[0]]
-    by_length = len(made.table.factors) > 1
+    by_length = made.table.n_rows > 1
     stock = not made.needs_patched
     command = _command(source.path, shown, context)
     title = f"{cls.title} ({cls.paper})"

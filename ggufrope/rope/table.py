@@ -2,16 +2,17 @@
 
 The angle of pair ``i`` at position ``p`` in layer ``l`` and KV head ``h``, when the sequence has length ``L``::
 
-    angle = p · base^(-2i/rot_dim) / (factors[row(L)][i] · head_ratios[l][h])
+    angle = p · base^(-2i/rot_dim) / (factors[row(L)][i] · head_factors[row(L)][l][h][i])
 
-and cos and sin are multiplied by ``attn_scale[row(L)]``. Composition is multiplication.
+and cos and sin are multiplied by ``attn_scale[row(L)]``. Composition is multiplication. An axis of ``head_factors``
+along which nothing changes has length 1, so that a table is no larger than what its method has to say.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ggufrope.errors import ParameterError
@@ -30,29 +31,38 @@ _LONGEST = 2**31 - 1
 HeadRatios = tuple[tuple[float, ...], ...]
 
 
+def _no_heads() -> NDArray[np.float64]:
+    return np.ones((1, 1, 1, 1))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RopeTable:
-    """Divisors of the rotation frequencies ("frequency factors" in llama.cpp's sense).
+    """Divisors of the rotation frequencies ("frequency factors" in llama.cpp's sense): the product of two arrays.
 
     Attributes:
-        factors: ``(n_rows, rot_dim/2)``, all > 0 and finite; one row without ``length_points`` serves every length.
+        factors: ``(n_rows, rot_dim/2)``, what all heads share; all > 0 and finite. One row without ``length_points``
+            serves every length.
         attn_scale: ``(n_rows,)``; multiplies cos and sin, hence q·k by its square.
-        head_ratios: divisors per layer and KV head, or empty when all are 1.
         length_points: increasing lengths in tokens; row k serves lengths in (point[k-1], point[k]].
+        head_factors: ``(n_rows or 1, n_layer or 1, n_head or 1, rot_dim/2 or 1)``, what differs between heads, on top
+            of ``factors``. ``n_head`` is that of the widest layer; entries beyond a layer's KV heads mean nothing.
+        n_head_kv: KV heads of each layer; empty where the table says nothing of heads (factors that are all 1 say
+            something).
     """
 
     factors: NDArray[np.float64]
     attn_scale: NDArray[np.float64]
-    head_ratios: HeadRatios = ()
     length_points: tuple[int, ...] = ()
+    head_factors: NDArray[np.float64] = field(default_factory=_no_heads)
+    n_head_kv: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.factors.ndim != 2 or self.attn_scale.shape != self.factors.shape[:1]:
             raise ParameterError(
                 f"factors {self.factors.shape} and attention scales {self.attn_scale.shape} do not fit"
             )
-        if len(self.length_points) not in ({0, 1} if len(self.factors) == 1 else {len(self.factors)}):
-            raise ParameterError(f"{len(self.factors)} rows of factors need as many length points")
+        if len(self.length_points) not in ({0, 1} if self.n_rows == 1 else {self.n_rows}):
+            raise ParameterError(f"{self.n_rows} rows of factors need as many length points")
         if any(b <= a for a, b in itertools.pairwise((0, *self.length_points))):
             raise ParameterError(f"length points must increase from 1 on: {_shown(self.length_points)}")
         if self.length_points and self.length_points[-1] > _LONGEST:
@@ -61,14 +71,26 @@ class RopeTable:
             )
         for name, values in (("frequency factors", self.factors), ("attention scale", self.attn_scale)):
             _require_positive(name, values)
-        for layer, row in enumerate(self.head_ratios):
-            _require_positive(f"head ratios of layer {layer}", np.asarray(row, dtype=np.float64))
+        self._check_heads()
+
+    def _check_heads(self) -> None:
+        heads = self.head_factors
+        full = (self.n_rows, len(self.n_head_kv), _widest(self.n_head_kv), self.n_pairs) if self.n_head_kv else (1,) * 4
+        if heads.ndim != 4 or any(n not in (1, whole) for n, whole in zip(heads.shape, full, strict=True)):
+            raise ParameterError(
+                f"head factors {heads.shape} do not fit {self.n_rows} rows, {self.n_pairs} pairs and layers of "
+                f"{self.n_head_kv} KV heads"
+            )
+        for layer in range(heads.shape[1]):
+            _require_positive(f"head ratios of layer {layer}", heads[:, layer])
+        if not self.n_head_kv and heads.item() != 1.0:
+            raise ParameterError(f"a head factor of {heads.item():g} without heads; factors are what all heads share")
 
     @classmethod
-    def uniform(cls, factors: ArrayLike, attn_scale: float = 1.0, head_ratios: HeadRatios = ()) -> RopeTable:
+    def uniform(cls, factors: ArrayLike, attn_scale: float = 1.0) -> RopeTable:
         """One row for all lengths. ``factors`` has shape ``(rot_dim/2,)``."""
         row = np.array(factors, dtype=np.float64).reshape(1, -1)
-        return cls(row, np.array([attn_scale], dtype=np.float64), head_ratios)
+        return cls(row, np.array([attn_scale], dtype=np.float64))
 
     @classmethod
     def identity(cls, model: ModelRope) -> RopeTable:
@@ -89,16 +111,99 @@ class RopeTable:
         rows = [np.asarray(row(length), dtype=np.float64) for length in points]
         scales = [float(scale(length)) for length in points]
         rows[0], scales[0] = np.ones_like(rows[0]), 1.0
-        return cls(np.stack(rows), np.array(scales), length_points=tuple(points))
+        return cls(np.stack(rows), np.array(scales), tuple(points))
+
+    @classmethod
+    def of_heads(cls, model: ModelRope, ratios: HeadRatios) -> RopeTable:
+        """Plain RoPE with every position of KV head h in layer l divided by ``ratios[l][h]``.
+
+        Raises:
+            ParameterError: other numbers of layers or KV heads than the model has, or a ratio that is not above 0.
+        """
+        if tuple(map(len, ratios)) != model.n_head_kv:
+            raise ParameterError(f"head ratios for {tuple(map(len, ratios))} KV heads, the model has {model.n_head_kv}")
+        heads = np.ones((1, model.n_layer, _widest(model.n_head_kv), 1))
+        for layer, row in enumerate(ratios):
+            heads[0, layer, : len(row), 0] = row
+        return replace(cls.identity(model), head_factors=heads, n_head_kv=model.n_head_kv)
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows the length chooses from."""
+        return len(self.factors)
+
+    @property
+    def n_pairs(self) -> int:
+        """Rotated pairs of a head."""
+        return int(self.factors.shape[1])
 
     @property
     def per_head(self) -> bool:
-        """Whether any head differs from plain rotation."""
-        return any(r != 1.0 for row in self.head_ratios for r in row)
+        """Whether any head differs from what all share."""
+        return bool((self._of_own_heads() != 1.0).any())
 
-    def with_head_ratios(self, ratios: HeadRatios) -> RopeTable:
-        """The same table with per-head ratios on top (Ms-PoE composed with a base method)."""
-        return RopeTable(self.factors, self.attn_scale, ratios, self.length_points)
+    @property
+    def separable(self) -> bool:
+        """Whether a head's own factor is one number, whatever the pair and the length: what ``head_ratios`` can say."""
+        rows, _, _, pairs = self.head_factors.shape
+        return bool(rows == pairs == 1)
+
+    @property
+    def head_ratios(self) -> HeadRatios:
+        """The factor of each layer and KV head; empty where the table has nothing to say of heads.
+
+        Raises:
+            ParameterError: the table is not ``separable``.
+        """
+        if not self.separable:
+            raise ParameterError("head factors that differ by pair or length are no ratios, one for each head")
+        if not self.n_head_kv:
+            return ()
+        wide = np.broadcast_to(self.head_factors[0, :, :, 0], (len(self.n_head_kv), _widest(self.n_head_kv)))
+        return tuple(tuple(map(float, row[:n])) for row, n in zip(wide, self.n_head_kv, strict=True))
+
+    def without_heads(self) -> RopeTable:
+        """What all heads share, alone."""
+        return replace(self, head_factors=_no_heads(), n_head_kv=())
+
+    def _of_own_heads(self) -> NDArray[np.float64]:
+        """``head_factors`` with 1 beyond the KV heads that a layer has."""
+        if not self.n_head_kv:
+            return self.head_factors
+        own = np.arange(_widest(self.n_head_kv)) < np.array(self.n_head_kv)[:, None]
+        return np.where(own[:, :, None], self.head_factors, 1.0)
+
+    def __mul__(self, other: RopeTable) -> RopeTable:
+        """Both, one on top of the other: divisors and scales multiply.
+
+        Where both follow the length, the result changes wherever either does.
+
+        Raises:
+            ParameterError: tables of different models.
+        """
+        if self.n_pairs != other.n_pairs or (self.n_head_kv and other.n_head_kv not in ((), self.n_head_kv)):
+            raise ParameterError(
+                f"tables of {self.n_pairs} and {other.n_pairs} pairs, or of other heads, do not combine"
+            )
+        points = tuple(sorted({p for t in (self, other) if t.n_rows > 1 for p in t.length_points}))
+        a, b = self._at(points), other._at(points)
+        return RopeTable(
+            a.factors * b.factors,
+            a.attn_scale * b.attn_scale,
+            points or max(self.length_points, other.length_points),
+            a.head_factors * b.head_factors,
+            self.n_head_kv or other.n_head_kv,
+        )
+
+    def _at(self, points: tuple[int, ...]) -> RopeTable:
+        """The same table with a row for each of ``points``, or as it is where it has one row."""
+        if self.n_rows == 1 or points == self.length_points:
+            return self
+        rows = [self.row(point) for point in points]
+        heads = self.head_factors if len(self.head_factors) == 1 else self.head_factors[rows]
+        return replace(
+            self, factors=self.factors[rows], attn_scale=self.attn_scale[rows], length_points=points, head_factors=heads
+        )
 
     def row(self, length: int | None = None) -> int:
         """Index of the row that serves a sequence of ``length`` tokens; None or beyond the last point: the last row."""
@@ -108,9 +213,10 @@ class RopeTable:
         self, model: ModelRope, layer: int = 0, head: int = 0, length: int | None = None
     ) -> NDArray[np.float64]:
         """Effective radians per token of each pair, shape ``(rot_dim/2,)``, the model's own factors included."""
-        ratio = self.head_ratios[layer][head] if self.head_ratios else 1.0
+        row, heads = self.row(length), self.head_factors
+        at = (index if n > 1 else 0 for index, n in zip((row, layer, head), heads.shape[:3], strict=True))
         own = np.asarray(model.own_factors) if model.own_factors else 1.0
-        return np.asarray(model.base_frequencies() / (own * self.factors[self.row(length)] * ratio))
+        return np.asarray(model.base_frequencies() / (own * self.factors[row] * heads[tuple(at)]))
 
     def close_to(self, other: RopeTable, rtol: float = 1e-6) -> bool:
         """Whether both rotate alike, to ``rtol`` in every divisor and scale (float32 keys carry 6e-8)."""
@@ -118,8 +224,9 @@ class RopeTable:
             self.factors.shape == other.factors.shape
             # the last point is only how far a table reaches, not which row serves what
             and self.length_points[:-1] == other.length_points[:-1]
-            and self.head_ratios == other.head_ratios
+            and self.n_head_kv == other.n_head_kv
             and np.allclose(self.factors, other.factors, rtol=rtol, atol=0)
+            and np.allclose(self._of_own_heads(), other._of_own_heads(), rtol=rtol, atol=0)
             and np.allclose(self.attn_scale, other.attn_scale, rtol=rtol, atol=0)
         )
 
@@ -140,6 +247,10 @@ def geometric_points(first: int, last: int, ratio: float) -> tuple[int, ...]:
         if point > points[-1]:
             points.append(point)
     return (*points, last) if last > first else (first,)
+
+
+def _widest(n_head_kv: tuple[int, ...]) -> int:
+    return max((1, *n_head_kv))
 
 
 def _shown(points: tuple[int, ...]) -> str:

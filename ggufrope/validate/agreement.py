@@ -48,7 +48,7 @@ def rotation_gap(file: Decoded, reference: Decoded) -> str:
     if file.model.rot_dim != reference.model.rot_dim:
         return f"{file.model.rot_dim} rotated dimensions of each head against {reference.model.rot_dim}"
     by_length = (file.by_length, a.length_points[:-1]), (reference.by_length, b.length_points[:-1])
-    if len(a.factors) != len(b.factors) or (len(a.factors) > 1 and by_length[0] != by_length[1]):
+    if a.n_rows != b.n_rows or (a.n_rows > 1 and by_length[0] != by_length[1]):
         gap = f"rows for lengths {_points(file)} against {_points(reference)}"
     elif worst := _furthest(_frequencies(file), _frequencies(reference)):
         gap = "pair {1} of row {0} turns at {2:.6g} against {3:.6g} radians per token".format(*worst)
@@ -138,7 +138,7 @@ def _says(decoded: Decoded) -> str:
 
 
 def _points(decoded: Decoded) -> str:
-    if len(decoded.table.factors) == 1:
+    if decoded.table.n_rows == 1:
         return "(one for all)"
     return shorten(list(decoded.table.length_points)) + ("" if decoded.by_length else " (by the allocated context)")
 

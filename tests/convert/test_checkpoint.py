@@ -134,7 +134,7 @@ def test_what_a_tensor_can_say_needs_no_approximation(checkpoint, tmp_path):
         found = inspect_file(tmp_path / f"{method}.gguf").decoded
         assert found.table.attn_scale == pytest.approx(1.4)
         base = 10000.0 ** -(np.arange(8) / 8)
-        ratio = base / found.table.with_head_ratios(()).frequencies(found.model)
+        ratio = base / found.table.without_heads().frequencies(found.model)
         assert ratio == pytest.approx(yarn_by_hand(16, 10000.0, 4.0, 256, 8.0, 1.0), rel=1e-5)
 
 
@@ -195,7 +195,7 @@ def test_dynamic_scaling_arrives_although_upstream_drops_it(checkpoint, tmp_path
     assert (found.method, found.context, found.stock.kind) == (name, 1024, "none")
     assert open_source(out).header.get("llama.context_length") == 256, "stock still runs it as it was trained"
     config = LlamaConfig.from_pretrained(folder)
-    plain = found.table.with_head_ratios(())
+    plain = found.table.without_heads()
     for length in plain.length_points:
         wanted, _ = ROPE_INIT_FUNCTIONS["dynamic"](config, "cpu", seq_len=length)
         assert plain.frequencies(found.model, length=length) == pytest.approx(np.asarray(wanted), rel=2e-6)
@@ -241,7 +241,7 @@ def test_a_clex_checkpoint_carries_over(clex, tmp_path, method, params, name):
     carry_out(ConvertRequest(clex, out, method, params, outtype="f32"))
     found = inspect_file(out).decoded
     assert (found.method, found.context) == (name, 256 * params.get("max_factor", 4))
-    plain = found.table.with_head_ratios(())
+    plain = found.table.without_heads()
     for length in plain.length_points:
         wanted = layer.frequencies(-(-length // 256)).numpy()
         assert plain.frequencies(found.model, length=length) == pytest.approx(wanted, rel=1e-6)
