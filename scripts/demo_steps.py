@@ -96,11 +96,12 @@ def any_model(file: Path) -> None:
 
 def summary(files: list[Path]) -> None:
     say("Summary")
-    from ggufrope.inspection.summary import inspect_file
+    from ggufrope.inspection.summary import Inspection
+    from ggufrope.modelfile.model_file import ModelFile
 
     print(f"{'file':<28} {'size':>9}  {'method':<8} {'context':>7}  stock llama.cpp")
     for file in files:
-        found = inspect_file(file)
+        found = Inspection(ModelFile.open(file))
         size = f"{file.stat().st_size / 1e6:.1f} MB"
         stock = found.honoured_by()["stock"]
         print(f"{file.name:<28} {size:>9}  {found.decoded.method:<8} {found.decoded.context:>7}  {stock}")

@@ -35,8 +35,8 @@ class FakeEngine:
     begins_with_bos = True
     n_vocab = N_VOCAB
 
-    def __init__(self, path, *, n_ctx, kv_type="f16", threads=None, **_):
-        self.path, self.n_ctx, self.kv_type, self.settings = Path(path), n_ctx, kv_type, Settings(threads or 1)
+    def __init__(self, file, *, n_ctx, kv_type="f16", threads=None, **_):
+        self.path, self.n_ctx, self.kv_type, self.settings = file.path, n_ctx, kv_type, Settings(threads or 1)
         self.evaluated = self.asked = self.answered = 0
         self.closed = False
         FakeEngine.opened.append(self)

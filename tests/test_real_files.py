@@ -13,6 +13,7 @@ import pytest
 from ggufrope.convert.conversion import plan, strip, strip_in_place, write, write_in_place
 from ggufrope.errors import NotHonouredError, UnsupportedModelError
 from ggufrope.gguf import Layout, TypedValue, ValueType, original_facts, plan_rewrite, read_header, rewrite, write_plan
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.runtime.cache import cache_dir
 from ggufrope.runtime.pin import Pin
 
@@ -43,16 +44,16 @@ def round_trip(source, folder, methods=tuple(METHODS)):
     for name in methods:
         params = METHODS[name]
         try:
-            made = plan(source, name, params)
+            made = plan(ModelFile.open(source), name, params)
         except (UnsupportedModelError, NotHonouredError):
             continue
         write(made, copy)
-        assert strip(copy, back).restored
+        assert strip(ModelFile.open(copy), back).restored
         assert back.read_bytes() == before, name
-        assert strip_in_place(copy).restored
+        assert strip_in_place(ModelFile.open(copy)).restored
         assert copy.read_bytes() == before, name
-        write_in_place(plan(copy, name, params))
-        assert strip_in_place(copy).restored
+        write_in_place(plan(ModelFile.open(copy), name, params))
+        assert strip_in_place(ModelFile.open(copy)).restored
         assert copy.read_bytes() == before, name
 
 

@@ -13,10 +13,7 @@ from ggufrope.calibrate.ordering import Ordering, eligible
 from ggufrope.calibrate.prompts import PromptText, check_sizes, cut, default_lengths, read_texts
 from ggufrope.calibrate.record import CalibrationRecord, CalibrationSettings, read_record
 from ggufrope.errors import InputError, OutputError, RuntimeLibraryError, UsageError
-from ggufrope.gguf import read_shards
-from ggufrope.modelfile.facts import read_model
-from ggufrope.modelfile.identity import identify
-from ggufrope.modelfile.original import open_source
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.table import HeadRatios
 
@@ -47,7 +44,7 @@ class CalibrateRequest:
         backend: which build to use; the platform's default if None.
     """
 
-    model: Path
+    model: ModelFile
     texts: Sequence[Path]
     output: Path | None = None
     lengths: tuple[int, ...] = ()
@@ -83,14 +80,14 @@ def calibrate(request: CalibrateRequest, progress: Progress | None = None) -> Ca
     Raises:
         GgufropeError: see ``errors``; what was measured so far is kept.
     """
-    model = read_model(open_source(request.model))
+    model = request.model.original.model
     eligible(model, request.ordering.first_layer)
     lengths = tuple(sorted(set(request.lengths))) or default_lengths(model.train_ctx)
     check_sizes(lengths, request.prompts)
     _check_output(request)
     texts = read_texts(request.texts, max(lengths))
     settings = CalibrationSettings(tuple((t.name, t.sha256) for t in texts), lengths, request.prompts)
-    empty = CalibrationRecord(identify(request.model), settings)
+    empty = CalibrationRecord(request.model.identity, settings)
     record = _known(request, empty)
     done = len(record.cuts)
     if done < len(lengths) * request.prompts:
@@ -116,7 +113,7 @@ def _check_output(request: CalibrateRequest) -> None:
         return
     if not output.is_file():
         raise OutputError(f"{output}: is not a regular file; give another name")
-    read = [*(h.path for h in read_shards(request.model)), *request.texts]
+    read = [*(h.path for h in request.model.headers), *request.texts]
     if any(path.exists() and output.samefile(path) for path in read):
         raise OutputError(f"{output}: is read here, it cannot be the output as well; give another name with -o")
 

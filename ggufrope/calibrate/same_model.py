@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ggufrope.errors import ParameterError
-from ggufrope.modelfile.identity import Identity, identify
+from ggufrope.modelfile.identity import Identity
+from ggufrope.modelfile.model_file import ModelFile
 
 __all__ = ["require_same_model"]
 
 
-def require_same_model(heads: Path, model: Path) -> tuple[str, ...]:
+def require_same_model(heads: Path, model: ModelFile) -> tuple[str, ...]:
     """Refuse another model's ``heads.json``. A file of ratios alone says nothing about a model and passes.
 
     Args:
         heads: what `ggufrope calibrate` wrote, or a hand-made file of ratios.
-        model: a GGUF.
+        model: the file that its ratios are for.
 
     Returns:
         What a person should know, one sentence each.
@@ -29,11 +30,11 @@ def require_same_model(heads: Path, model: Path) -> tuple[str, ...]:
     record = _measured(heads)
     if record is None:
         return ()
-    here = identify(model)
+    here = model.identity
     if difference := record.difference(here):
         raise ParameterError(
-            f"{heads}: was measured on another model than {model}, which has {difference}; run `ggufrope calibrate "
-            f"{model.name}`"
+            f"{heads}: was measured on another model than {model.path}, which has {difference}; run "
+            f"`ggufrope calibrate {model.path.name}`"
         )
     if record.weights != here.weights:
         return (f"{heads.name} was measured on another quantization of this model",)

@@ -15,7 +15,7 @@ def lines(found: Inspection) -> list[str]:
     """What a person wants to know first: method, contexts, layers, frequencies, runtimes."""
     d, model = found.decoded, found.decoded.model
     text = [
-        f"{found.path}: {model.arch}, {model.n_layer} layers, {_span(model.n_head)} heads, "
+        f"{found.file.path}: {model.arch}, {model.n_layer} layers, {_span(model.n_head)} heads, "
         f"{_span(model.n_head_kv)} KV heads, {model.rot_dim} of {model.head_dim} dimensions rotate ({model.pairing})",
         f"method           {d.method}{_settings(d.params)}",
         f"context          trained {found.before.model.original_ctx}, now {d.context}",
@@ -27,9 +27,10 @@ def lines(found: Inspection) -> list[str]:
     picks = np.unique(np.linspace(0, model.n_pairs - 1, min(_SHOWN, model.n_pairs)).astype(int))
     text.append("wavelength       tokens per turn at pair " + " ".join(f"{i:>9}" for i in picks))
     text += [f"  {name:<37} " + " ".join(f"{_short(values[i]):>9}" for i in picks) for name, values in curves.items()]
-    if found.n_files > 1 or found.slack:
-        shards = f"{found.n_files} shards, " if found.n_files > 1 else ""
-        text.append(f"room             {shards}{found.slack / 1024:.3g} KiB to spare in the header")
+    n_files, slack = len(found.file.headers), found.file.slack
+    if n_files > 1 or slack:
+        shards = f"{n_files} shards, " if n_files > 1 else ""
+        text.append(f"room             {shards}{slack / 1024:.3g} KiB to spare in the header")
     return text + [f"{name + ' llama.cpp':<18} {what}" for name, what in found.honoured_by().items()]
 
 
@@ -39,7 +40,7 @@ def _rows(found: Inspection) -> list[str]:
     scales = [f"{s:.6g}" for s in table.attn_scale]
     if len(scales) == 1:
         return [f"attention scale  {scales[0]}"]
-    text = [f"rows             {len(scales)}, chosen by the {found.row_chosen_by()}"]
+    text = [f"rows             {len(scales)}, chosen by the {found.decoded.row_chosen_by}"]
     for start in range(0, len(scales), _SHOWN):
         part = slice(start, start + _SHOWN)
         text.append("  to length      " + " ".join(f"{p:>8}" for p in table.length_points[part]))

@@ -13,9 +13,9 @@ __all__ = ["lines"]
 
 def lines(plan: ContextPlan) -> list[str]:
     """The file and its memory first, then each method that reaches the context, then the others."""
-    found = plan.inspection
+    file = plan.file
     text = [
-        f"{found.path}: {found.decoded.model.arch}, trained for {plan.trained} tokens; {plan.context} are "
+        f"{file.path}: {file.decoded.model.arch}, trained for {plan.trained} tokens; {plan.context} are "
         f"{plan.multiple:.4g} times that",
         *(f"note: {note}" for note in plan.notes),
         *_memory(plan),

@@ -29,10 +29,11 @@ def become(
     name: str, file: Path, options: tuple[str, ...], backend: str | None, head_order: str | None = None
 ) -> NoReturn:
     """Turn this process into upstream's program; see ``ggufrope.runtime.programs``."""
+    from ggufrope.modelfile.model_file import ModelFile
     from ggufrope.runtime.locate import outdated
     from ggufrope.runtime.programs import command_line, start
 
-    command = command_line(name, file, options, backend=backend, head_order=head_order)
+    command = command_line(name, ModelFile.open(file), options, backend=backend, head_order=head_order)
     if backend is None and (note := outdated()):
         click.echo(note, err=True)
     raise SystemExit(start(command))

@@ -35,10 +35,11 @@ def command(file: Path, texts: tuple[Path, ...], output: Path, lengths: str | No
     from ggufrope.cli._progress import ProgressLine
     from ggufrope.cli._show import show_calibration
     from ggufrope.methods.parameter_files import parse_counts
+    from ggufrope.modelfile.model_file import ModelFile
 
     prompts, overwrite = options.pop("prompts"), options.pop("overwrite")
     asked = parse_counts(lengths, "--lengths") if lengths else ()
-    request = CalibrateRequest(file, texts, output, asked, prompts, Ordering(**options), overwrite)
+    request = CalibrateRequest(ModelFile.open(file), texts, output, asked, prompts, Ordering(**options), overwrite)
     with ProgressLine() as line:
         done = calibrate(request, line)
     show_calibration(done, output)

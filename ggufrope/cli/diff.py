@@ -19,9 +19,10 @@ def command(a: Path, b: Path, as_json: bool) -> int:
     import json
 
     from ggufrope.cli._show import side_text
-    from ggufrope.gguf import differences, read_shards
+    from ggufrope.gguf import differences
+    from ggufrope.modelfile.model_file import ModelFile
 
-    found = differences(read_shards(a), read_shards(b))
+    found = differences(ModelFile.open(a).headers, ModelFile.open(b).headers)
     if as_json:
         facts = {"a": str(a), "b": str(b), "equal": not found, "differences": [d.as_json() for d in found]}
         click.echo(json.dumps(facts, indent=2))

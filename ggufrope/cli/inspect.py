@@ -16,9 +16,10 @@ def command(file: Path, as_json: bool, plot: Path | None) -> None:
     import json
 
     from ggufrope.cli._inspect_text import lines
-    from ggufrope.inspection.summary import inspect_file
+    from ggufrope.inspection.summary import Inspection
+    from ggufrope.modelfile.model_file import ModelFile
 
-    found = inspect_file(file)
+    found = Inspection(ModelFile.open(file))
     click.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(lines(found)))
     if plot:
         from ggufrope.inspection.wavelengths import plot_wavelengths

@@ -19,7 +19,8 @@ def command(file: Path, context: int, as_json: bool) -> None:
     import json
 
     from ggufrope.cli._plan_text import lines
+    from ggufrope.modelfile.model_file import ModelFile
     from ggufrope.planning import plan_context
 
-    made = plan_context(file, context)
+    made = plan_context(ModelFile.open(file), context)
     click.echo(json.dumps(made.as_json(), indent=2) if as_json else "\n".join(lines(made)))

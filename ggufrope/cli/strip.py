@@ -19,14 +19,15 @@ def command(file: Path, output: Path | None, overwrite: bool, in_place: bool, fo
     from ggufrope.cli._show import saved_text
     from ggufrope.convert.conversion import strip, strip_in_place
     from ggufrope.convert.request import check_output
+    from ggufrope.modelfile.model_file import ModelFile
 
     if in_place == (output is not None):
         raise click.UsageError("give either -o OUT or --in-place")
     if output is None:
-        saved = strip_in_place(file, force=force, progress=bytes_progress())
+        saved = strip_in_place(ModelFile.open(file), force=force, progress=bytes_progress())
     else:
         check_output(output, file, overwrite)
-        saved = strip(file, output, bytes_progress())
+        saved = strip(ModelFile.open(file), output, bytes_progress())
     what = "the source, byte for byte"
     if not saved.restored:
         what = "the source's rope keys (another program changed the file after its conversion)"

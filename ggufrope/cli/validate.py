@@ -44,11 +44,12 @@ def command(file: Path, reference: Path, flash_attn: str | None, as_json: bool, 
     import json
 
     from ggufrope.cli._progress import ProgressLine
+    from ggufrope.modelfile.model_file import ModelFile
     from ggufrope.validate import require, validate
 
     flash = None if flash_attn is None else flash_attn == "on"
     with ProgressLine() as line:
         show = lambda done, total: line(done, total, "positions")  # noqa: E731  # closes over line
-        result = validate(file, reference, flash_attn=flash, progress=show, **options)
+        result = validate(ModelFile.open(file), reference, flash_attn=flash, progress=show, **options)
     click.echo(json.dumps(result.as_json(), indent=2) if as_json else "\n".join(result.lines()))
     require(result)

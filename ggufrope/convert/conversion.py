@@ -15,8 +15,8 @@ from ggufrope.methods import Method, resolve
 from ggufrope.methods.longrope import LongRope
 from ggufrope.methods.ms_poe import MsPoe
 from ggufrope.modelfile.codec import Edit, encode_heads, encode_identity, encode_scaling, length_edit
-from ggufrope.modelfile.facts import read_model, read_stock
-from ggufrope.modelfile.original import Source, open_source
+from ggufrope.modelfile.model_file import ModelFile
+from ggufrope.modelfile.original import Source
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
@@ -79,7 +79,7 @@ class Conversion:
 
 
 def plan(
-    file: Path | Source,
+    file: ModelFile,
     name: str,
     params: Mapping[str, Any],
     context: int | None = None,
@@ -88,7 +88,7 @@ def plan(
     """Decide what converting ``file`` to method ``name`` changes. Reads only the header.
 
     Args:
-        file: a GGUF, or one that was opened already; one that ggufrope converted is taken as it was before that.
+        file: a GGUF; one that ggufrope converted is taken as it was before that.
         name: a name of ``methods.method_names()``.
         params: the method's parameters by field name; None counts as not given.
         context: target context in tokens; gives the factor where none is given.
@@ -99,8 +99,8 @@ def plan(
         UsageError, ParameterError: the parameters do not make sense.
         UnsupportedModelError, NotHonouredError: the model or the runtime cannot carry the method.
     """
-    source = file if isinstance(file, Source) else open_source(file)
-    declared, current = read_model(source), read_stock(source)
+    source = file.original
+    declared, current = source.model, source.stock
     base_model = replace(declared, train_ctx=declared.original_ctx)
     keeps_scaling = name == MsPoe.name
     if keeps_scaling and context not in (None, declared.train_ctx):
@@ -164,8 +164,8 @@ def write_in_place(plan: Conversion, *, force: bool = False, progress: Progress 
     return save_in_place(plan.source, force=force, progress=progress, **_edits(plan))
 
 
-def strip(path: Path, out: Path, progress: Progress | None = None) -> Saved:
-    """Undo a conversion: write to ``out`` what the source of ``path`` was.
+def strip(file: ModelFile, out: Path, progress: Progress | None = None) -> Saved:
+    """Undo a conversion: write to ``out`` what the source of ``file`` was.
 
     Returns:
         Where it is. ``restored`` says whether the result is the source, byte for byte. It is not when another program
@@ -175,13 +175,13 @@ def strip(path: Path, out: Path, progress: Progress | None = None) -> Saved:
         ParameterError: the file was not converted by ggufrope.
         OutputError: see ``write``.
     """
-    source = open_source(path)
+    source = file.original
     return save_as(source, out, progress, **_undo(source))
 
 
-def strip_in_place(path: Path, *, force: bool = False, progress: Progress | None = None) -> Saved:
+def strip_in_place(file: ModelFile, *, force: bool = False, progress: Progress | None = None) -> Saved:
     """Undo a conversion in the file itself; see ``strip`` and ``write_in_place``."""
-    source = open_source(path)
+    source = file.original
     drop_ahead(source.header, force=force, moves=source.data_offset != source.header.data_offset)
     return save_in_place(source, force=force, progress=progress, **_undo(source))
 

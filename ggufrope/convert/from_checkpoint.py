@@ -18,8 +18,8 @@ from ggufrope.gguf import keys
 from ggufrope.methods import resolve
 from ggufrope.methods.clex import Clex
 from ggufrope.methods.ms_poe import MsPoe
-from ggufrope.modelfile.facts import read_model, read_stock
-from ggufrope.modelfile.original import Source, open_source
+from ggufrope.modelfile.model_file import ModelFile
+from ggufrope.modelfile.original import Source
 from ggufrope.rope.model import ModelRope
 
 __all__ = ["planned"]
@@ -34,7 +34,7 @@ def planned(
     context: int | None = None,
     outtype: str = "auto",
     require_patched: bool = False,
-) -> Iterator[tuple[Path, Conversion | None, tuple[str, ...]]]:
+) -> Iterator[tuple[ModelFile, Conversion | None, tuple[str, ...]]]:
     """Convert the weights to a temporary GGUF beside ``out`` and plan what remains to be done with it.
 
     Args:
@@ -61,21 +61,22 @@ def planned(
         flags = ", ".join("--" + k.replace("_", "-") for k in given) or "--context"
         raise UsageError(f"{flags}: config.json asks for no scaling that this could change; add --method M")
     with _beside(out) as folder:
-        weights = folder / "weights.gguf"
-        checkpoint.convert_weights(directory, weights, outtype, without="clex_layer." if asked.method == "clex" else "")
+        path = folder / "weights.gguf"
+        checkpoint.convert_weights(directory, path, outtype, without="clex_layer." if asked.method == "clex" else "")
+        weights = ModelFile.open(path)
         notes: tuple[str, ...] = ()
         if asked.method == Clex.name and (name or "").endswith(Clex.name):
             params = {**asked.params, **given}
         elif not keeps and (asked.method or asked.refused):
             new = "one with the parameters given here" if name == asked.method else name
             notes = (f"config.json's own scaling ({asked.method or 'another'}) is replaced by {new}",)
-        elif keeps and (given or context or not _agrees(open_source(weights), asked)) and asked.method:
+        elif keeps and (given or context or not _agrees(weights.original, asked)) and asked.method:
             inherited = {k: v for k, v in asked.params.items() if k != "factor" or context is None}
             name = f"{name}+{asked.method}" if name else asked.method
             params = {**inherited, **given}
             params, notes = _feasible(weights, name, params, context, require_patched)
         elif name is None and require_patched:
-            name = _declared(open_source(weights), asked)
+            name = _declared(weights.original, asked)
             params = asked.params if name == asked.method else {}
         yield weights, plan(weights, name, params, context, require_patched) if name else None, notes
 
@@ -96,7 +97,7 @@ def _agrees(source: Source, asked: checkpoint.HfRope) -> bool:
     Raises:
         CheckpointError: it wrote factors into a tensor that are not the ones asked for.
     """
-    model, stock = read_model(source), read_stock(source)
+    model, stock = source.model, source.stock
     if asked.left_to_upstream or keys.stock(keys.YARN_LOG_MUL, model.arch) in source:
         return True
     plain = replace(model, own_factors=())
@@ -115,7 +116,7 @@ def _agrees(source: Source, asked: checkpoint.HfRope) -> bool:
 
 
 def _feasible(
-    weights: Path, name: str, params: Mapping[str, Any], context: int | None, require_patched: bool
+    weights: ModelFile, name: str, params: Mapping[str, Any], context: int | None, require_patched: bool
 ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """``params``, less what only the patched runtime could do where stock must keep its scaling, and a note on it."""
     try:
@@ -133,8 +134,8 @@ def _feasible(
     return params, ()
 
 
-def _unscaled(weights: Path) -> ModelRope:
-    model = read_model(open_source(weights))
+def _unscaled(weights: ModelFile) -> ModelRope:
+    model = weights.original.model
     return replace(model, train_ctx=model.original_ctx)
 
 

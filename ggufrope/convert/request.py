@@ -12,7 +12,7 @@ from ggufrope.convert.saving import Progress, Saved, outputs
 from ggufrope.errors import InputError, OutputError, UsageError
 from ggufrope.gguf import drop_ahead, move_into_place
 from ggufrope.methods import check_name
-from ggufrope.modelfile.original import open_source
+from ggufrope.modelfile.model_file import ModelFile
 
 if TYPE_CHECKING:
     from ggufrope.calibrate.measure import Progress as Tokens
@@ -78,8 +78,10 @@ def carry_out(request: ConvertRequest, progress: Progress | None = None, reading
     _check_target(request)
     if checkpoint.is_checkpoint(request.source):
         return _from_directory(request, progress)
-    request, told = _with_order(request, reading)
-    done = _from_gguf(request, progress)
+    _check_options(request)
+    file = ModelFile.open(request.source)
+    request, told = _with_order(request, file, reading)
+    done = _from_gguf(request, file, progress)
     return replace(done, notes=(*told, *done.notes))
 
 
@@ -98,26 +100,36 @@ def _check_target(request: ConvertRequest) -> None:
                 raise OutputError(f"{request.output}: is read here, it cannot be the output as well; give another name")
 
 
-def _with_order(request: ConvertRequest, reading: Tokens | None) -> tuple[ConvertRequest, tuple[str, ...]]:
+def _check_options(request: ConvertRequest) -> None:
+    """Refuse what no GGUF could be converted with, before one is opened."""
+    if request.texts and (request.method is None or request.method.partition("+")[0] != "ms-poe"):
+        raise UsageError("--calibrate measures the head order of --method ms-poe (or ms-poe+BASE)")
+    if request.texts and request.heads:
+        raise UsageError("--calibrate and --head-ratios both give every head its ratio; use one of them")
+    if request.method is None:
+        raise UsageError("no method given: add --method M (`ggufrope methods` lists them)")
+    if request.outtype:
+        raise UsageError("--outtype is for Hugging Face directories; `ggufrope quantize` changes a GGUF's type")
+
+
+def _with_order(
+    request: ConvertRequest, file: ModelFile, reading: Tokens | None
+) -> tuple[ConvertRequest, tuple[str, ...]]:
     """The request with ratios measured on its source, or given ones checked against it; and what to say of that."""
     if not request.texts:
-        return request, _checked(request.heads, request.source)
-    if request.method is None or request.method.partition("+")[0] != "ms-poe":
-        raise UsageError("--calibrate measures the head order of --method ms-poe (or ms-poe+BASE)")
-    if request.heads:
-        raise UsageError("--calibrate and --head-ratios both give every head its ratio; use one of them")
+        return request, _checked(request.heads, file)
     from ggufrope.calibrate import CalibrateRequest, Ordering, calibrate
 
     named = {"min_ratio": None, "max_ratio": None, "first_layer": None, "spacing": None, "head_order": None}
     given = {k: request.params[k] for k in named if request.params.get(k) is not None}
     ordering = Ordering(order=given.pop("head_order", "code"), **given)
-    done = calibrate(CalibrateRequest(request.source, request.texts, ordering=ordering), reading)
+    done = calibrate(CalibrateRequest(file, request.texts, ordering=ordering), reading)
     agreement, _ = done.stability()
     said = f"head order '{ordering.order}' from {done.measured} prompts, whose mean rank correlation is {agreement:.2f}"
     return replace(request, params={**request.params, **named, "head_ratios": done.ratios}), (said,)
 
 
-def _checked(heads: Path | None, model: Path) -> tuple[str, ...]:
+def _checked(heads: Path | None, model: ModelFile) -> tuple[str, ...]:
     if heads is None:
         return ()
     from ggufrope.calibrate import require_same_model
@@ -141,17 +153,13 @@ def check_output(output: Path, source: Path, overwrite: bool) -> None:
         raise OutputError(f"{output}: its directory does not exist; create {output.parent} first")
 
 
-def _from_gguf(request: ConvertRequest, progress: Progress | None) -> Converted:
-    if request.method is None:
-        raise UsageError("no method given: add --method M (`ggufrope methods` lists them)")
-    if request.outtype:
-        raise UsageError("--outtype is for Hugging Face directories; `ggufrope quantize` changes a GGUF's type")
-    source, in_place = open_source(request.source), request.in_place and not request.dry_run
+def _from_gguf(request: ConvertRequest, file: ModelFile, progress: Progress | None) -> Converted:
+    in_place = request.in_place and not request.dry_run
     if in_place:
-        drop_ahead(source.header, force=request.force)
+        drop_ahead(file.header, force=request.force)
     from ggufrope.convert.conversion import plan, write, write_in_place  # late: the kernel is at work meanwhile
 
-    made = plan(source, request.method, request.params, request.context, request.require_patched)
+    made = plan(file, str(request.method), request.params, request.context, request.require_patched)
     changes, saved = tuple(made.changes()), None
     if in_place:
         saved = write_in_place(made, force=request.force, progress=progress)
@@ -180,5 +188,5 @@ def _from_directory(request: ConvertRequest, progress: Progress | None) -> Conve
             return Converted(made, told, changes)
         if made is not None:
             write_in_place(made, progress=progress)  # the weights are ours alone: no second copy of them
-        move_into_place(weights, out)
+        move_into_place(weights.path, out)
         return Converted(made, told, changes, Saved(out, False, "", False))

@@ -18,8 +18,8 @@ from ggufrope.evals.positions import read_text
 from ggufrope.evals.results import SCHEMA, FileFacts, RuntimeFacts
 from ggufrope.evals.task import AnswerTask
 from ggufrope.evals.tasks import TASKS, make, record
-from ggufrope.gguf import read_shards
 from ggufrope.inference.chat_template import own_template
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.text import did_you_mean
 
 __all__ = ["DEFAULT_DEPTHS", "Cell", "Grid", "Order", "all_tasks", "plan"]
@@ -67,7 +67,7 @@ class Cell:
     """One line of the results to be.
 
     Attributes:
-        path: the file.
+        model: the file.
         file: what there is to say about it.
         kv_type: type of the KV cache.
         length: tokens of an example.
@@ -76,7 +76,7 @@ class Cell:
         chat: the chat template around its prompts; None for none.
     """
 
-    path: Path
+    model: ModelFile
     file: FileFacts
     kv_type: str
     length: int
@@ -96,6 +96,7 @@ class Grid:
         depths: as they are asked; empty for tasks without.
         cells: file by file, type by type, shortest first: what belongs to one engine stands together.
         baseline: about ``order.baseline``.
+        baseline_model: that file.
     """
 
     order: Order
@@ -104,13 +105,14 @@ class Grid:
     depths: tuple[float, ...]
     cells: tuple[Cell, ...]
     baseline: FileFacts | None
+    baseline_model: ModelFile | None
 
-    def engines(self) -> Iterator[tuple[Path, str, list[Cell]]]:
+    def engines(self) -> Iterator[tuple[ModelFile, str, list[Cell]]]:
         """The cells of each file and type of the KV cache."""
-        groups: dict[tuple[Path, str], list[Cell]] = {}
+        groups: dict[tuple[ModelFile, str], list[Cell]] = {}
         for cell in self.cells:
-            groups.setdefault((cell.path, cell.kv_type), []).append(cell)
-        yield from ((path, kv_type, cells) for (path, kv_type), cells in groups.items())
+            groups.setdefault((cell.model, cell.kv_type), []).append(cell)
+        yield from ((model, kv_type, cells) for (model, kv_type), cells in groups.items())
 
 
 def all_tasks() -> dict[str, type[AnyTask]]:
@@ -139,7 +141,8 @@ def plan(order: Order, runtime: RuntimeFacts) -> Grid:
     if order.threads is not None and order.threads < 1:
         raise UsageError(f"--threads {order.threads}: at least one is needed")
     files = _files(order.files)
-    baseline = _baseline(order, task)
+    base_model = _baseline(order, task, list(files))
+    baseline = describe(base_model) if base_model else None
     lengths = _lengths(order, task, [*files.values(), *([baseline] if baseline else [])])
     fixed = {
         "schema": SCHEMA, "ggufrope": __version__, "task": order.task, "options": _nameless(kept), "depths": depths,
@@ -147,26 +150,26 @@ def plan(order: Order, runtime: RuntimeFacts) -> Grid:
         "baseline": [baseline.header, baseline.weights] if baseline else None,
     }  # fmt: skip
     cells = []
-    for path, facts in files.items():
-        chat = _template(order, path, task)
+    for model, facts in files.items():
+        chat = _template(order, model, task)
         chat_hash = hashlib.sha256(chat.encode()).hexdigest() if chat is not None else None
         for kv_type in order.kv_types:
             for length in lengths:
                 mine = {"header": facts.header, "weights": facts.weights, "kv": kv_type, "length": length}
                 id_ = _hash({**fixed, **mine, "chat": chat_hash})
-                cells.append(Cell(path, facts, kv_type, length, _together(task, length), id_, chat))
-    return Grid(order, task, kept, depths, tuple(cells), baseline)
+                cells.append(Cell(model, facts, kv_type, length, _together(task, length), id_, chat))
+    return Grid(order, task, kept, depths, tuple(cells), baseline, base_model)
 
 
-def _template(order: Order, path: Path, task: AnyTask) -> str | None:
+def _template(order: Order, model: ModelFile, task: AnyTask) -> str | None:
     """The chat template that goes around a prompt for a file; None for none."""
     if isinstance(task, PositionTask) or order.chat_template == "none":
         return None
     if isinstance(order.chat_template, Path):
         return read_text(order.chat_template)
-    own = own_template(read_shards(path)[0])
+    own = own_template(model.header)
     if order.chat_template == "default" and own is None:
-        raise UsageError(f"{path}: has no chat template; leave --chat-template out, or give a FILE with one")
+        raise UsageError(f"{model.path}: has no chat template; leave --chat-template out, or give a FILE with one")
     return own
 
 
@@ -193,31 +196,35 @@ def _depths(order: Order, task: AnyTask) -> tuple[float, ...]:
     return ()
 
 
-def _files(paths: Sequence[Path]) -> dict[Path, FileFacts]:
+def _files(paths: Sequence[Path]) -> dict[ModelFile, FileFacts]:
     if not paths:
         raise UsageError("no file given")
-    found: dict[Path, FileFacts] = {}
+    found: dict[ModelFile, FileFacts] = {}
     for path in paths:
-        facts = describe(path)
+        facts = describe(model := ModelFile.open(path))
         for other, theirs in found.items():
             if (facts.header, facts.weights) == (theirs.header, theirs.weights):
-                raise UsageError(f"{other} and {path} are the same model, byte for byte as far as was looked; drop one")
+                raise UsageError(
+                    f"{other.path} and {path} are the same model, byte for byte as far as was looked; drop one"
+                )
             if facts.name == theirs.name:
-                raise UsageError(f"{other} and {path} would have the same name in the results; rename one")
-        found[path] = facts
+                raise UsageError(f"{other.path} and {path} would have the same name in the results; rename one")
+        found[model] = facts
     return found
 
 
-def _baseline(order: Order, task: AnyTask) -> FileFacts | None:
+def _baseline(order: Order, task: AnyTask, files: Sequence[ModelFile]) -> ModelFile | None:
     if not isinstance(task, PositionTask) or not task.compares:
         if order.baseline is not None:
             raise UsageError(f"--baseline: {task.name} compares with nothing; it is for kl")
         return None
     if order.baseline is None:
         raise UsageError(f"{task.name}: nothing to compare with; name a file with --baseline")
-    for path in order.files:
-        require_same_tokenizer(order.baseline, path)
-    return describe(order.baseline)
+    wanted = order.baseline
+    baseline = next((f for f in files if f.path == wanted), None) or ModelFile.open(wanted)
+    for file in files:
+        require_same_tokenizer(baseline, file)
+    return baseline
 
 
 def _lengths(order: Order, task: AnyTask, files: list[FileFacts]) -> list[int]:

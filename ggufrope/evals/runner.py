@@ -14,15 +14,14 @@ from typing import Any
 from ggufrope import __version__
 from ggufrope.evals.answers import Asked, ask
 from ggufrope.evals.by_position import PositionReading, PositionTask
-from ggufrope.evals.file_facts import chooses_by_context
 from ggufrope.evals.grid import Cell, Grid
 from ggufrope.evals.intervals import too_few
 from ggufrope.evals.machine import machine
 from ggufrope.evals.notes import Note, baseline_beyond_context, beyond_context, fewer_texts_in_text, one_text
 from ggufrope.evals.results import FileFacts, Result, RuntimeFacts, TokenCounts
 from ggufrope.evals.store import Store
-from ggufrope.gguf import read_header
 from ggufrope.inference.chat_template import chat_of
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.validate.position_errors import edges
 
 __all__ = ["CellDone", "OpenEngine", "run"]
@@ -63,8 +62,8 @@ def run(
         OutputError: a result cannot be written.
     """
     known = store.results if store else {}
-    for path, kv_type, cells in grid.engines():
-        with closing(_Engines(grid, path, kv_type, open_engine)) as engines:
+    for model, kv_type, cells in grid.engines():
+        with closing(_Engines(grid, model, kv_type, open_engine)) as engines:
             for cell in cells:
                 if cell.id in known:
                     yield CellDone(cell, known[cell.id], fresh=False)
@@ -82,8 +81,8 @@ class _Engines:
     allocated: those get a new one for each length.
     """
 
-    def __init__(self, grid: Grid, path: Path, kv_type: str, opener: OpenEngine | None) -> None:
-        self._order, self._path, self._kv_type = grid.order, path, kv_type
+    def __init__(self, grid: Grid, model: ModelFile, kv_type: str, opener: OpenEngine | None) -> None:
+        self._grid, self._model, self._kv_type = grid, model, kv_type
         self._longest = max(cell.together for cell in grid.cells)
         self._opener = opener or _engine()
         self._open: dict[str, tuple[int, Any]] = {}  # by role: the length it is for, or 0
@@ -95,22 +94,20 @@ class _Engines:
 
     def file(self, length: int) -> Any:
         """The file's engine for ``length`` tokens together."""
-        return self._get("file", self._path, self._kv_type, length)
+        return self._get("file", self._model, self._kv_type, length)
 
     def baseline(self, length: int) -> Any:
         """The baseline's, with an F16 cache; None for tasks that compare nothing."""
-        path = self._order.baseline
-        return None if path is None else self._get("baseline", path, "f16", length)
+        model = self._grid.baseline_model
+        return None if model is None else self._get("baseline", model, "f16", length)
 
-    def _get(self, role: str, path: Path, kv_type: str, length: int) -> Any:
+    def _get(self, role: str, model: ModelFile, kv_type: str, length: int) -> Any:
         if role in self._open and self._open[role][0] in (0, length):
             return self._open[role][1]
         if role in self._open:
             self._open.pop(role)[1].close()
-        exact = chooses_by_context(path)
-        engine = self._opener(
-            path, n_ctx=length if exact else self._longest, kv_type=kv_type, threads=self._order.threads
-        )
+        exact, threads = model.decoded.by_allocated_context, self._grid.order.threads
+        engine = self._opener(model, n_ctx=length if exact else self._longest, kv_type=kv_type, threads=threads)
         self._open[role] = (length if exact else 0, engine)
         return engine
 
@@ -198,4 +195,4 @@ def _wrapper(grid: Grid, cell: Cell, engine: Any) -> Callable[[str], str]:
         return lambda text: text
     given = grid.order.chat_template
     where = str(given) if isinstance(given, Path) else ""
-    return chat_of(read_header(cell.path), cell.chat, adds_bos=engine.begins_with_bos, where=where).wrap
+    return chat_of(cell.model.header, cell.chat, adds_bos=engine.begins_with_bos, where=where).wrap

@@ -14,7 +14,7 @@ from .parse import parse_entry, read_header
 from .recovery import recover
 from .rewrite import rewrite, write_plan
 from .rewrite_plan import Edits, RewritePlan, encode_header, original_facts, plan_rewrite
-from .shards import output_names, place, read_shards
+from .shards import output_names, place, read_shards, shards_of
 from .slack import Layout
 from .values import TypedValue, ValueType, encode_entry
 
@@ -45,5 +45,6 @@ __all__ = [
     "read_shards",
     "recover",
     "rewrite",
+    "shards_of",
     "write_plan",
 ]

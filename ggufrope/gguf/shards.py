@@ -28,9 +28,17 @@ def read_shards(path: str | os.PathLike[str]) -> tuple[Header, ...]:
         path: The file, or the first shard.
 
     Raises:
+        GgufError: see ``shards_of``; or the file is no GGUF.
+    """
+    return shards_of(read_header(path))
+
+
+def shards_of(first: Header) -> tuple[Header, ...]:
+    """``first`` and the headers of the other files of its model, which are read now.
+
+    Raises:
         GgufError: not the first shard, a shard is missing, or they do not belong together.
     """
-    first = read_header(path)
     count, number = _count(first, SPLIT_COUNT, 1), _count(first, SPLIT_NUMBER, 0)
     if count <= 1:
         return (first,)
@@ -129,4 +137,4 @@ def _count(header: Header, key: str, default: int) -> int:
     return value
 
 
-__all__ = ["output_names", "place", "read_shards", "shard_name"]
+__all__ = ["output_names", "place", "read_shards", "shard_name", "shards_of"]

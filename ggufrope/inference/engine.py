@@ -20,6 +20,7 @@ from ggufrope.inference.prefixes import families
 from ggufrope.inference.requests import Answer, Likelihood, Request
 from ggufrope.inference.stream import Stream, longest_answer
 from ggufrope.inference.strict import chunk_size, log_softmax
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.rope.length_rows import row_for
 
 __all__ = ["Engine"]
@@ -54,7 +55,7 @@ class Engine:
 
     def __init__(
         self,
-        file: Path,
+        file: ModelFile | Path,
         *,
         n_ctx: int,
         kv_type: str = "f16",
@@ -67,7 +68,7 @@ class Engine:
         """Open ``file``.
 
         Args:
-            file: a GGUF file, with or without keys of ours.
+            file: a GGUF file, with or without keys of ours; it is opened where it is not yet.
             n_ctx: tokens that a prompt and its answer may have together; it may be more than the trained context.
             kv_type: type of cached K and V: f32, f16, q8_0 or q4_0.
             threads: as many as there are cores if None.
@@ -85,8 +86,9 @@ class Engine:
             found = f"n_ctx {n_ctx}, n_batch {n_batch}, n_parallel {n_parallel}"
             raise UsageError(f"{found}: each is at least 1, n_parallel at most {_MAX_SEQ - 1}")
         self.settings = InferenceSettings.choose(kv_type, threads, flash_attn)
-        self._model = Model(Path(file), self.settings)
-        self._doubt = doubt(Path(file), kv_type, flash_attn=self.settings.flash_attn)
+        file = ModelFile.of(file)
+        self._model = Model(file, self.settings)
+        self._doubt = doubt(file, kv_type, flash_attn=self.settings.flash_attn)
         self._share = share and self._model.divisible and not self._model.per_prompt and n_batch > 1
         self._hoping = share and self._model.divisible
         self.n_ctx, self._n_cells = n_ctx, n_ctx + self._model.spare(n_ctx, _SPARE * n_parallel if self._share else 0)

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ggufrope.errors import UnsupportedModelError, UsageError
-from ggufrope.gguf import read_header
 from ggufrope.gguf.keys import (
-    ARCHITECTURE,
     CHAT_TEMPLATE,
     CONTEXT_LENGTH,
     HEAD_ORDER,
     ORIGINAL_CONTEXT,
     ROPE_LONG,
-    SPLIT_COUNT,
+    stock,
 )
 from ggufrope.inference.context import Context
 from ggufrope.inference.kv_types import KV_TYPES, KvCache
 from ggufrope.inference.vocabulary import Vocabulary
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.runtime.api import Api, api_version
 from ggufrope.runtime.library import bindings, load, open_context
 from ggufrope.runtime.locate import Runtime
@@ -74,7 +73,7 @@ class Model:
             flash attention only for a quantized cache: batches of other sizes run through other kernels else.
     """
 
-    def __init__(self, file: Path, settings: InferenceSettings) -> None:
+    def __init__(self, file: ModelFile, settings: InferenceSettings) -> None:
         """Open ``file``.
 
         Raises:
@@ -87,7 +86,9 @@ class Model:
         self._api, self._raw = bindings().llama_cpp, self._llama._model.model
         self.file, self._settings = file, settings
         if self._api.llama_model_has_encoder(self._raw) or not self._api.llama_model_has_decoder(self._raw):
-            raise UnsupportedModelError(f"{file}: not a model that continues texts (it has an encoder, or no decoder)")
+            raise UnsupportedModelError(
+                f"{file.path}: not a model that continues texts (it has an encoder, or no decoder)"
+            )
         library = self._api._lib
         self._ours = Api(library) if api_version(library) else None
         self.vocabulary = Vocabulary(self._api, self._raw)
@@ -151,11 +152,9 @@ class Model:
         return Context(self._api, raw, self._ours, n_vocab=self.vocabulary.size, n_batch=n_batch, n_rows=n_rows)
 
 
-def _longrope_original(file: Path) -> int | None:
-    """The original context of a file that has, or may have in another shard, LongRoPE's two lists; None for others."""
-    header = read_header(file)
-    if header.tensor(ROPE_LONG) is None and header.get(SPLIT_COUNT, 1) < 2:
+def _longrope_original(file: ModelFile) -> int | None:
+    """The original context of a file with LongRoPE's two lists; None for others."""
+    if not file.has_tensor(ROPE_LONG):
         return None
-    arch = str(header.get(ARCHITECTURE))
-    trained = header.get(CONTEXT_LENGTH.format(arch=arch), 0)
-    return int(header.get(ORIGINAL_CONTEXT.format(arch=arch), trained))
+    arch = file.architecture
+    return int(file.get(stock(ORIGINAL_CONTEXT, arch), file.get(stock(CONTEXT_LENGTH, arch), 0)))

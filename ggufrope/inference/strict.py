@@ -14,6 +14,8 @@ from ggufrope.errors import RuntimeLibraryError
 if TYPE_CHECKING:
     from llama_cpp import Llama
 
+    from ggufrope.modelfile.model_file import ModelFile
+
 __all__ = ["chunk_size", "log_probs", "log_softmax", "logits", "open_strict"]
 
 _GGML_F32 = 0  # enum ggml_type
@@ -32,8 +34,8 @@ def chunk_size(n_vocab: int, n_scores: int = 0) -> int:
     return max(1, min(256, 2**22 // n_vocab, 2**26 // max(1, n_scores)))
 
 
-def open_strict(path: Path, length: int, chunk: int, **kwargs: Any) -> Llama:
-    """Open ``path`` for ``length`` tokens with an F32 KV cache and without flash attention, on the CPU.
+def open_strict(file: ModelFile | Path, length: int, chunk: int, **kwargs: Any) -> Llama:
+    """Load ``file`` for ``length`` tokens with an F32 KV cache and without flash attention, on the CPU.
 
     The context is exactly as long as the text (llama.cpp pads it to a multiple of 256), because llama.cpp picks
     LongRoPE's short or long factors by the allocated context and transformers by the length in use.
@@ -45,7 +47,7 @@ def open_strict(path: Path, length: int, chunk: int, **kwargs: Any) -> Llama:
 
     settings = {"n_ctx": length, "n_batch": chunk, "n_ubatch": chunk, "flash_attn": False}
     settings |= {"type_k": _GGML_F32, "type_v": _GGML_F32, "n_gpu_layers": 0}
-    return load(path, **(settings | kwargs))
+    return load(file, **(settings | kwargs))
 
 
 def logits(model: Llama, ids: Sequence[int]) -> Iterator[npt.NDArray[np.float32]]:

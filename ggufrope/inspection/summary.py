@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ggufrope.gguf import keys
-from ggufrope.modelfile.codec import Decoded, decode
-from ggufrope.modelfile.facts import read_model, read_stock
-from ggufrope.modelfile.original import Source, open_source
+from ggufrope.modelfile.codec import Decoded
+from ggufrope.modelfile.model_file import ModelFile
 
-__all__ = ["Inspection", "LayerClass", "inspect_file"]
+__all__ = ["Inspection", "LayerClass"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +30,19 @@ class LayerClass:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A file, decoded, with what it was before.
+    """What there is to show of a file. Reading it raises as ``ModelFile.decoded`` and ``ModelFile.before`` do."""
 
-    Attributes:
-        path: the file.
-        decoded: what it says now.
-        before: what its original said; equals ``decoded`` for a file that ggufrope did not convert.
-        requires_patched: it holds the sentinel tensor, so stock llama.cpp refuses it.
-        n_files: shards of a split model; 1 for one that is not.
-        slack: bytes in ``ggufrope.padding``, which the next edit can use.
-    """
+    file: ModelFile
 
-    path: Path
-    decoded: Decoded
-    before: Decoded
-    requires_patched: bool
-    n_files: int = 1
-    slack: int = 0
+    @property
+    def decoded(self) -> Decoded:
+        """What the file says now."""
+        return self.file.decoded
+
+    @property
+    def before(self) -> Decoded:
+        """What its original said; the same as ``decoded`` for a file that ggufrope did not convert."""
+        return self.file.before
 
     def layer_classes(self) -> list[LayerClass]:
         """Layers grouped by equal ratios and kind of attention, in order of their first layer."""
@@ -62,7 +55,7 @@ class Inspection:
 
     def honoured_by(self) -> dict[str, str]:
         """One sentence for each kind of runtime."""
-        if self.requires_patched:
+        if self.file.requires_patched:
             stock = "refuses the file (it was converted with --require-patched)"
         elif not self.decoded.needs_patched:
             stock = f"runs it in full ({self.decoded.method})"
@@ -83,14 +76,14 @@ class Inspection:
         d, model = self.decoded, self.decoded.model
         plain = d.table.without_heads()
         return {
-            "file": str(self.path),
+            "file": str(self.file.path),
             "architecture": model.arch,
             "method": d.method,
             "params": d.params,
             "converted_by_ggufrope": d.ours,
-            "requires_patched": self.requires_patched,
-            "n_files": self.n_files,
-            "slack_bytes": self.slack,
+            "requires_patched": self.file.requires_patched,
+            "n_files": len(self.file.headers),
+            "slack_bytes": self.file.slack,
             "n_layer": model.n_layer,
             "n_head": list(model.n_head),
             "n_head_kv": list(model.n_head_kv),
@@ -102,7 +95,7 @@ class Inspection:
             "context": d.context,
             "attention_scale": [float(v) for v in d.table.attn_scale],
             "length_points": list(d.table.length_points),
-            "row_chosen_by": self.row_chosen_by(),
+            "row_chosen_by": d.row_chosen_by,
             "frequencies": [
                 [float(f) for f in plain.frequencies(model, length=n)] for n in (plain.length_points or (None,))
             ],
@@ -112,12 +105,6 @@ class Inspection:
             ],
             "honoured_by": self.honoured_by(),
         }
-
-    def row_chosen_by(self) -> str | None:
-        """What picks one of several rows; None when there is one."""
-        if self.decoded.table.n_rows == 1:
-            return None
-        return "length in use" if self.decoded.by_length else "allocated context"
 
     def wavelengths(self) -> dict[str, list[float]]:
         """Tokens per turn of each pair: ``before``, and ``after`` at ratio 1, and at the extreme ratios.
@@ -135,24 +122,3 @@ class Inspection:
         if ratios:
             curves |= {f"after, head ratio {r:.3g}": after / r for r in (min(ratios), max(ratios))}
         return {name: [float(v) for v in 2 * np.pi / f] for name, f in curves.items()}
-
-
-def inspect_file(path: Path) -> Inspection:
-    """Read and check ``path``.
-
-    Raises:
-        GgufError: not a usable GGUF, or our keys contradict the model.
-        UnsupportedModelError: the model has no RoPE.
-    """
-    source = open_source(path)
-    now = Source(source.header, shards=source.shards)
-    before = _undecorated(source) if source.converted else decode(now)
-    sentinel, padding = now.has_tensor(keys.SENTINEL), source.header.field(keys.PADDING)
-    slack = padding.count if padding and padding.item_type else 0
-    return Inspection(path, decode(now), before, sentinel, 1 + len(source.shards), slack)
-
-
-def _undecorated(source: Source) -> Decoded:
-    model, stock = read_model(source), read_stock(source)
-    table = stock.table(model)
-    return Decoded(model, stock.scaling_type or "none", {}, stock, table, table, model.train_ctx, False, ours=False)

@@ -60,7 +60,7 @@ def _draw_wavelengths(axes: Any, found: Inspection) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("rotated pair")
     axes.set_ylabel("wavelength in tokens")
-    axes.set_title(f"{found.path.name}: {found.decoded.method}", fontsize=11)
+    axes.set_title(f"{found.file.path.name}: {found.decoded.method}", fontsize=11)
 
 
 def _draw_lengths(axes: Any, found: Inspection) -> None:

@@ -20,9 +20,8 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from ggufrope import __version__
-from ggufrope.evals.file_facts import chooses_by_context, describe
+from ggufrope.evals.file_facts import describe
 from ggufrope.evals.machine import runtime_facts
-from ggufrope.gguf import read_shards
 from ggufrope.inference.engine import Engine
 from ggufrope.inference.requests import Request
 from ggufrope.lm_eval.arguments import Arguments
@@ -30,6 +29,7 @@ from ggufrope.lm_eval.conversation import Template
 from ggufrope.lm_eval.generation import Generation
 from ggufrope.lm_eval.tokenizer import LmTokens
 from ggufrope.lm_eval.truncation import Cuts, fit_pair, fit_prompt
+from ggufrope.modelfile.model_file import ModelFile
 
 __all__ = ["GgufropeLM"]
 
@@ -61,11 +61,11 @@ class GgufropeLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         """
         super().__init__()
         self.arguments = args = Arguments.read({"path": path} | arguments)
-        n_ctx = args.context()
-        header = read_shards(args.path)[0]
+        self._file = ModelFile.open(args.path)
+        n_ctx, header = args.context(self._file), self._file.header
         self.template = Template(header, args.chat_template, args.enable_thinking)
         self.engine = Engine(
-            args.path,
+            self._file,
             n_ctx=n_ctx,
             kv_type=args.kv_type,
             threads=args.threads,
@@ -77,7 +77,7 @@ class GgufropeLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         weakref.finalize(self, self.engine.close)  # lm_eval closes no model; llama.cpp wants it done before the exit
         self._tokens = LmTokens(self.engine, header, add_bos=args.add_bos_token, prefix=args.prefix_token_id)
         self.cuts = Cuts(n_ctx)
-        if chooses_by_context(args.path):
+        if self._file.decoded.by_allocated_context:
             _log.warning(
                 "%s: llama.cpp chooses its factors by the allocated context, %d tokens here, for short prompts too; "
                 "n_ctx=N sets it",
@@ -157,7 +157,7 @@ class GgufropeLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         runtime = runtime_facts(threads=settings.threads, flash_attn=settings.flash_attn)
         facts: dict[str, Any] = {
             "version": __version__,
-            "file": asdict(describe(self.arguments.path)),
+            "file": asdict(describe(self._file)),
             "runtime": asdict(runtime),
         }
         facts |= {"n_ctx": self.max_length, "kv_type": settings.kv_type, "prompts_cut": dict(self.cuts.total)}

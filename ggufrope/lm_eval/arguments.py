@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufrope.errors import UsageError
-from ggufrope.inspection.summary import inspect_file
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.text import did_you_mean
 
 __all__ = ["Arguments"]
@@ -84,15 +84,15 @@ class Arguments:
             raise UsageError(f"--model_args: max_gen_toks={values['max_gen_toks']}: at least 1 token is needed")
         return cls(**values)
 
-    def context(self) -> int:
-        """``n_ctx``, or the context that the file aims at.
+    def context(self, file: ModelFile) -> int:
+        """``n_ctx``, or the context that ``file``, the one at ``path``, aims at.
 
         Raises:
             UsageError: it is less than 2, or more than the file's and ``beyond_context`` is not set.
             GgufError: the file cannot be read.
             UnsupportedModelError: it has no RoPE.
         """
-        aims_at = inspect_file(self.path).decoded.context
+        aims_at = file.decoded.context
         n_ctx = aims_at if self.n_ctx is None else self.n_ctx
         if n_ctx < 2:
             raise UsageError(f"--model_args: n_ctx={n_ctx}: at least 2 tokens are needed")

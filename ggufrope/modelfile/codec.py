@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ggufrope.errors import GgufError, NotHonouredError, ParameterError
 from ggufrope.gguf import keys
@@ -25,7 +25,19 @@ from ggufrope.text import shorten
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Decoded", "Edit", "decode", "encode_heads", "encode_identity", "encode_scaling", "length_edit"]
+__all__ = [
+    "Decoded",
+    "Edit",
+    "decode",
+    "decode_stock",
+    "encode_heads",
+    "encode_identity",
+    "encode_scaling",
+    "length_edit",
+]
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,22 @@ class Decoded:
     def needs_patched(self) -> bool:
         """Whether a stock llama.cpp would rotate differently."""
         return self.by_length or not self.table.close_to(self.stock_table)
+
+    @property
+    def row_chosen_by(self) -> str | None:
+        """What picks one of several rows; None when there is one."""
+        if self.table.n_rows == 1:
+            return None
+        return "length in use" if self.by_length else "allocated context"
+
+    @property
+    def by_allocated_context(self) -> bool:
+        """Whether a longer *allocated* context rotates otherwise (LongRoPE without rows by length).
+
+        Such a file must be given exactly the context that a length calls for: a short text in a long context would be
+        read with the long factors.
+        """
+        return self.row_chosen_by == "allocated context"
 
 
 def encode_scaling(wanted: RopeTable, stock: StockRope | None, model: ModelRope, context: int) -> Edit:
@@ -195,11 +223,9 @@ def decode(source: KeySource) -> Decoded:
     """
     model, stock = read_model(source), read_stock(source)
     stock_table = stock.table(model)
-    ours = source.get(keys.VERSION) is not None
-    if ours and source.get(keys.VERSION) != 1:
-        raise GgufError(
-            f"{source.path}: {keys.VERSION} is {source.get(keys.VERSION)!r}, this ggufrope reads 1; update it"
-        )
+    version = source.get(keys.VERSION)
+    if version is not None and (not isinstance(version, int) or version != 1):
+        raise GgufError(f"{source.path}: {keys.VERSION} is {shorten(version)}, this ggufrope reads 1; update it")
     try:
         rest = replace(stock, short=(), long=()).table(model)
         by_length = np.size(source.get(keys.LENGTH_POINTS, ())) > 1
@@ -208,19 +234,29 @@ def decode(source: KeySource) -> Decoded:
         table = table * _heads(source, model)
     except ParameterError as error:
         raise GgufError(f"{source.path}: {error}") from None
-    method = source.get(keys.METHOD) or stock.kind
     return Decoded(
         model=model,
-        method=str(method),
+        method=_one(source, keys.METHOD, str) or stock.kind,
         params=_json(source, keys.PARAMS),
         stock=stock,
         stock_table=stock_table,
         table=table,
-        context=int(source.get(keys.CONTEXT) or model.train_ctx),
+        context=_one(source, keys.CONTEXT, int) or model.train_ctx,
         by_length=by_length,
-        ours=ours,
+        ours=version is not None,
         head_order=_head_order(source),
     )
+
+
+def decode_stock(source: KeySource) -> Decoded:
+    """What upstream's keys alone say, whatever keys of ours there are.
+
+    Raises:
+        GgufError, UnsupportedModelError: see ``read_model`` and ``read_stock``.
+    """
+    model, stock = read_model(source), read_stock(source)
+    table = stock.table(model)
+    return Decoded(model, stock.scaling_type or "none", {}, stock, table, table, model.train_ctx, False, ours=False)
 
 
 def _stock_edit(stock: StockRope, model: ModelRope, context: int) -> Edit:
@@ -303,10 +339,20 @@ def _heads(source: KeySource, model: ModelRope) -> RopeTable:
 
 
 def _head_order(source: KeySource) -> str:
-    order = source.get(keys.HEAD_ORDER, "static")
+    order = _one(source, keys.HEAD_ORDER, str)
+    if order is None:
+        return "static"
     if order not in ("static", *PER_PROMPT):
         raise GgufError(f"{source.path}: {keys.HEAD_ORDER} is {order!r}; this version knows static and per-prompt")
-    return str(order)
+    return order
+
+
+def _one(source: KeySource, key: str, kind: type[_T]) -> _T | None:
+    """The value of a key that is no array; None where it is absent."""
+    value = source.get(key)
+    if value is None or isinstance(value, kind):
+        return value
+    raise GgufError(f"{source.path}: {key} is {shorten(value)}; a value of type {kind.__name__} is needed")
 
 
 def _json(source: KeySource, key: str) -> dict[str, Any]:

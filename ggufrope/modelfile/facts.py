@@ -6,6 +6,7 @@ earlier conversion to what the file was before.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +21,7 @@ from ggufrope.text import shorten
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["KeySource", "read_model", "read_stock"]
+__all__ = ["KeySource", "RopeKeys", "read_model", "read_stock"]
 
 
 class KeySource(Protocol):
@@ -33,6 +34,20 @@ class KeySource(Protocol):
     def get(self, key: str, default: Any = None) -> Any: ...
     def has_tensor(self, name: str) -> bool: ...
     def tensor_data(self, name: str) -> NDArray[np.float32]: ...
+
+
+class RopeKeys:
+    """What a ``KeySource`` says of its rotation in upstream's keys, read at the first ask and kept."""
+
+    @cached_property
+    def model(self: KeySource) -> ModelRope:
+        """The model's facts; raises as ``read_model`` does."""
+        return read_model(self)
+
+    @cached_property
+    def stock(self: KeySource) -> StockRope:
+        """The scaling that upstream's keys declare; raises as ``read_stock`` does."""
+        return read_stock(self)
 
 
 def read_model(source: KeySource) -> ModelRope:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ggufrope.errors import GgufError
-from ggufrope.gguf import Header, TensorInfo, read_shards
-from ggufrope.modelfile.facts import read_model
-from ggufrope.modelfile.original import open_source
+from ggufrope.gguf import Header, TensorInfo
 
-__all__ = ["Identity", "identify"]
+if TYPE_CHECKING:
+    from ggufrope.modelfile.model_file import ModelFile
+
+__all__ = ["Identity", "identify", "span_hash"]
 
 _SAMPLE = 4096  # bytes of each tensor
 
@@ -55,16 +55,16 @@ class Identity:
         return "" if self.vectors == other.vectors else "other norms or biases"
 
 
-def identify(path: Path) -> Identity:
-    """The identity of a GGUF, single or split; the same before and after a conversion by ggufrope.
+def identify(file: ModelFile) -> Identity:
+    """The identity of a model; the same before and after a conversion by ggufrope.
 
     Raises:
         GgufError: it cannot be read.
     """
-    source = open_source(path)
-    model = read_model(source)
+    source = file.original
+    model = source.model
     tensors = sorted(
-        ((t, h) for h in read_shards(path) for t in h.tensors if t.name not in source.added_tensors),
+        ((t, h) for h in file.headers for t in h.tensors if t.name not in source.added_tensors),
         key=lambda pair: pair[0].name,
     )
     vectors, weights = hashlib.sha256(), hashlib.sha256()
@@ -75,6 +75,21 @@ def identify(path: Path) -> Identity:
         if len(info.shape) == 1:
             vectors.update(head + data)
     return Identity(model.arch, model.n_head, model.n_head_kv, model.head_dim, vectors.hexdigest(), weights.hexdigest())
+
+
+def span_hash(header: Header, start: int, end: int) -> str:
+    """sha256 of the bytes from ``start`` to ``end`` of a file.
+
+    Raises:
+        GgufError: it cannot be read.
+    """
+    digest, step = hashlib.sha256(), 1 << 20
+    try:
+        for at in range(start, end, step):
+            digest.update(header.read(at, min(end, at + step)))
+    except OSError as error:
+        raise GgufError(f"{header.path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
 
 
 def _bytes(info: TensorInfo, header: Header, n: int) -> bytes:

@@ -7,23 +7,26 @@ is in ``ggufrope.original``: every key that was replaced or removed, with its pl
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ggufrope.errors import GgufError, OutputError
-from ggufrope.gguf import Header, TypedValue, ValueType, encode_entry, keys, original_facts, read_shards
+from ggufrope.gguf import Header, TypedValue, ValueType, encode_entry, keys, original_facts
+from ggufrope.modelfile.codec import Decoded, decode_stock
+from ggufrope.modelfile.facts import RopeKeys
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "source_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+@dataclass(frozen=True)  # no slots: what is read from it is kept in its __dict__
+class Source(RopeKeys):
     """A header seen through an earlier conversion.
 
     Attributes:
@@ -46,6 +49,15 @@ class Source:
     def converted(self) -> bool:
         """Whether ggufrope wrote the file."""
         return bool(self.facts)
+
+    @cached_property
+    def decoded(self) -> Decoded:
+        """What upstream's keys of the original say about its rotation.
+
+        Raises:
+            GgufError, UnsupportedModelError: see ``read_model`` and ``read_stock``.
+        """
+        return decode_stock(self)
 
     @property
     def path(self) -> Path:
@@ -124,13 +136,13 @@ class Source:
         }
 
 
-def open_source(path: Path) -> Source:
-    """Read ``path``'s header, and those of its further shards, and see through an earlier conversion.
+def source_of(headers: Sequence[Header]) -> Source:
+    """See through an earlier conversion of a model, given the headers of all its files.
 
     Raises:
-        GgufError: not a GGUF, an incomplete set of shards, or ``ggufrope`` keys without a usable ``ggufrope.original``.
+        GgufError: ``ggufrope`` keys without a usable ``ggufrope.original``.
     """
-    header, *shards = read_shards(path)
+    header, *shards = headers
     if not any(f.key.startswith(keys.PREFIX) for f in header.fields):
         return Source(header, shards=tuple(shards))
     try:
@@ -148,6 +160,6 @@ def open_source(path: Path) -> Source:
         )
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError, OutputError) as error:
         raise GgufError(
-            f"{path}: {keys.ORIGINAL} is missing or damaged ({type(error).__name__}: {error}); "
+            f"{header.path}: {keys.ORIGINAL} is missing or damaged ({type(error).__name__}: {error}); "
             "convert the original model again"
         ) from None

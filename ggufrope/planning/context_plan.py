@@ -13,10 +13,10 @@ from typing import Any
 
 from ggufrope.convert.conversion import plan as plan_conversion
 from ggufrope.errors import GgufropeError, NotHonouredError, ParameterError, UnsupportedModelError
-from ggufrope.inspection.summary import Inspection, inspect_file
 from ggufrope.methods import METHODS, method_names
 from ggufrope.methods.protocol import MAX_CONTEXT
-from ggufrope.modelfile.original import Source, open_source
+from ggufrope.modelfile.codec import Decoded
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.planning.evidence import EvidenceRecord, evidence_for
 from ggufrope.planning.memory import PLANNED_TYPES, CacheLayout, NoLayoutError, cache_layout
 
@@ -67,7 +67,7 @@ class ContextPlan:
     """What a person needs to know before bringing a file to a context.
 
     Attributes:
-        inspection: the file as it is.
+        file: the file as it is.
         context: tokens that are wanted.
         trained: tokens that the model was trained for, before any scaling.
         options: methods that reach it, in the order of ``ORDER``.
@@ -79,7 +79,7 @@ class ContextPlan:
         no_memory: empty, or why ``memory`` is None.
     """
 
-    inspection: Inspection
+    file: ModelFile
     context: int
     trained: int
     options: tuple[Option, ...]
@@ -103,13 +103,13 @@ class ContextPlan:
         """The stable object of ``plan --json``; sizes in bytes, contexts in tokens."""
         memory, full = self.memory, self.full_window
         return {
-            "file": str(self.inspection.path),
-            "architecture": self.inspection.decoded.model.arch,
+            "file": str(self.file.path),
+            "architecture": self.file.decoded.model.arch,
             "context": self.context,
             "trained_context": self.trained,
             "multiple": self.multiple,
-            "present_method": self.inspection.decoded.method,
-            "present_context": self.inspection.decoded.context,
+            "present_method": self.file.decoded.method,
+            "present_context": self.file.decoded.context,
             "notes": list(self.notes),
             "weights": self.weight_bytes,
             "kv_cache": self.cache_bytes(),
@@ -140,8 +140,8 @@ class ContextPlan:
         }
 
 
-def plan_context(path: Path, context: int) -> ContextPlan:
-    """Plan for ``path`` to serve ``context`` tokens. Reads headers only.
+def plan_context(file: ModelFile, context: int) -> ContextPlan:
+    """Plan for ``file`` to serve ``context`` tokens. Reads headers only.
 
     Raises:
         ParameterError: ``context`` is not a number of tokens that llama.cpp can count.
@@ -150,20 +150,19 @@ def plan_context(path: Path, context: int) -> ContextPlan:
     """
     if not 1 <= context <= MAX_CONTEXT:
         raise ParameterError(f"--context {context}: give 1 to {MAX_CONTEXT} tokens")
-    found = inspect_file(path)
-    source = open_source(path)
-    trained = found.before.model.original_ctx
+    now, before = file.decoded, file.before  # a key that contradicts the model is an error, whatever the method
+    trained = before.model.original_ctx
     options: list[Option] = []
     refusals: list[Refusal] = []
     if context > trained:
         for name, params in _candidates():
-            made = _option(source, name, params, context)
+            made = _option(file, name, params, context)
             (options if isinstance(made, Option) else refusals).append(made)  # type: ignore[arg-type]  # by kind
     options.sort(key=lambda option: not option.stock)
-    memory, full, why = _memory(source, found, context)
-    weights = sum(info.nbytes for header in (source.header, *source.shards) for info in header.tensors)
-    notes = tuple(_notes(found, context, trained))
-    return ContextPlan(found, context, trained, tuple(options), tuple(refusals), notes, weights, memory, full, why)
+    memory, full, why = _memory(file, context)
+    weights = sum(info.nbytes for header in file.headers for info in header.tensors)
+    notes = tuple(_notes(now, context, trained))
+    return ContextPlan(file, context, trained, tuple(options), tuple(refusals), notes, weights, memory, full, why)
 
 
 def _candidates() -> list[tuple[str, dict[str, Any]]]:
@@ -176,13 +175,13 @@ def _candidates() -> list[tuple[str, dict[str, Any]]]:
     return listed
 
 
-def _option(source: Source, name: str, params: dict[str, Any], context: int) -> Option | Refusal:
+def _option(file: ModelFile, name: str, params: dict[str, Any], context: int) -> Option | Refusal:
     shown = name + " --dynamic" * bool(params)
     evidence = tuple(evidence_for(shown))
     try:
-        made = plan_conversion(source, name, params, context)
+        made = plan_conversion(file, name, params, context)
     except (ParameterError, UnsupportedModelError, NotHonouredError) as error:
-        return Refusal(shown, str(error).removeprefix(f"{source.path}: "), evidence)
+        return Refusal(shown, str(error).removeprefix(f"{file.path}: "), evidence)
     except GgufropeError as error:  # a damaged key that only this method reads
         return Refusal(shown, str(error), evidence)
     given = made.method.params()
@@ -190,7 +189,7 @@ def _option(source: Source, name: str, params: dict[str, Any], context: int) -> 
     cls = METHODS[name.partition("+")[0]]
     by_length = made.table.n_rows > 1
     stock = not made.needs_patched
-    command = _command(source.path, shown, context)
+    command = _command(file.path, shown, context)
     title = f"{cls.title} ({cls.paper})"
     return Option(shown, title, factor, by_length, stock, made.runs_on(), command, evidence, made.notes)
 
@@ -202,8 +201,8 @@ def _command(path: Path, shown: str, context: int) -> str:
     return shlex.join(words)
 
 
-def _memory(source: Source, found: Inspection, context: int) -> tuple[CacheLayout | None, CacheLayout | None, str]:
-    model = found.before.model
+def _memory(file: ModelFile, context: int) -> tuple[CacheLayout | None, CacheLayout | None, str]:
+    source, model = file.original, file.before.model
     try:
         layout = cache_layout(source, model, context)
         full = cache_layout(source, model, context, full_window=True) if layout.window_cells else None
@@ -212,8 +211,8 @@ def _memory(source: Source, found: Inspection, context: int) -> tuple[CacheLayou
     return layout, full, ""
 
 
-def _notes(found: Inspection, context: int, trained: int) -> list[str]:
-    now, notes = found.decoded, []
+def _notes(now: Decoded, context: int, trained: int) -> list[str]:
+    notes = []
     scaled = now.method not in ("none", "ms-poe") and now.context > trained
     if context <= trained:
         undo = f"; it says {now.method} to {now.context} tokens now" if scaled else ""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from ggufrope.errors import InputError, RuntimeLibraryError
-from ggufrope.gguf import read_header
 from ggufrope.gguf.keys import PREFIX
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.runtime.api import Api, api_version
 from ggufrope.runtime.locate import Runtime, locate
 from ggufrope.runtime.log import LibraryLog
@@ -29,7 +29,6 @@ __all__ = [
     "head_factors",
     "load",
     "method",
-    "needs_patched",
     "open_context",
     "runtime_for",
     "set_head_factors",
@@ -37,11 +36,13 @@ __all__ = [
 ]
 
 
-def load(path: str | os.PathLike[str], *, backend: str | None = None, verbose: bool = False, **kwargs: Any) -> Llama:
+def load(
+    path: ModelFile | str | os.PathLike[str], *, backend: str | None = None, verbose: bool = False, **kwargs: Any
+) -> Llama:
     """Open a model with ``llama_cpp.Llama`` on the patched libllama.
 
     Args:
-        path: A GGUF file, with or without keys of ours.
+        path: A GGUF file, with or without keys of ours; or one that is open already.
         backend: Which build to use; see ``locate`` if None. The first call in a process decides.
         verbose: Print llama.cpp's log; otherwise it is silent and speaks through exceptions.
         **kwargs: Passed to ``llama_cpp.Llama`` as they are: ``n_ctx``, ``logits_all``, ``type_k``, ``flash_attn``, ...
@@ -56,8 +57,8 @@ def load(path: str | os.PathLike[str], *, backend: str | None = None, verbose: b
         >>> model = ggufrope.load("model.gguf", n_ctx=8192)
         >>> model("Once upon a time", max_tokens=16)["choices"][0]["text"]
     """
-    path = Path(path)
-    needed = needs_patched(path)
+    file = ModelFile.of(path)
+    path, needed = file.path, file.has_our_keys
     llama_cpp = bindings(backend)
     library: ctypes.CDLL = llama_cpp.llama_cpp._lib
     if needed and not api_version(library):
@@ -155,30 +156,20 @@ def set_head_factors(model: Llama, factors: npt.ArrayLike) -> None:
     _api().set_head_factors(model._model.model, model._ctx.ctx, factors)
 
 
-def needs_patched(path: Path) -> bool:
-    """Whether the file carries keys that a stock llama.cpp would ignore.
+def runtime_for(file: ModelFile, backend: str | None = None) -> Runtime:
+    """The build to run ``file`` with; a build without our functions is refused for a file with our keys.
 
     Raises:
-        GgufError: It is not a GGUF.
-    """
-    return any(field.key.startswith(PREFIX) for field in read_header(path).fields)
-
-
-def runtime_for(path: Path, backend: str | None = None) -> Runtime:
-    """The build to run ``path`` with; a build without our functions is refused for a file with our keys.
-
-    Raises:
-        GgufError: It is not a GGUF.
         RuntimeLibraryError: Nothing is built, it is not patched though the file needs it, or it cannot be loaded.
     """
-    needed, runtime = needs_patched(path), locate(backend)
-    if needed:
+    runtime = locate(backend)
+    if file.has_our_keys:
         try:
             version = api_version(ctypes.CDLL(str(runtime.library)))
         except OSError as error:
             raise _unloadable(runtime, error) from error
         if not version:
-            raise _unpatched(path, runtime.library)
+            raise _unpatched(file.path, runtime.library)
     return runtime
 
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ggufrope.errors import InputError, OutputError, UsageError
-from ggufrope.gguf import read_header
+from ggufrope.gguf import Header, read_header
 from ggufrope.gguf.keys import HEAD_FACTORS, HEAD_ORDER, PREFIX
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.runtime.library import runtime_for
 from ggufrope.runtime.locate import Runtime
 from ggufrope.runtime.progress import Progress, compile_errors, run_logged
@@ -31,7 +32,7 @@ PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 def command_line(
     name: str,
-    model: Path,
+    model: ModelFile,
     options: Sequence[str] = (),
     *,
     backend: str | None = None,
@@ -41,7 +42,7 @@ def command_line(
 
     Args:
         name: A key of ``PROGRAMS``.
-        model: A GGUF file.
+        model: The file to run.
         options: Upstream's options, untouched.
         head_order: ``static``, ``per-prompt`` or ``per-prompt-rank`` instead of what the file says (Ms-PoE).
         backend: Which build to use; see ``locate`` if None.
@@ -49,19 +50,19 @@ def command_line(
     Raises:
         UsageError: A head order for a file without head ratios.
         RuntimeLibraryError: There is no build, or it is not patched and the file has keys of ours.
-        GgufError: The file is not a GGUF.
     """
     program, fixed = PROGRAMS[name]
     fixed = (*fixed, *_ordering(name, model, head_order))
-    return [str(runtime_for(model, backend).program(program)), "-m", str(model), *fixed, *options]
+    return [str(runtime_for(model, backend).program(program)), "-m", str(model.path), *fixed, *options]
 
 
-def _ordering(name: str, model: Path, order: str | None) -> list[str]:
+def _ordering(name: str, model: ModelFile, order: str | None) -> list[str]:
     """What a head order that follows the prompt needs: one sequence at a time, and the key if it is not the file's."""
-    header = read_header(model)
-    if order is not None and HEAD_FACTORS not in header:
-        raise UsageError(f"--head-order: {model} has no head ratios to hand out; convert it with --method ms-poe first")
-    acting = order or header.get(HEAD_ORDER, "static")
+    if order is not None and HEAD_FACTORS not in model:
+        raise UsageError(
+            f"--head-order: {model.path} has no head ratios to hand out; convert it with --method ms-poe first"
+        )
+    acting = order or model.get(HEAD_ORDER, "static")
     single = ["-np", "1"] if name == "serve" and acting != "static" else []
     return single + (["--override-kv", f"{HEAD_ORDER}=str:{order}"] if order else [])
 
@@ -100,18 +101,19 @@ def quantize(
         OutputError: The result cannot be written, or lost a key.
         RuntimeLibraryError: No patched build.
     """
-    runtime = runtime_for(source)
+    model = ModelFile.open(source)
+    runtime = runtime_for(model)
     if output.exists() and output.samefile(source):
         raise UsageError(f"{output} is the source itself; name another output")
     if not output.parent.is_dir():
         raise OutputError(f"{output.parent}: no such directory")
-    before = _our_entries(source)
+    before = _our_entries(model.header)
     with tempfile.TemporaryDirectory(prefix="ggufrope-") as scratch:
         temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
         try:
             extra = [*options, *(["--imatrix", str(imatrix)] if imatrix else [])]
             _quantize_to(runtime, [*extra, str(source), str(temporary), kind], Path(scratch) / "log", progress)
-            if _our_entries(temporary) != before:
+            if _our_entries(read_header(temporary)) != before:
                 raise OutputError(f"{output}: llama-quantize changed a {PREFIX}* key; nothing was written")
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -136,7 +138,6 @@ def _quantize_to(runtime: Runtime, arguments: list[str], log: Path, progress: Pr
     raise InputError(f"{arguments[-3]}: llama-quantize failed: {said}; its options go after --")
 
 
-def _our_entries(path: Path) -> dict[str, bytes]:
+def _our_entries(header: Header) -> dict[str, bytes]:
     """Our keys and their bytes, wherever they lie in the file."""
-    header = read_header(path)
     return {field.key: header.raw(field) for field in header.fields if field.key.startswith(PREFIX)}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ggufrope.errors import UsageError
 from ggufrope.inference.kv_types import CacheWords, KvCache
-from ggufrope.modelfile.original import Source
+from ggufrope.modelfile.facts import KeySource
 from ggufrope.planning.memory import CacheLayout, NoLayoutError, cache_layout
 from ggufrope.rope.model import ModelRope
 
@@ -39,7 +39,7 @@ def require_length(length: int) -> None:
         raise UsageError(f"--length {length}: {limit}")
 
 
-def require_memory(source: Source, model: ModelRope, length: int, caches: Sequence[KvCache]) -> None:
+def require_memory(source: KeySource, model: ModelRope, length: int, caches: Sequence[KvCache]) -> None:
     """Refuse what llama.cpp could not allocate, before it fills the machine's memory trying to.
 
     Args:
@@ -64,7 +64,7 @@ def require_memory(source: Source, model: ModelRope, length: int, caches: Sequen
         )
 
 
-def _bytes(source: Source, layout: CacheLayout, cache: KvCache) -> int:
+def _bytes(source: KeySource, layout: CacheLayout, cache: KvCache) -> int:
     for size in {size for head in layout.heads for size in head if size % cache.type.block}:
         raise UsageError(
             f"--kv-type {cache.kv_type}: {source.path} has heads of {size} dimensions, which are no multiple of "

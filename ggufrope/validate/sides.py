@@ -9,44 +9,15 @@ from functools import partial
 from pathlib import Path
 
 from ggufrope.errors import InputError, UsageError
-from ggufrope.gguf import Header, read_shards
 from ggufrope.inference.strict import log_probs, open_strict
-from ggufrope.modelfile.codec import Decoded, decode
-from ggufrope.modelfile.original import Source
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.reference import ReferenceSpec
 from ggufrope.validate.agreement import require_same_model, rotation_gap
 from ggufrope.validate.claim import reference_spec, require_static, served_as
 from ggufrope.validate.position_errors import Block
-from ggufrope.validate.tolerances import TOLERANCES, weight_types, weights_name
+from ggufrope.validate.tolerances import TOLERANCES, weights_name
 
-__all__ = ["GgufFile", "Opened", "Reference", "reference_side"]
-
-
-@dataclass(frozen=True, slots=True)
-class GgufFile:
-    """A GGUF's header and what it says.
-
-    Attributes:
-        path: the file, or its first shard.
-        shards: headers of all its files.
-        decoded: its rotation.
-        weights: types of its matrices.
-    """
-
-    path: Path
-    shards: tuple[Header, ...]
-    decoded: Decoded
-    weights: str
-
-    @classmethod
-    def read(cls, path: Path) -> GgufFile:
-        """Read headers only.
-
-        Raises:
-            GgufError: it is not a GGUF, a shard is missing, or a key is damaged.
-        """
-        shards = read_shards(path)
-        return cls(path, shards, decode(Source(shards[0], shards=shards[1:])), weight_types(shards))
+__all__ = ["Opened", "Reference", "reference_side"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +57,7 @@ class Reference:
 
 
 def reference_side(
-    file: GgufFile, path: Path, length: int, *, any_method: bool = False, as_stored: bool = False
+    file: ModelFile, path: Path, length: int, *, any_method: bool = False, as_stored: bool = False
 ) -> Reference:
     """The reference at ``path`` for ``length`` positions of ``file``.
 
@@ -113,9 +84,9 @@ def reference_side(
     return _gguf(file, path, length, any_method)
 
 
-def _pytorch(file: GgufFile, path: Path, length: int, as_stored: bool) -> Reference:
+def _pytorch(file: ModelFile, path: Path, length: int, as_stored: bool) -> Reference:
     spec, served = reference_spec(file.decoded), served_as(file.decoded, length)
-    name = weights_name(file.weights, as_stored)
+    name = weights_name(file.weight_types, as_stored)
     known = TOLERANCES.get(f"{name} weights")
     stored = known.stored if known and not as_stored else None
     notes: tuple[str, ...] = ()
@@ -136,7 +107,7 @@ def _pytorch(file: GgufFile, path: Path, length: int, as_stored: bool) -> Refere
 
 @contextmanager
 def _open_pytorch(
-    path: Path, spec: ReferenceSpec, served: int | None, stored: str | None, matrices: GgufFile | None, _chunk: int
+    path: Path, spec: ReferenceSpec, served: int | None, stored: str | None, matrices: ModelFile | None, _chunk: int
 ) -> Iterator[Opened]:
     from ggufrope.reference import forward  # torch and transformers: seconds
 
@@ -144,13 +115,13 @@ def _open_pytorch(
     if matrices:
         from ggufrope.validate.stored import take_matrices
 
-        take_matrices(model, matrices.shards)
+        take_matrices(model, matrices.headers)
     yield Opened(model.config.vocab_size, partial(forward.log_probs, model))
 
 
-def _gguf(file: GgufFile, path: Path, length: int, any_method: bool) -> Reference:
-    other = GgufFile.read(path)
-    require_same_model(file.shards, other.shards)
+def _gguf(file: ModelFile, path: Path, length: int, any_method: bool) -> Reference:
+    other = file if file.path == path else ModelFile.open(path)
+    require_same_model(file.headers, other.headers)
     for side in (file, other):
         require_static(side.decoded)
     gap = rotation_gap(file.decoded, other.decoded)
@@ -158,18 +129,18 @@ def _gguf(file: GgufFile, path: Path, length: int, any_method: bool) -> Referenc
         raise InputError(f"{file.path} rotates differently from {path}: {gap}; --any-method compares them all the same")
     return Reference(
         "gguf",
-        other.weights,
-        (weights_name(file.weights), weights_name(other.weights)),
+        other.weight_types,
+        (weights_name(file.weight_types), weights_name(other.weight_types)),
         f"{other.decoded.method} on the patched runtime, F32 KV cache, flash attention off",
         gap,
         (f"the methods differ: {gap}",) if gap else (),
-        partial(_open_gguf, path, length),
+        partial(_open_gguf, other, length),
     )
 
 
 @contextmanager
-def _open_gguf(path: Path, length: int, chunk: int) -> Iterator[Opened]:
-    model = open_strict(path, length, chunk)
+def _open_gguf(file: ModelFile, length: int, chunk: int) -> Iterator[Opened]:
+    model = open_strict(file, length, chunk)
     try:
         yield Opened(model.n_vocab(), lambda ids, _chunk: log_probs(model, ids))
     finally:

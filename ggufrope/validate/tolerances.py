@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ggufrope.gguf import Header
-from ggufrope.gguf.ggml_types import GGML_TYPES
-
-__all__ = ["TOLERANCES", "Limits", "Tolerance", "limits", "parts", "weight_types", "weights_name", "why_not"]
+__all__ = ["TOLERANCES", "Limits", "Tolerance", "limits", "parts", "weights_name", "why_not"]
 
 _STEADY = 2048
 
@@ -215,10 +212,3 @@ def weights_name(types: str, as_stored: bool = False) -> str:
     name = next((n for n, (needed, more) in _MIXTURES.items() if needed <= kinds <= needed | more), types)
     name = name.partition(" ")[0]
     return f"{name} weights as stored" if as_stored and name in _MIXTURES else name
-
-
-def weight_types(headers: Header | Sequence[Header]) -> str:
-    """Types of the matrices of a model's files, e.g. ``F16`` or ``Q4_K+Q6_K``."""
-    files = [headers] if isinstance(headers, Header) else headers
-    infos = [info for header in files for info in header.tensors]
-    return "+".join(sorted({GGML_TYPES[t.ggml_type].name for t in infos if len([n for n in t.shape if n > 1]) > 1}))

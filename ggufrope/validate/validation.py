@@ -12,11 +12,11 @@ from ggufrope.gguf.keys import TOKEN_EMBEDDING
 from ggufrope.inference.kv_types import KvCache
 from ggufrope.inference.strict import chunk_size, log_probs, open_strict
 from ggufrope.modelfile.codec import Decoded
-from ggufrope.modelfile.original import Source
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.validate.kv_cache import choose_cache, require_length, require_memory
 from ggufrope.validate.position_errors import PositionErrors, bucket, compare, edges
 from ggufrope.validate.result import ValidationResult
-from ggufrope.validate.sides import GgufFile, Reference, reference_side
+from ggufrope.validate.sides import Reference, reference_side
 from ggufrope.validate.token_ids import random_ids, text_ids
 from ggufrope.validate.tolerances import limits, parts, why_not
 
@@ -30,7 +30,7 @@ _PAD = 256  # llama.cpp rounds a context up to this
 
 
 def validate(
-    file: Path,
+    file: ModelFile,
     reference: Path,
     *,
     length: int | None = None,
@@ -65,15 +65,14 @@ def validate(
         UnsupportedModelError, ParameterError: the reference does not have the model or the method.
         RuntimeLibraryError: the patched runtime is missing or fails.
     """
-    cache, subject = choose_cache(kv_type, flash_attn), GgufFile.read(file)
-    decoded = subject.decoded
+    cache, decoded = choose_cache(kv_type, flash_attn), file.decoded
     length = min(decoded.context, _DEFAULT_LENGTH) if length is None else length
     require_length(length)
-    other = reference_side(subject, reference, length, any_method=any_method, as_stored=as_stored)
+    other = reference_side(file, reference, length, any_method=any_method, as_stored=as_stored)
     caches = [cache] if other.kind == "pytorch" else [cache, KvCache()]
-    require_memory(Source(subject.shards[0]), decoded.model, length, caches)
+    require_memory(file, decoded.model, length, caches)
     options = {"type_k": cache.type.ggml_type, "type_v": cache.type.ggml_type, "flash_attn": cache.flash_attn}
-    runtime = open_strict(file, length, chunk_size(*_sizes(subject, length)), **options)
+    runtime = open_strict(file, length, chunk_size(*_sizes(file, length)), **options)
     try:
         ids = text_ids(runtime, text, length) if text else random_ids(runtime, length, seed)
         errors = _errors(runtime, reference, other, ids, progress)
@@ -81,11 +80,11 @@ def validate(
         runtime.close()
     named = parts(other.parts, cache.kv_type, cache.flash_attn)
     return ValidationResult(
-        file=str(file),
+        file=str(file.path),
         reference=str(reference),
         method=decoded.method,
         rotation=other.rotation,
-        weights=subject.weights,
+        weights=file.weight_types,
         length=length,
         tokens=str(text) if text else f"pseudo-random, seed {seed}",
         limits=limits(["methods that differ"] if other.gap else named, length, tolerance),
@@ -120,9 +119,9 @@ def _errors(
         )
 
 
-def _sizes(file: GgufFile, length: int) -> tuple[int, int]:
+def _sizes(file: ModelFile, length: int) -> tuple[int, int]:
     """Logits and attention scores of one position."""
-    embedding = next((i for header in file.shards for i in header.tensors if i.name == TOKEN_EMBEDDING), None)
+    embedding = next((i for header in file.headers for i in header.tensors if i.name == TOKEN_EMBEDDING), None)
     return max(1, embedding.shape[-1] if embedding else 1), max(file.decoded.model.n_head) * length
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from demo_model.text import make_quiz
+from ggufrope.modelfile.model_file import ModelFile
 
 TRAINED = 512
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -74,7 +75,7 @@ def table(plain: Path, folder: Path, n: int = 40) -> str:
     for name, method in METHODS.items():
         file = folder / f"{name.replace(', ', '-')}.gguf"
         if method is not None:
-            write(plan(plain, *method), file)
+            write(plan(ModelFile.open(plain), *method), file)
         for length in (TRAINED, 2 * TRAINED):
             right = hits(file, length, n)
             low, high = interval(sum(right), n * len(DEPTHS))

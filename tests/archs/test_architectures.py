@@ -5,15 +5,12 @@ The default suite takes those that differ in how the pass or the converter meets
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from arch_matrix.driver import NoCompilerError, compile_toys, run_toys, variants
 from arch_matrix.page import layout, read_seen, shift
 
 from ggufrope.errors import RuntimeLibraryError
-from ggufrope.modelfile.facts import read_model
-from ggufrope.modelfile.original import open_source
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.rope import architectures
 from ggufrope.runtime.locate import locate
 
@@ -91,7 +88,7 @@ def check_facts(seen: dict, arch: str) -> None:
     ):
         assert not any(layer["takes"] for layer in layers)
         return
-    model = read_model(open_source(Path(seen["keys"])))
+    model = ModelFile.open(seen["keys"]).original.model
     assert [model.rotates(i) for i in range(model.n_layer)] == [layer["takes"] for layer in layers]
     assert [model.slides(i) for i in range(model.n_layer)] == [layer["slides"] for layer in layers]
     assert [model.leader(i) for i in range(model.n_layer)] == [layer["owner"] for layer in layers]

@@ -13,8 +13,7 @@ from demo_model.text import make_document
 from ggufrope.calibrate import CalibrateRequest, Ordering, calibrate, read_record, require_same_model
 from ggufrope.cli import main
 from ggufrope.errors import InputError, OutputError, ParameterError
-from ggufrope.modelfile.identity import identify
-from ggufrope.modelfile.original import open_source
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.runtime.programs import quantize
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "demo"
@@ -39,7 +38,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def heads(plain: Path, text: Path) -> Path:
     path = plain.with_name("heads.json")
-    calibrate(CalibrateRequest(plain, [text], path, (64, 200), 3))
+    calibrate(CalibrateRequest(ModelFile.open(plain), [text], path, (64, 200), 3))
     return path
 
 
@@ -77,7 +76,7 @@ def test_the_file_says_what_was_found(plain: Path, heads: Path) -> None:
 
 def test_another_order_costs_nothing(plain: Path, text: Path, heads: Path) -> None:
     before = json.loads(heads.read_text())
-    done = calibrate(CalibrateRequest(plain, [text], heads, (64, 200), 3, Ordering("rank", "paper")))
+    done = calibrate(CalibrateRequest(ModelFile.open(plain), [text], heads, (64, 200), 3, Ordering("rank", "paper")))
     assert done.measured == 0
     after = json.loads(heads.read_text())
     assert after["samples"] == before["samples"] and after["ratios"] != before["ratios"]
@@ -92,9 +91,9 @@ def test_an_interrupted_run_goes_on(plain: Path, text: Path, heads: Path, tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        calibrate(CalibrateRequest(plain, [text], out, (64, 200), 3), stop)
+        calibrate(CalibrateRequest(ModelFile.open(plain), [text], out, (64, 200), 3), stop)
     assert not out.exists()
-    done = calibrate(CalibrateRequest(plain, [text], out, (64, 200), 3))
+    done = calibrate(CalibrateRequest(ModelFile.open(plain), [text], out, (64, 200), 3))
     assert done.measured == 4
     assert np.array_equal(done.record.samples, read_record(heads).samples)
     assert [p.name for p in tmp_path.iterdir()] == ["heads.json"]
@@ -103,9 +102,9 @@ def test_an_interrupted_run_goes_on(plain: Path, text: Path, heads: Path, tmp_pa
 def test_ratios_in_the_file_do_not_act(plain: Path, text: Path, heads: Path, tmp_path: Path) -> None:
     converted = tmp_path / "ms-poe.gguf"
     assert main(["convert", str(plain), "-o", str(converted), "-m", "ms-poe", "--head-ratios", str(heads)]) == 0
-    done = calibrate(CalibrateRequest(converted, [text], None, (64, 200), 3))
+    done = calibrate(CalibrateRequest(ModelFile.open(converted), [text], None, (64, 200), 3))
     assert np.array_equal(done.record.samples, read_record(heads).samples)
-    assert identify(converted) == identify(plain)
+    assert ModelFile.open(converted).identity == ModelFile.open(plain).identity
 
 
 def test_convert_calibrates_itself(plain: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,39 +116,41 @@ def test_convert_calibrates_itself(plain: Path, text: Path, tmp_path: Path, caps
     assert main(["calibrate", str(plain), "--text", str(text), "-o", str(heads), "--order", "rank"]) == 0
     assert "24 prompts of 128, 256, 512 tokens" in capsys.readouterr().out
     expected = np.ravel(json.loads(heads.read_text())["ratios"]).astype(np.float32)
-    np.testing.assert_array_equal(open_source(out).header.get("ggufrope.head_factors"), expected)
+    np.testing.assert_array_equal(ModelFile.open(out).header.get("ggufrope.head_factors"), expected)
 
 
 def test_quantizations_share_an_identity_and_other_models_do_not(plain: Path, heads: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.gguf"
     quantize(plain, small, "Q8_0")
-    assert require_same_model(heads, plain) == ()
-    assert require_same_model(heads, small) == ("heads.json was measured on another quantization of this model",)
+    assert require_same_model(heads, ModelFile.open(plain)) == ()
+    assert require_same_model(heads, ModelFile.open(small)) == (
+        "heads.json was measured on another quantization of this model",
+    )
     other = tmp_path / "other.gguf"
     data = bytearray(plain.read_bytes())
-    info = open_source(plain).header
+    info = ModelFile.open(plain).header
     norm = info.tensor("output_norm.weight")
     assert norm is not None
     data[info.data_offset + norm.offset] ^= 1
     other.write_bytes(data)
     with pytest.raises(ParameterError, match=r"measured on another model than .*other\.gguf, which has other norms"):
-        require_same_model(heads, other)
+        require_same_model(heads, ModelFile.open(other))
 
 
 def test_what_cannot_be_calibrated(plain: Path, text: Path, heads: Path, tmp_path: Path) -> None:
     short = tmp_path / "short.txt"
     short.write_text("give emma drums . " * 20)
     with pytest.raises(InputError, match=r"short\.txt: \d+ tokens are less than one prompt of 200"):
-        calibrate(CalibrateRequest(plain, [short], tmp_path / "x.json", (200,), 1))
+        calibrate(CalibrateRequest(ModelFile.open(plain), [short], tmp_path / "x.json", (200,), 1))
     with pytest.raises(OutputError, match="--overwrite"):
-        calibrate(CalibrateRequest(plain, [text], heads, (64,), 3))
+        calibrate(CalibrateRequest(ModelFile.open(plain), [text], heads, (64,), 3))
     broken = tmp_path / "nan.gguf"
     data = bytearray(plain.read_bytes())
-    info = open_source(plain).header
+    info = ModelFile.open(plain).header
     norm = info.tensor("blk.3.attn_norm.weight")
     assert norm is not None
     at = info.data_offset + norm.offset
     data[at : at + 4] = np.float32("nan").tobytes()
     broken.write_bytes(data)
     with pytest.raises(InputError, match="computes NaN"):
-        calibrate(CalibrateRequest(broken, [text], None, (64,), 1))
+        calibrate(CalibrateRequest(ModelFile.open(broken), [text], None, (64,), 1))

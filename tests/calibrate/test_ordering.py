@@ -12,15 +12,14 @@ from ggufrope.calibrate.ordering import Ordering, group_scores, rank_correlation
 from ggufrope.calibrate.prompts import cut, default_lengths
 from ggufrope.errors import InputError, ParameterError, UnsupportedModelError, UsageError
 from ggufrope.methods.ms_poe import MsPoe
-from ggufrope.modelfile.facts import read_model
-from ggufrope.modelfile.original import open_source
+from ggufrope.modelfile.model_file import ModelFile
 
 
 @pytest.fixture
 def model(tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(gb.tiny_llama())
-    return dataclasses.replace(read_model(open_source(path)), n_head=(8,) * 5, n_head_kv=(8,) * 5)
+    return dataclasses.replace(ModelFile.open(path).original.model, n_head=(8,) * 5, n_head_kv=(8,) * 5)
 
 
 @pytest.mark.parametrize("order", ["code", "rank"])

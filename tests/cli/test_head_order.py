@@ -12,6 +12,7 @@ from ggufrope.cli import main
 from ggufrope.errors import NotHonouredError
 from ggufrope.gguf import read_header
 from ggufrope.modelfile.codec import decode
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
 from ggufrope.runtime import programs
 from ggufrope.validate.claim import reference_spec
@@ -60,10 +61,10 @@ def test_programs_are_told(folder, monkeypatch):
     monkeypatch.setattr(programs, "runtime_for", lambda *_: Runtime())
     converted("--head-order", "per-prompt")
     model = Path("out.gguf")
-    assert programs.command_line("run", model)[3:] == ["-no-cnv"]
-    assert programs.command_line("serve", model, ["--port", "1"])[3:] == ["-np", "1", "--port", "1"]
-    static = programs.command_line("serve", model, head_order="static")[3:]
+    assert programs.command_line("run", ModelFile.open(model))[3:] == ["-no-cnv"]
+    assert programs.command_line("serve", ModelFile.open(model), ["--port", "1"])[3:] == ["-np", "1", "--port", "1"]
+    static = programs.command_line("serve", ModelFile.open(model), head_order="static")[3:]
     assert static == ["--override-kv", "ggufrope.head_order=str:static"]
     converted()
     told = ["-np", "1", "--override-kv", "ggufrope.head_order=str:per-prompt"]
-    assert programs.command_line("serve", model, head_order="per-prompt")[3:] == told
+    assert programs.command_line("serve", ModelFile.open(model), head_order="per-prompt")[3:] == told

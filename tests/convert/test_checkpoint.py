@@ -13,8 +13,7 @@ from ggufrope.convert import checkpoint as checkpoints
 from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.errors import CheckpointError, GgufropeError
 from ggufrope.gguf import keys
-from ggufrope.inspection.summary import inspect_file
-from ggufrope.modelfile.original import open_source
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.runtime.fetch import source_tree
 
 DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
@@ -102,7 +101,7 @@ def test_a_configuration_s_scaling_arrives(checkpoint, tmp_path, kind, rope, met
 
     folder, out = checkpoint(kind, rope), tmp_path / "out.gguf"
     carry_out(ConvertRequest(folder, out, None, outtype="f32", require_patched=bool(rope and "beta_fast" in rope)))
-    found = inspect_file(out)
+    found = ModelFile.open(out)
     assert found.decoded.method == method
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -121,7 +120,7 @@ def test_stock_s_approximation_is_told_when_it_is_kept(checkpoint, tmp_path):
     folder = checkpoint("qwen2", {**YARN, "beta_fast": 8, "attention_factor": 1.4})
     done = carry_out(ConvertRequest(folder, tmp_path / "out.gguf", None, outtype="f32"))
     assert any("frequencies differ by up to" in n and "--require-patched" in n for n in done.notes)
-    found = inspect_file(tmp_path / "out.gguf").decoded
+    found = ModelFile.open(tmp_path / "out.gguf").decoded
     assert found.method == "yarn"
     assert found.table.attn_scale == pytest.approx(1.4), "the attention factor needs no approximation"
 
@@ -131,7 +130,7 @@ def test_what_a_tensor_can_say_needs_no_approximation(checkpoint, tmp_path):
     for method in (None, "ms-poe"):
         done = carry_out(ConvertRequest(folder, tmp_path / f"{method}.gguf", method, outtype="f32"))
         assert not any("differ" in n for n in done.notes)
-        found = inspect_file(tmp_path / f"{method}.gguf").decoded
+        found = ModelFile.open(tmp_path / f"{method}.gguf").decoded
         assert found.table.attn_scale == pytest.approx(1.4)
         base = 10000.0 ** -(np.arange(8) / 8)
         ratio = base / found.table.without_heads().frequencies(found.model)
@@ -155,7 +154,7 @@ def test_options_without_a_method_change_the_configuration_s_own(checkpoint, tmp
     for name, (params, context, factor) in cases.items():
         out = tmp_path / f"{name}.gguf"
         carry_out(ConvertRequest(folder, out, None, params, context, outtype="f32"))
-        assert inspect_file(out).decoded.stock.factor == factor
+        assert ModelFile.open(out).decoded.stock.factor == factor
     plain = checkpoint("llama", None)
     for more in ({"params": {"factor": 2.0}}, {"context": 1024}):
         with pytest.raises(GgufropeError, match="add --method"):
@@ -163,14 +162,14 @@ def test_options_without_a_method_change_the_configuration_s_own(checkpoint, tmp
     for kind in (plain, folder):
         out = tmp_path / f"{kind.name}-patched.gguf"
         carry_out(ConvertRequest(kind, out, None, outtype="f32", require_patched=True))
-        assert inspect_file(out).requires_patched
-    assert inspect_file(out).decoded.stock.factor == 3.0
+        assert ModelFile.open(out).requires_patched
+    assert ModelFile.open(out).decoded.stock.factor == 3.0
 
 
 def test_ms_poe_keeps_the_configuration_s_scaling(checkpoint, tmp_path):
     out = tmp_path / "out.gguf"
     carry_out(ConvertRequest(checkpoint("qwen2", LLAMA3), out, "ms-poe", outtype="f32"))
-    found = inspect_file(out).decoded
+    found = ModelFile.open(out).decoded
     assert found.method == "ms-poe+llama3"
     assert found.table.per_head
     assert not np.allclose(found.table.factors, 1)
@@ -191,16 +190,16 @@ def test_dynamic_scaling_arrives_although_upstream_drops_it(checkpoint, tmp_path
 
     folder, out = checkpoint("llama", {"rope_type": "dynamic", "factor": 4.0}), tmp_path / "out.gguf"
     carry_out(ConvertRequest(folder, out, method, outtype="f32"))
-    found = inspect_file(out).decoded
+    found = ModelFile.open(out).decoded
     assert (found.method, found.context, found.stock.kind) == (name, 1024, "none")
-    assert open_source(out).header.get("llama.context_length") == 256, "stock still runs it as it was trained"
+    assert ModelFile.open(out).header.get("llama.context_length") == 256, "stock still runs it as it was trained"
     config = LlamaConfig.from_pretrained(folder)
     plain = found.table.without_heads()
     for length in plain.length_points:
         wanted, _ = ROPE_INIT_FUNCTIONS["dynamic"](config, "cpu", seq_len=length)
         assert plain.frequencies(found.model, length=length) == pytest.approx(np.asarray(wanted), rel=2e-6)
     carry_out(ConvertRequest(folder, tmp_path / "far.gguf", None, {}, 4096, outtype="f32"))
-    far = inspect_file(tmp_path / "far.gguf").decoded
+    far = ModelFile.open(tmp_path / "far.gguf").decoded
     assert (far.context, far.params["slope"]) == (4096, 4.0)
     assert np.allclose(far.table.factors[:9], plain.factors)
 
@@ -239,7 +238,7 @@ def test_a_clex_checkpoint_carries_over(clex, tmp_path, method, params, name):
 
     out, layer = tmp_path / "out.gguf", load_clex(clex)[0]
     carry_out(ConvertRequest(clex, out, method, params, outtype="f32"))
-    found = inspect_file(out).decoded
+    found = ModelFile.open(out).decoded
     assert (found.method, found.context) == (name, 256 * params.get("max_factor", 4))
     plain = found.table.without_heads()
     for length in plain.length_points:
@@ -247,7 +246,7 @@ def test_a_clex_checkpoint_carries_over(clex, tmp_path, method, params, name):
         assert plain.frequencies(found.model, length=length) == pytest.approx(wanted, rel=1e-6)
     assert np.allclose(found.table.factors[0], 1)
     assert not np.allclose(found.table.factors[1], 1, rtol=0.2)
-    assert not any("clex" in t.name for t in open_source(out).header.tensors)
+    assert not any("clex" in t.name for t in ModelFile.open(out).header.tensors)
 
 
 def test_a_clex_checkpoint_s_weights_are_those_of_a_plain_one(clex, checkpoint, tmp_path):
@@ -256,7 +255,7 @@ def test_a_clex_checkpoint_s_weights_are_those_of_a_plain_one(clex, checkpoint, 
             ConvertRequest(folder, tmp_path / f"{folder.name}.gguf", method, {"factor": 2.0}, outtype="f32")
         )
         assert any("replaced by yarn" in n for n in done.notes) == (folder is clex)
-    left, right = (open_source(p).header for p in sorted(tmp_path.glob("*.gguf")))
+    left, right = (ModelFile.open(p).header for p in sorted(tmp_path.glob("*.gguf")))
     assert [t.name for t in left.tensors] == [t.name for t in right.tensors]
     assert all(_bytes(left, t.name) == _bytes(right, t.name) for t in left.tensors)
 
@@ -281,7 +280,7 @@ def test_directory_and_gguf_give_the_same_file(shared, tmp_path):
         a, b = tmp_path / f"a-{name}.gguf", tmp_path / f"b-{name}.gguf"
         carry_out(ConvertRequest(weights, a, name, params))
         carry_out(ConvertRequest(base / "stories260K-f32.gguf", b, name, params))
-        left, right = open_source(a).header, open_source(b).header
+        left, right = ModelFile.open(a).header, ModelFile.open(b).header
         rope = [k for k in {f.key for f in left.fields} | {f.key for f in right.fields} if _is_rope(k)]
         assert {k: _plain(left.get(k)) for k in rope} == {k: _plain(right.get(k)) for k in rope}, name
         assert {t.name: (t.shape, t.ggml_type) for t in left.tensors} == {

@@ -16,8 +16,8 @@ from ggufrope.cli._inspect_text import lines
 from ggufrope.convert.conversion import _edits, _undo, plan
 from ggufrope.errors import GgufropeError
 from ggufrope.gguf import Layout, differences, original_facts, plan_rewrite, read_header, read_shards, rewrite
-from ggufrope.inspection.summary import inspect_file
-from ggufrope.modelfile.original import open_source
+from ggufrope.inspection.summary import Inspection
+from ggufrope.modelfile.model_file import ModelFile
 
 METHODS = (("ms-poe", {}), ("yarn", {"factor": 4.0}), ("llama3", {"factor": 8.0}), ("none", {}))
 
@@ -59,27 +59,28 @@ def everything(header):
 
 
 def show(path, folder):
-    found = inspect_file(path)
+    found = Inspection(ModelFile.open(path))
     found.as_json()
     lines(found)
     return 2
 
 
 def strip(path, folder):
-    source = open_source(path)
+    source = ModelFile.open(path).original
     plan_rewrite(source.header, **_undo(source))
     return 1
 
 
 def converting(name, params):
     def convert(path, folder):
-        made = plan(path, name, params)
+        made = plan(ModelFile.open(path), name, params)
         made.changes()
         edits = _edits(made)
         out = folder / "o.gguf"
         rewrite(made.source.header, out, layout=Layout(made.source.data_offset), **edits)
-        inspect_file(out)
-        back = open_source(out)
+        file = ModelFile.open(out)
+        Inspection(file).as_json()
+        back = file.original
         if not made.source.converted:
             assert differences(read_shards(path), read_shards(out))
             undone = plan_rewrite(back.header, **_undo(back))

@@ -18,6 +18,7 @@ from exercise import exercise
 from ggufrope.convert.conversion import plan
 from ggufrope.errors import GgufError, GgufropeError
 from ggufrope.gguf import read_header
+from ggufrope.modelfile.model_file import ModelFile
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 MANY = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
@@ -73,7 +74,7 @@ def test_counts_are_no_arrays_of_fractions(tmp_path, number):
     entries = [e for e in gb.llama_entries() if b"block_count" not in e]
     path.write_bytes(gb.build([*entries, gb.entry("llama.block_count", gb.ARR, [number], gb.F32)], gb.tiny_tensors()))
     with pytest.raises(GgufError, match=r"llama\.block_count is .*; a whole number is needed"):
-        plan(path, "ms-poe", {})
+        plan(ModelFile.open(path), "ms-poe", {})
 
 
 @MANY
@@ -125,7 +126,7 @@ def test_impossible_sizes_are_refused_before_anything_is_made(tmp_path, changed)
     tracemalloc.start()
     try:
         with pytest.raises(GgufropeError):
-            plan(path, "ms-poe", {})
+            plan(ModelFile.open(path), "ms-poe", {})
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()

@@ -11,6 +11,7 @@ from gguf_builder import build, llama_entries, tiny_llama
 from ggufrope.convert.conversion import strip_in_place
 from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.gguf import ahead, drop_ahead, read_header
+from ggufrope.modelfile.model_file import ModelFile
 
 SIZE = 16 << 20  # the kernel keeps memory in pieces of up to 2 MiB, and drops whole ones
 
@@ -56,7 +57,7 @@ def test_an_edit_that_fits_into_slack_drops_nothing(model, anywhere):
     convert(model, "ms-poe")
     finished()
     assert len(anywhere) == 1
-    strip_in_place(model)  # moves the data back
+    strip_in_place(ModelFile.open(model))  # moves the data back
     finished()
     assert len(anywhere) == 2
     assert model.read_bytes() == before

@@ -10,7 +10,7 @@ from gguf_builder import I32, STR, U16, build, entry, llama_entries, tiny_tensor
 from ggufrope.convert.conversion import plan, strip, strip_in_place, write, write_in_place
 from ggufrope.errors import GgufError, OutputError
 from ggufrope.gguf import keys, output_names, place, read_header, read_shards
-from ggufrope.modelfile.original import open_source
+from ggufrope.modelfile.model_file import ModelFile
 
 
 def shard(number, count=3, total=3, entries=(), tensors=None):
@@ -31,18 +31,19 @@ def first(tmp_path):
 
 
 def test_tensors_are_found_in_all_shards(first):
-    source = open_source(first)
+    source = ModelFile.open(first).original
     assert len(source.shards) == 2
     for name, data in tiny_tensors():
-        assert source.has_tensor(name)
-        assert np.array_equal(source.tensor_data(name), data)
+        for view in (source, ModelFile.open(first)):
+            assert view.has_tensor(name)
+            assert np.array_equal(view.tensor_data(name), data)
     assert not source.has_tensor("absent")
 
 
 @pytest.mark.parametrize("name", ["out.gguf", "out-00001-of-00003.gguf"])
 def test_the_first_is_written_and_the_others_are_linked(first, tmp_path, name):
     before = {p.name: p.read_bytes() for p in first.parent.iterdir()}
-    saved = write(plan(first, "llama3", {"factor": 8.0}, require_patched=True), tmp_path / name)
+    saved = write(plan(ModelFile.open(first), "llama3", {"factor": 8.0}, require_patched=True), tmp_path / name)
     assert saved.path.name == "out-00001-of-00003.gguf"
     assert "only the first was changed" in saved.how
     for number in (2, 3):
@@ -51,7 +52,7 @@ def test_the_first_is_written_and_the_others_are_linked(first, tmp_path, name):
     new = read_shards(saved.path)
     # llama.cpp compares this with what it finds, and what it finds with what it uses: there the sentinel acts
     assert new[0].get(keys.SPLIT_TENSORS) == sum(len(h.tensors) for h in new) == 5
-    back = strip(saved.path, tmp_path / "back.gguf")
+    back = strip(ModelFile.open(saved.path), tmp_path / "back.gguf")
     assert back.restored and back.path.read_bytes() == first.read_bytes()
     assert {p.name: p.read_bytes() for p in first.parent.iterdir()} == before
 
@@ -61,7 +62,7 @@ def test_where_there_are_no_links_the_others_are_copied(first, tmp_path, monkeyp
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     monkeypatch.setattr(os, "link", refuse)
-    saved = write(plan(first, "yarn", {"factor": 2.0}), tmp_path / "out.gguf")
+    saved = write(plan(ModelFile.open(first), "yarn", {"factor": 2.0}), tmp_path / "out.gguf")
     for number in (2, 3):
         other, source = tmp_path / f"out-0000{number}-of-00003.gguf", first.with_name(f"m-0000{number}-of-00003.gguf")
         assert not other.samefile(source) and other.read_bytes() == source.read_bytes()
@@ -72,10 +73,10 @@ def test_where_there_are_no_links_the_others_are_copied(first, tmp_path, monkeyp
 def test_in_place_touches_the_first_alone(first):
     stamps = {p: p.stat().st_mtime_ns for p in first.parent.iterdir() if p != first}
     before = first.read_bytes()
-    write_in_place(plan(first, "llama3", {"factor": 8.0}))
+    write_in_place(plan(ModelFile.open(first), "llama3", {"factor": 8.0}))
     assert read_header(first).tensor("rope_freqs.weight")
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
-    assert strip_in_place(first).restored and first.read_bytes() == before
+    assert strip_in_place(ModelFile.open(first)).restored and first.read_bytes() == before
 
 
 def test_an_old_output_is_replaced_and_placing_twice_is_harmless(first, tmp_path):

@@ -15,6 +15,7 @@ from ggufrope.lm_eval.conversation import Template
 from ggufrope.lm_eval.generation import Generation
 from ggufrope.lm_eval.tokenizer import LmTokens
 from ggufrope.lm_eval.truncation import Cuts, fit_pair, fit_prompt
+from ggufrope.modelfile.model_file import ModelFile
 
 
 def test_arguments_of_lm_eval_itself_change_nothing() -> None:
@@ -53,16 +54,16 @@ def test_bad_arguments(given: dict[str, object], says: str) -> None:
 def test_context(tmp_path: Path) -> None:
     file = tmp_path / "m.gguf"
     file.write_bytes(tiny_llama())
-    aims_at = Arguments(file).context()
-    assert Arguments(file, n_ctx=aims_at).context() == aims_at
-    assert Arguments(file, n_ctx=4 * aims_at, beyond_context=True).context() == 4 * aims_at
+    aims_at = Arguments(file).context(ModelFile.open(file))
+    assert Arguments(file, n_ctx=aims_at).context(ModelFile.open(file)) == aims_at
+    assert Arguments(file, n_ctx=4 * aims_at, beyond_context=True).context(ModelFile.open(file)) == 4 * aims_at
     with pytest.raises(UsageError, match=f"context of {aims_at} tokens.*beyond_context=true"):
-        Arguments(file, n_ctx=aims_at + 1).context()
+        Arguments(file, n_ctx=aims_at + 1).context(ModelFile.open(file))
     with pytest.raises(UsageError, match="at least 2 tokens"):
-        Arguments(file, n_ctx=1).context()
+        Arguments(file, n_ctx=1).context(ModelFile.open(file))
     file.write_bytes(b"hello, I am not a model")
     with pytest.raises(GgufError, match=r"m\.gguf"):
-        Arguments(file).context()
+        Arguments(file).context(ModelFile.open(file))
 
 
 @pytest.mark.parametrize(

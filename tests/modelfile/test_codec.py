@@ -12,8 +12,7 @@ from ggufrope.errors import GgufError, GgufropeError, NotHonouredError, Unsuppor
 from ggufrope.gguf import keys
 from ggufrope.methods import METHODS, method_names
 from ggufrope.methods.clex import ClexTable
-from ggufrope.modelfile.codec import decode
-from ggufrope.modelfile.original import Source, open_source
+from ggufrope.modelfile.model_file import ModelFile
 
 FACTORS = {"short_factor": (1.0, 1.1, 1.2, 1.3), "long_factor": (1.0, 1.5, 2.0, 4.0)}
 CLEX = ClexTable(
@@ -44,11 +43,13 @@ def tiny(tmp_path):
 
 
 def as_is(path):
-    return decode(Source(open_source(path).header))
+    file = ModelFile.open(path)
+    assert file.before.context == file.original.model.train_ctx  # the original can be read as well
+    return file.decoded
 
 
 def converted(path, name, params, **options):
-    made = plan(path, name, params, **options)
+    made = plan(ModelFile.open(path), name, params, **options)
     out = path.with_name(f"{name}.gguf")
     write(made, out)
     return made, out
@@ -72,10 +73,10 @@ def test_decoding_what_was_written_gives_the_method_s_own_frequencies(tiny, name
 def test_strip_gives_the_source_back_also_after_converting_twice(tiny, name):
     _, out = converted(tiny, name, params_of(name), require_patched=True)
     twice = out.with_suffix(".twice")
-    write(plan(out, "ntk", {"factor": 2.0}), twice)
+    write(plan(ModelFile.open(out), "ntk", {"factor": 2.0}), twice)
     for path in (out, twice):
         back = path.with_suffix(".back")
-        assert strip(path, back).restored is True
+        assert strip(ModelFile.open(path), back).restored is True
         assert back.read_bytes() == tiny.read_bytes()
 
 
@@ -83,12 +84,12 @@ def test_strip_gives_the_source_back_also_after_converting_twice(tiny, name):
 def test_converting_twice_equals_converting_once(tiny, name):
     _, first = converted(tiny, "yarn", {"factor": 7.0})
     once, twice = tiny.with_suffix(".once"), tiny.with_suffix(".twice")
-    write(plan(tiny, name, params_of(name)), once)
-    write(plan(first, name, params_of(name)), twice)
+    write(plan(ModelFile.open(tiny), name, params_of(name)), once)
+    write(plan(ModelFile.open(first), name, params_of(name)), twice)
     a, b = as_is(once), as_is(twice)
     assert a.table.close_to(b.table, rtol=0)
     assert (a.method, a.params, a.context, a.model) == (b.method, b.params, b.context, b.model)
-    assert {f.key for f in open_source(once).header.fields} == {f.key for f in open_source(twice).header.fields}
+    assert {f.key for f in ModelFile.open(once).header.fields} == {f.key for f in ModelFile.open(twice).header.fields}
 
 
 def test_gguf_py_reads_the_result(tiny):
@@ -124,7 +125,7 @@ def test_stock_keys_wherever_stock_computes_the_same(tmp_path, arch, name, param
     assert found.needs_patched is ours
     assert found.table.frequencies(found.model) == pytest.approx(made.table.frequencies(made.model), rel=3e-7)
     assert found.table.attn_scale == pytest.approx(made.table.attn_scale, rel=1e-6)
-    context = open_source(out).header.get(f"{arch}.context_length")
+    context = ModelFile.open(out).header.get(f"{arch}.context_length")
     assert (context == 64) is ours, "the context is raised for stock only when stock can use it"
 
 
@@ -139,13 +140,13 @@ def test_longrope_by_length_in_use_and_stock_s_choice_beside_it(tmp_path, arch, 
     for length, lists in ((1, "short_factor"), (64, "short_factor"), (65, "long_factor"), (192, "long_factor")):
         assert found.table.frequencies(found.model, length=length) == pytest.approx(plain / FACTORS[lists], rel=1e-6)
     assert found.table.attn_scale == pytest.approx([1.25, 1.25])
-    header = open_source(out).header
+    header = ModelFile.open(out).header
     assert header.get(f"{arch}.context_length") == (192 if by_stock else 64)
     assert (header.tensor(keys.ROPE_LONG) is not None) == by_stock
     assert len(found.stock_table.factors) == 1 + by_stock
     # what stock already multiplies in stands in the rows no second time
     assert header.get(keys.LENGTH_ATTN_SCALE) == pytest.approx([1.0, 1.0] if by_stock else [1.25, 1.25])
-    assert strip(out, tmp_path / "back.gguf").restored
+    assert strip(ModelFile.open(out), tmp_path / "back.gguf").restored
 
 
 def phi3_with_lists(path):
@@ -174,7 +175,7 @@ def test_a_file_with_its_own_lists_learns_to_pick_by_length(tmp_path, name):
     for length, lists in ((16, "short_factor"), (17, "long_factor")):
         assert found.table.frequencies(found.model, length=length) == pytest.approx(plain / FACTORS[lists], rel=1e-6)
     assert found.table.attn_scale == pytest.approx([1.19, 1.19])
-    assert strip(out, tmp_path / "back.gguf").restored
+    assert strip(ModelFile.open(out), tmp_path / "back.gguf").restored
     assert (tmp_path / "back.gguf").read_bytes() == path.read_bytes()
 
 
@@ -182,38 +183,38 @@ def test_other_lists_than_the_file_s_own_are_refused(tmp_path):
     path = phi3_with_lists(tmp_path / "phi3.gguf")
     for params in ({**FACTORS, "long_factor": (1.0, 2.0, 3.0, 4.0)}, {"attention_factor": 1.5}):
         with pytest.raises(UnsupportedModelError, match="LongRoPE factors"):
-            plan(path, "longrope", params)
+            plan(ModelFile.open(path), "longrope", params)
 
 
 def test_what_no_runtime_would_do_is_refused(tmp_path):
     path = tmp_path / "tiny.gguf"
     path.write_bytes(gb.build([*gb.llama_entries("gemma2"), gb.entry("gemma2.attention.sliding_window", gb.U32, 16)]))
     with pytest.raises(NotHonouredError, match="sliding-window"):
-        plan(path, "llama3", {"factor": 8.0})
-    made = plan(path, "dynamic-ntk", {"factor": 8.0})
+        plan(ModelFile.open(path), "llama3", {"factor": 8.0})
+    made = plan(ModelFile.open(path), "dynamic-ntk", {"factor": 8.0})
     assert any("2 sliding-window layers keep their rotation" in n for n in made.notes)
     everywhere = gb.entry("gemma2.attention.sliding_window_pattern", gb.ARR, [True] * 3, gb.BOOL)
     window = gb.entry("gemma2.attention.sliding_window", gb.U32, 16)
     path.write_bytes(gb.build([*gb.llama_entries("gemma2"), window, everywhere], gb.tiny_tensors()))
     with pytest.raises(NotHonouredError, match="every rotating layer has a sliding window"):
-        plan(path, "dynamic-ntk", {"factor": 8.0})
+        plan(ModelFile.open(path), "dynamic-ntk", {"factor": 8.0})
 
 
 def test_sliding_layers_are_left_alone_and_said(tmp_path):
     path = tmp_path / "tiny.gguf"
     entries = [*gb.llama_entries("gemma2", block_count=6), gb.entry("gemma2.attention.sliding_window", gb.U32, 16)]
     path.write_bytes(gb.build(entries, gb.tiny_tensors()))
-    made = plan(path, "ms-poe", {})
+    made = plan(ModelFile.open(path), "ms-poe", {})
     assert [set(r) == {1.0} for r in made.table.head_ratios] == [True, True, True, False, True, False]
     assert any("sliding-window layers stay at ratio 1.0" in n for n in made.notes)
-    assert all(set(r) != {1.0} for r in plan(path, "ms-poe", {"sliding": True}).table.head_ratios[2:])
+    assert all(set(r) != {1.0} for r in plan(ModelFile.open(path), "ms-poe", {"sliding": True}).table.head_ratios[2:])
 
 
 def test_a_scaled_file_that_hides_its_original_context(tmp_path):
     path = tmp_path / "legacy.gguf"
     path.write_bytes(gb.tiny_llama(extra=[gb.entry("llama.rope.scale_linear", gb.F32, 4.0)]))
     assert as_is(path).method == "linear"
-    made = plan(path, "none", {})
+    made = plan(ModelFile.open(path), "none", {})
     assert any("--original-context" in n for n in made.notes)
     assert made.edit.remove == {"llama.rope.scale_linear"}
     made, out = converted(path, "linear", {"original_context": 16}, context=64)
@@ -224,12 +225,12 @@ def test_stock_keeps_a_scaling_that_only_the_patched_runtime_could_replace(tmp_p
     path = tmp_path / "qwen.gguf"
     original = gb.entry("qwen2.rope.scaling.original_context_length", gb.U32, 32)
     path.write_bytes(gb.tiny_llama("qwen2", extra=[original]))
-    assert plan(path, "llama3", {"factor": 8.0}).needs_patched, "a context alone is no scaling"
+    assert plan(ModelFile.open(path), "llama3", {"factor": 8.0}).needs_patched, "a context alone is no scaling"
     linear = [gb.entry("qwen2.rope.scaling.type", gb.STR, "linear"), gb.entry("qwen2.rope.scaling.factor", gb.F32, 2.0)]
     path.write_bytes(gb.tiny_llama("qwen2", extra=[original, *linear]))
     with pytest.raises(NotHonouredError, match=r"declares linear scaling.*--require-patched"):
-        plan(path, "llama3", {"factor": 8.0})
-    assert plan(path, "llama3", {"factor": 8.0}, require_patched=True).needs_patched
+        plan(ModelFile.open(path), "llama3", {"factor": 8.0})
+    assert plan(ModelFile.open(path), "llama3", {"factor": 8.0}, require_patched=True).needs_patched
 
 
 @pytest.mark.parametrize(
@@ -246,7 +247,7 @@ def test_yarn_s_log_multiplier_counts_where_it_is_read(tmp_path, arch, stored, s
     path.write_bytes(gb.tiny_llama(arch, extra=more))
     assert as_is(path).table.attn_scale == pytest.approx(scale, rel=1e-6)
     with pytest.raises(UnsupportedModelError, match="attention scale"):
-        plan(path, "linear", {"factor": 2.0})
+        plan(ModelFile.open(path), "linear", {"factor": 2.0})
 
 
 @pytest.mark.parametrize(
@@ -271,12 +272,12 @@ def test_yarn_s_log_multiplier_counts_where_it_is_read(tmp_path, arch, stored, s
 def test_layers_that_do_not_rotate_get_no_ratio(tmp_path, arch, more, rotating):
     path = tmp_path / "tiny.gguf"
     path.write_bytes(gb.build([*gb.llama_entries(arch, block_count=8), *more], gb.tiny_tensors()))
-    made = plan(path, "ms-poe", {"first_layer": 0, "sliding": True})
+    made = plan(ModelFile.open(path), "ms-poe", {"first_layer": 0, "sliding": True})
     assert [set(r) != {1.0} for r in made.table.head_ratios] == [c == "1" for c in rotating]
     if "0" in rotating:
         assert any("do not rotate" in n for n in made.notes)
         with pytest.raises(GgufropeError, match="does not rotate"):
-            plan(path, "ms-poe", {"head_ratios": ((1.2, 1.2),) * 8})
+            plan(ModelFile.open(path), "ms-poe", {"head_ratios": ((1.2, 1.2),) * 8})
 
 
 def test_mla_takes_one_ratio_per_layer_only(tmp_path):
@@ -284,12 +285,12 @@ def test_mla_takes_one_ratio_per_layer_only(tmp_path):
     entries = gb.llama_entries("deepseek2", **{"attention.kv_lora_rank": 16, "attention.head_count_kv": 1})
     path.write_bytes(gb.build(entries, gb.tiny_tensors()))
     with pytest.raises(UnsupportedModelError, match=r"MLA.*--head-ratios"):
-        plan(path, "ms-poe", {})
-    assert plan(path, "ms-poe", {"head_ratios": ((1.0,), (1.2,), (1.4,))}).needs_patched
+        plan(ModelFile.open(path), "ms-poe", {})
+    assert plan(ModelFile.open(path), "ms-poe", {"head_ratios": ((1.0,), (1.2,), (1.4,))}).needs_patched
     old = gb.llama_entries("deepseek2", **{"attention.kv_lora_rank": 16})
     path.write_bytes(gb.build(old, gb.tiny_tensors()))
     with pytest.raises(UnsupportedModelError, match="several ratios"):
-        plan(path, "ms-poe", {"head_ratios": ((1.0, 1.0), (1.2, 1.3), (1.4, 1.4))})
+        plan(ModelFile.open(path), "ms-poe", {"head_ratios": ((1.0, 1.0), (1.2, 1.3), (1.4, 1.4))})
 
 
 def test_a_model_s_own_factors_stay_and_multiply(tmp_path):
@@ -310,6 +311,10 @@ def test_a_model_s_own_factors_stay_and_multiply(tmp_path):
         (keys.HEAD_FACTORS, gb.entry(keys.HEAD_FACTORS, gb.ARR, [1, 1, 1, 1, 0, 1], gb.F32), "finite number above 0"),
         (keys.HEAD_FACTORS, gb.entry(keys.HEAD_FACTORS, gb.ARR, [float("nan")] * 6, gb.F32), "finite number above 0"),
         (keys.VERSION, gb.entry(keys.VERSION, gb.U32, 2), "update"),
+        (keys.VERSION, gb.entry(keys.VERSION, gb.ARR, [], gb.U32), "update"),
+        (keys.METHOD, gb.entry(keys.METHOD, gb.ARR, [1, 2], gb.U32), "a value of type str is needed"),
+        (keys.HEAD_ORDER, gb.entry(keys.HEAD_ORDER, gb.ARR, [], gb.U32), "a value of type str is needed"),
+        (keys.HEAD_ORDER, gb.entry(keys.HEAD_ORDER, gb.STR, ""), "knows static and per-prompt"),
         (keys.PARAMS, gb.entry(keys.PARAMS, gb.STR, "{"), "not JSON"),
         (keys.ORIGINAL, gb.entry(keys.ORIGINAL, gb.STR, "{}"), "missing or damaged"),
         (keys.ORIGINAL, gb.entry(keys.ORIGINAL, gb.STR, "[1]"), "missing or damaged"),
@@ -317,7 +322,7 @@ def test_a_model_s_own_factors_stay_and_multiply(tmp_path):
 )
 def test_damaged_keys_of_ours_are_named(tiny, key, value, said):
     _, out = converted(tiny, "ms-poe", {})
-    header = open_source(out).header
+    header = ModelFile.open(out).header
     entries = [value if f.key == key else header.raw(f) for f in header.fields]
     out.write_bytes(gb.build(entries, gb.tiny_tensors()))
     with pytest.raises(GgufError, match=said) as error:
@@ -353,7 +358,7 @@ def rows_entry(key, values, kind):
 )
 def test_damaged_rows_are_named(tiny, key, value, said):
     _, out = converted(tiny, "dynamic-ntk", {"factor": 3.0, "granularity": 2.0})
-    header = open_source(out).header
+    header = ModelFile.open(out).header
     assert as_is(out).table.length_points == (64, 128, 192)
     out.write_bytes(gb.build([value if f.key == key else header.raw(f) for f in header.fields], gb.tiny_tensors()))
     with pytest.raises(GgufError, match=said) as error:
@@ -364,14 +369,14 @@ def test_damaged_rows_are_named(tiny, key, value, said):
 def test_every_key_we_write_is_documented(tiny):
     known = {keys.stock(k.name, "llama") for k in keys.KEYS}
     for name in METHODS:
-        assert set(plan(tiny, name, params_of(name)).edit.set) <= known
+        assert set(plan(ModelFile.open(tiny), name, params_of(name)).edit.set) <= known
 
 
 def test_source_index_counts_keys_of_the_original(tiny):
-    before = [f.key for f in open_source(tiny).header.fields]
+    before = [f.key for f in ModelFile.open(tiny).header.fields]
     _, out = converted(tiny, "none", {})
     _, out = converted(tiny, "ntk", {"factor": 2.0})
-    source = open_source(out)
+    source = ModelFile.open(out).original
     assert [source.index(k) for k in before] == list(range(len(before)))
 
 
@@ -379,7 +384,7 @@ def test_an_unknown_scaling_type_is_refused(tmp_path):
     path = tmp_path / "odd.gguf"
     path.write_bytes(gb.tiny_llama(extra=[gb.entry("llama.rope.scaling.type", gb.STR, "dynamic")]))
     with pytest.raises(GgufropeError, match="aborts"):
-        plan(path, "none", {})
+        plan(ModelFile.open(path), "none", {})
 
 
 def test_a_model_s_own_factors_are_never_overwritten_even_by_equal_ones(tmp_path):
@@ -388,11 +393,11 @@ def test_a_model_s_own_factors_are_never_overwritten_even_by_equal_ones(tmp_path
     made, out = converted(path, "llama3", {"factor": 8.0})
     assert not made.edit.tensors
     assert made.needs_patched
-    assert strip(out, tmp_path / "back.gguf").restored
+    assert strip(ModelFile.open(out), tmp_path / "back.gguf").restored
 
 
 def test_a_context_that_shrinks_is_told(tiny):
-    shrinks = plan(tiny, "linear", {"factor": 2.0, "original_context": 16})
+    shrinks = plan(ModelFile.open(tiny), "linear", {"factor": 2.0, "original_context": 16})
     assert shrinks.context == 32
     assert any("goes down" in note and ", 32 now" in note for note in shrinks.notes)
-    assert not any("goes down" in note for note in plan(tiny, "linear", {"factor": 2.0}).notes)
+    assert not any("goes down" in note for note in plan(ModelFile.open(tiny), "linear", {"factor": 2.0}).notes)

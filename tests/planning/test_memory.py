@@ -12,6 +12,7 @@ import gguf_builder as gb
 import pytest
 from llama_process import run_job
 
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.planning import plan_context
 from ggufrope.runtime.locate import Runtime
 
@@ -24,7 +25,7 @@ TOYS = ("deepseek2-moe", "falcon-h1-dense", "gemma2-dense", "lfm2-dense", "qwen3
 def planned(tmp_path: Path, arch: str, context: int, **keys: int):
     path = tmp_path / f"{arch}.gguf"
     path.write_bytes(gb.build(gb.llama_entries(arch, **keys), gb.tiny_tensors()))
-    return plan_context(path, context)
+    return plan_context(ModelFile.open(path), context)
 
 
 def test_layers_with_a_window_hold_it_and_a_batch(tmp_path):
@@ -71,7 +72,7 @@ def test_toys_allocate_what_is_planned(runtime_dir, tmp_path, monkeypatch):
         for full in (False, True):
             log = run_job(runtime_dir, path, [], n_ctx=5000, type_k=1, type_v=1, flash_attn_type=1, swa_full=full).log
             found = [sum(map(float, re.findall(rf"{n} buffer size = +([\d.]+) MiB", log))) for n in ("KV", "RS")]
-            made = plan_context(path, 5000)
+            made = plan_context(ModelFile.open(path), 5000)
             layout = made.full_window if full and made.full_window else made.memory
             expected = [layout.kv_bytes("f16") / 2**20, layout.state_bytes / 2**20]
             assert found == pytest.approx(expected, abs=0.011), (toy, full)

@@ -13,6 +13,7 @@ from llama_process import run_job
 
 from ggufrope.cli import main
 from ggufrope.inference.kv_types import KV_TYPES
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.planning import plan_context
 from ggufrope.planning.evidence import EVIDENCE
 from ggufrope.planning.memory import PLANNED_TYPES
@@ -43,7 +44,7 @@ def test_every_printed_command_runs_as_it_stands(model, capsys):
     assert main(["plan", str(model), "--context", "2048"]) == 0
     commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines() if "ggufrope convert" in line]
     assert {c[c.index("--method") + 1] for c in commands} >= {"linear", "ntk", "yarn", "llama3", "dynamic-ntk"}
-    assert len(commands) == len(plan_context(model, 2048).options)
+    assert len(commands) == len(plan_context(ModelFile.open(model), 2048).options)
     for command in commands:
         assert main([*command[1:], "--dry-run"]) == 0, command
         assert "context 2048" in capsys.readouterr().out
@@ -51,7 +52,7 @@ def test_every_printed_command_runs_as_it_stands(model, capsys):
 
 
 def test_options_that_need_no_change_to_the_runtime_come_first(model):
-    made = plan_context(model, 2048)
+    made = plan_context(ModelFile.open(model), 2048)
     stock = [option.stock for option in made.options]
     assert stock == sorted(stock, reverse=True)
     assert {o.name for o in made.options if o.stock} == {"linear", "ntk", "yarn", "llama3"}
@@ -62,7 +63,7 @@ def test_options_that_need_no_change_to_the_runtime_come_first(model):
 
 @pytest.mark.parametrize("context", [1, 511, 512])
 def test_nothing_is_needed_within_the_trained_context(model, context, capsys):
-    made = plan_context(model, context)
+    made = plan_context(ModelFile.open(model), context)
     assert not made.options
     assert "no scaling is needed" in made.notes[0]
     assert main(["plan", str(model), "--context", str(context)]) == 0
@@ -75,7 +76,7 @@ def test_a_scaled_file_says_so_and_is_planned_from_its_trained_context(model, ca
         line = ["convert", str(model), "-o", str(scaled), "--method", method, "--context", "1024", "--overwrite"]
         assert main(line) == 0
         for context, said in ((1024, "which is enough"), (2048, "which is less")):
-            made = plan_context(scaled, context)
+            made = plan_context(ModelFile.open(scaled), context)
             assert f"scaled already: {method} to 1024 tokens, {said}" in made.notes[0]
             assert {o.factor for o in made.options} == {context / 512}
     capsys.readouterr()
@@ -158,7 +159,7 @@ def loadable(tmp_path: Path, n_layer: int, head_dim: int) -> Path:
 @pytest.mark.parametrize("kv_type", PLANNED_TYPES)
 def test_the_runtime_allocates_what_is_planned(runtime_dir, tmp_path, n_layer, head_dim, kv_type):
     path = loadable(tmp_path, n_layer, head_dim)
-    planned = plan_context(path, 5000).cache_bytes()[kv_type]
+    planned = plan_context(ModelFile.open(path), 5000).cache_bytes()[kv_type]
     kv, state, error = kv_mib(runtime_dir, path, 5000, kv_type)
     if planned is None:
         assert error == "context"
@@ -170,4 +171,4 @@ def test_the_runtime_allocates_what_is_planned(runtime_dir, tmp_path, n_layer, h
 def test_the_runtime_allocates_what_is_planned_for_a_real_model(runtime_dir, shared):
     path = shared / "models/stories260K/stories260K-f32.gguf"
     kv, _, _ = kv_mib(runtime_dir, path, 2048, "f16")
-    assert kv == pytest.approx(plan_context(path, 2048).cache_bytes()["f16"] / 2**20, abs=0.006)
+    assert kv == pytest.approx(plan_context(ModelFile.open(path), 2048).cache_bytes()["f16"] / 2**20, abs=0.006)

@@ -11,6 +11,7 @@ from llama_process import run_job
 
 from ggufrope.convert.conversion import plan, write
 from ggufrope.gguf import read_header
+from ggufrope.modelfile.model_file import ModelFile
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(3, 96, 200)]
 
@@ -23,7 +24,7 @@ def yarn(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setitem(tiny_checkpoint.KINDS, "mistral3", ("Mistral", "mistral3", {"sliding_window": None}))
         source = tiny_checkpoint.make("mistral3", folder / "hf", max_position_embeddings=64)
     out = folder / "yarn.gguf"
-    write(plan(source, "yarn", {"factor": 4.0, "beta_fast": 8.0, "beta_slow": 0.25}), out)
+    write(plan(ModelFile.open(source), "yarn", {"factor": 4.0, "beta_fast": 8.0, "beta_slow": 0.25}), out)
     header = read_header(out)
     assert header.get("mistral3.rope.scaling.yarn_beta_fast") == 8.0
     assert header.get("mistral3.rope.scaling.yarn_beta_slow") == 0.25

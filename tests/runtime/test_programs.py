@@ -9,6 +9,7 @@ import gguf_builder as gb
 import pytest
 
 from ggufrope.errors import InputError, OutputError, RuntimeLibraryError, UsageError
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.runtime import library, programs
 from ggufrope.runtime.locate import Runtime
 
@@ -66,12 +67,12 @@ def quantizer(runtime: Runtime, expression: str = "data", code: int = 0) -> None
 def test_upstreams_options_pass_untouched(
     name: str, program: str, fixed: list[str], runtime: Runtime, model: Path
 ) -> None:
-    command = programs.command_line(name, model, ["-p", "a b", "--flag"])
+    command = programs.command_line(name, ModelFile.open(model), ["-p", "a b", "--flag"])
     assert command == [str(runtime.path / program), "-m", str(model), *fixed, "-p", "a b", "--flag"]
 
 
 def test_exit_code_and_output_are_the_programs(runtime: Runtime, model: Path) -> None:
-    command = programs.command_line("run", model, ["-n", "4"])
+    command = programs.command_line("run", ModelFile.open(model), ["-n", "4"])
     code = "import sys; from ggufrope.runtime.programs import start; sys.exit(start(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 7, done.stderr  # exec replaces the process, so it has one of its own here
@@ -83,10 +84,10 @@ def test_unpatched_library_is_refused_for_our_files_only(
 ) -> None:
     monkeypatch.setattr(library, "api_version", lambda _library: 0)
     with pytest.raises(RuntimeLibraryError, match=r"ggufrope\.\* keys, which the unpatched .* would ignore"):
-        programs.command_line("serve", model)
+        programs.command_line("serve", ModelFile.open(model))
     plain = tmp_path / "plain.gguf"
     plain.write_bytes(gb.build(gb.llama_entries()))
-    assert programs.command_line("serve", plain)
+    assert programs.command_line("serve", ModelFile.open(plain))
 
 
 def test_quantize_keeps_our_keys(runtime: Runtime, model: Path, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.errors import InputError, NotHonouredError, UsageError
 from ggufrope.gguf import read_shards
 from ggufrope.inference.kv_types import KvCache
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.validate.agreement import require_same_model, rotation_gap
 from ggufrope.validate.kv_cache import choose_cache, require_length
-from ggufrope.validate.sides import GgufFile, reference_side
+from ggufrope.validate.sides import reference_side
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_other_models_are_refused(write, entries, tensors, said):
         require_same_model(read_shards(file), read_shards(other))
     assert str(error.value).endswith(said)
     with pytest.raises(InputError, match="are not the same model"):
-        reference_side(GgufFile.read(file), other, 10)
+        reference_side(ModelFile.open(file), other, 10)
 
 
 def test_names_contexts_and_rope_do_not_make_another_model(write, tmp_path):
@@ -85,10 +86,10 @@ def decoded(tmp_path):
 
     def decoded(name=None, **params):
         if name is None:
-            return GgufFile.read(source)
+            return ModelFile.open(source)
         path = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}.gguf"
         carry_out(ConvertRequest(source, path, name, params))
-        return GgufFile.read(path)
+        return ModelFile.open(path)
 
     return decoded
 
@@ -152,7 +153,7 @@ def test_gaps_in_words(decoded, a, b, said):
 
 
 def test_another_width_of_rotation(write):
-    file, other = (GgufFile.read(write(f"{n}.gguf", llama_entries(**{"rope.dimension_count": n}))) for n in (8, 4))
+    file, other = (ModelFile.open(write(f"{n}.gguf", llama_entries(**{"rope.dimension_count": n}))) for n in (8, 4))
     assert rotation_gap(file.decoded, other.decoded) == "8 rotated dimensions of each head against 4"
 
 

@@ -11,11 +11,11 @@ from ggufrope.errors import InputError, ParameterError, UsageError
 from ggufrope.gguf import read_header
 from ggufrope.methods import METHODS
 from ggufrope.modelfile.codec import decode
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
 from ggufrope.reference.spec import PARAMETERS
 from ggufrope.validate.claim import reference_spec, served_as
 from ggufrope.validate.token_ids import random_ids, text_ids
-from ggufrope.validate.tolerances import weight_types
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ class _Claims:
 def test_types_of_matrices_only(tmp_path):
     path = tmp_path / "a.gguf"
     path.write_bytes(tiny_llama())
-    assert weight_types(read_header(path)) == "F32"
+    assert ModelFile.open(path).weight_types == "F32"
 
 
 class _Tokenizer:
