@@ -10,10 +10,11 @@ from pathlib import Path
 import click
 import pytest
 
+from ggufrope import __version__
 from ggufrope.cli import COMMANDS, cli
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "patches" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHELL = re.compile(r"^    (?:\$ )?(ggufrope [a-z].*)$", re.M)
 
 
@@ -26,8 +27,17 @@ def test_generated_parts_are_current():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-        assert target.startswith("https://") or (page.parent / target).exists(), target
+    for target, _, anchor in (t.partition("#") for t in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))):
+        if not target.startswith("https://"):
+            there = page.parent / target if target else page
+            assert there.exists(), target
+            assert not anchor or anchor in headings(there), f"{target}#{anchor}"
+
+
+def headings(page):
+    """The headings of a page as GitHub links to them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def commands():
@@ -50,3 +60,33 @@ def test_summaries_are_the_commands_own():
     for name, summary in COMMANDS.items():
         first = cli.get_command(click.Context(cli), name).help.strip().splitlines()[0]
         assert summary == first, name
+
+
+def test_one_version_everywhere():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^## ([\w.]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)[1] == __version__
+
+
+@pytest.mark.parametrize("word", ["trust_remote_code", "pickle", "shell=True", "import marshal", " eval(", " exec("])
+def test_what_security_says_is_never_done(word):
+    """``SECURITY.md``: no code that comes with a model is executed by this package."""
+    found = [p for p in (ROOT / "ggufrope").rglob("*.py") if word in re.sub(r"def eval\(", "", p.read_text("utf-8"))]
+    assert found == []
+
+
+def test_torch_loads_tensors_only():
+    calls = [c for p in (ROOT / "ggufrope").rglob("*.py") for c in re.findall(r"torch\.load\(.*", p.read_text("utf-8"))]
+    assert calls
+    assert all("weights_only=True" in call for call in calls)
+
+
+def test_forms_and_the_workflow_can_be_read():
+    yaml = pytest.importorskip("yaml")
+    for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert {"name", "description", "body"} <= form.keys(), path.name
+        ids = [field["id"] for field in form["body"]]
+        assert len(ids) == len(set(ids)), path.name
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert [step["run"] for step in workflow["jobs"]["test"]["steps"] if step.get("run") == ".ci/run"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["cff-version"] == "1.2.0"
