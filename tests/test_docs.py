@@ -34,6 +34,14 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in headings(there), f"{target}#{anchor}"
 
 
+def test_the_index_lists_every_page():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    linked = {(ROOT / "docs" / target).resolve() for target in re.findall(r"\]\(([^)#]+)\)", index)}
+    pages = {*(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("*.html"), *ROOT.glob("*.md")}
+    pages |= {ROOT / "patches" / "README.md", ROOT / "models" / "demo" / "README.md"}
+    assert pages - linked == {ROOT / "docs" / "index.md"}
+
+
 def headings(page):
     """The headings of a page as GitHub links to them."""
     titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
