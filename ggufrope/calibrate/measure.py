@@ -13,6 +13,7 @@ from ggufrope.calibrate.ordering import Ordering, eligible
 from ggufrope.calibrate.prompts import PromptText, check_sizes, cut, default_lengths, read_texts
 from ggufrope.calibrate.record import CalibrationRecord, CalibrationSettings, read_record
 from ggufrope.errors import InputError, OutputError, RuntimeLibraryError, UsageError
+from ggufrope.files import check_output
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.table import HeadRatios
@@ -104,18 +105,8 @@ def _partial(output: Path) -> Path:
 
 
 def _check_output(request: CalibrateRequest) -> None:
-    output = request.output
-    if output is None:
-        return
-    if not output.parent.is_dir():
-        raise OutputError(f"{output}: its directory does not exist; create {output.parent} first")
-    if not output.exists():
-        return
-    if not output.is_file():
-        raise OutputError(f"{output}: is not a regular file; give another name")
-    read = [*(h.path for h in request.model.headers), *request.texts]
-    if any(path.exists() and output.samefile(path) for path in read):
-        raise OutputError(f"{output}: is read here, it cannot be the output as well; give another name with -o")
+    if request.output is not None:
+        check_output(request.output, [*(header.path for header in request.model.headers), *request.texts])
 
 
 def _known(request: CalibrateRequest, empty: CalibrationRecord) -> CalibrationRecord:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ggufrope.errors import InputError, UsageError
+from ggufrope.files import decoded, read_bytes
 
 __all__ = ["Cut", "PromptText", "check_sizes", "cut", "default_lengths", "read_texts"]
 
@@ -54,15 +55,8 @@ def read_texts(paths: Sequence[Path], longest: int) -> list[PromptText]:
         raise UsageError("no text to calibrate on: add --text FILE, some pages of what the model is used for")
     texts = []
     for path in paths:
-        try:
-            data = path.read_bytes()
-            data.decode("utf-8")
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from None
-        if not data.strip():
-            raise InputError(f"{path}: is empty; give a text of at least {longest} tokens")
+        data = read_bytes(path)
+        decoded(path, data, empty=f"give a text of at least {longest} tokens")
         if len(data) < longest:
             raise InputError(f"{path}: {len(data)} bytes are less than one prompt of {longest} tokens; {_REMEDY}")
         texts.append(PromptText(path.name, data, hashlib.sha256(data).hexdigest()))

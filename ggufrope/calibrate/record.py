@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -16,7 +14,8 @@ import numpy.typing as npt
 
 from ggufrope.calibrate.ordering import Ordering, group_scores, rank_correlation
 from ggufrope.calibrate.prompts import Cut
-from ggufrope.errors import InputError, OutputError
+from ggufrope.errors import InputError
+from ggufrope.files import write_bytes
 from ggufrope.modelfile.identity import Identity
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.table import HeadRatios
@@ -109,21 +108,7 @@ class CalibrationRecord:
         Raises:
             OutputError: it cannot be written.
         """
-        try:
-            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    json.dump(content or self._raw(), file, allow_nan=False)
-                    file.write("\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).chmod(0o644)
-                Path(name).replace(path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+        write_bytes(path, (json.dumps(content or self._raw(), allow_nan=False) + "\n").encode())
 
 
 def read_record(path: Path) -> CalibrationRecord:

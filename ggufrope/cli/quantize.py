@@ -22,10 +22,10 @@ def command(
     Further options of llama-quantize go after --.
     """
     from ggufrope.cli._progress import ProgressLine
-    from ggufrope.convert.request import check_output
+    from ggufrope.files import check_output
     from ggufrope.runtime.programs import quantize
 
-    check_output(output, source, overwrite)
+    check_output(output, [source], overwrite=overwrite)
     with ProgressLine() as progress:
         quantize(source, output, kind, imatrix=imatrix, options=options, progress=progress)
     click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {kind}")

@@ -18,7 +18,7 @@ def command(file: Path, output: Path | None, overwrite: bool, in_place: bool, fo
     from ggufrope.cli._progress import bytes_progress
     from ggufrope.cli._show import saved_text
     from ggufrope.convert.conversion import strip, strip_in_place
-    from ggufrope.convert.request import check_output
+    from ggufrope.files import check_output
     from ggufrope.modelfile.model_file import ModelFile
 
     if in_place == (output is not None):
@@ -26,7 +26,7 @@ def command(file: Path, output: Path | None, overwrite: bool, in_place: bool, fo
     if output is None:
         saved = strip_in_place(ModelFile.open(file), force=force, progress=bytes_progress())
     else:
-        check_output(output, file, overwrite)
+        check_output(output, [file], overwrite=overwrite)
         saved = strip(ModelFile.open(file), output, bytes_progress())
     what = "the source, byte for byte"
     if not saved.restored:

@@ -7,7 +7,6 @@ what the configuration asks for, and put right.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufrope.errors import CheckpointError, OutputError
+from ggufrope.files import read_json
 
 __all__ = ["HfRope", "convert_weights", "is_checkpoint", "read_config", "read_rope"]
 
@@ -138,14 +138,9 @@ def read_config(directory: Path) -> dict[str, Any]:
         CheckpointError: it is missing or no JSON object.
     """
     path = directory / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{directory}: no config.json; give a Hugging Face model directory or a GGUF file"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from None
+    if not any(directory.glob("config.json")):
+        raise CheckpointError(f"{directory}: no config.json; give a Hugging Face model directory or a GGUF file")
+    config = read_json(path, CheckpointError)
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: an object is needed, found a {type(config).__name__}")
     return config

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ggufrope.convert import checkpoint
 from ggufrope.convert.saving import Progress, Saved, outputs
-from ggufrope.errors import InputError, OutputError, UsageError
+from ggufrope.errors import InputError, UsageError
+from ggufrope.files import check_output
 from ggufrope.gguf import drop_ahead, move_into_place
 from ggufrope.methods import check_name
 from ggufrope.modelfile.model_file import ModelFile
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ggufrope.calibrate.measure import Progress as Tokens
     from ggufrope.convert.conversion import Conversion
 
-__all__ = ["ConvertRequest", "Converted", "carry_out", "check_output"]
+__all__ = ["ConvertRequest", "Converted", "carry_out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,8 @@ def _check_target(request: ConvertRequest) -> None:
     if request.output is None and not request.dry_run and not request.in_place:
         raise UsageError("no output given: add -o OUT.gguf, --in-place, or --dry-run to see what would change")
     if request.output is not None and not request.dry_run:
-        check_output(request.output, request.source, request.overwrite)
-        for path in (*request.texts, *((request.heads,) if request.heads else ())):
-            if request.output.exists() and path.exists() and request.output.samefile(path):
-                raise OutputError(f"{request.output}: is read here, it cannot be the output as well; give another name")
+        reads = (request.source, *request.texts, *((request.heads,) if request.heads else ()))
+        check_output(request.output, reads, overwrite=request.overwrite)
 
 
 def _check_options(request: ConvertRequest) -> None:
@@ -137,22 +136,6 @@ def _checked(heads: Path | None, model: ModelFile) -> tuple[str, ...]:
     return require_same_model(heads, model)
 
 
-def check_output(output: Path, source: Path, overwrite: bool) -> None:
-    """Refuse an output that would harm a file, before any work is done.
-
-    Raises:
-        OutputError: ``output`` is the source, exists without ``overwrite``, or its directory does not.
-    """
-    if output.exists() and source.exists() and output.samefile(source):
-        raise OutputError(f"{output}: output and source are the same file; give another name with -o")
-    if output.exists() and not output.is_file():
-        raise OutputError(f"{output}: is not a regular file; give another name")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists already; give another name, or --overwrite to replace it")
-    if not output.parent.is_dir():
-        raise OutputError(f"{output}: its directory does not exist; create {output.parent} first")
-
-
 def _from_gguf(request: ConvertRequest, file: ModelFile, progress: Progress | None) -> Converted:
     in_place = request.in_place and not request.dry_run
     if in_place:
@@ -165,7 +148,7 @@ def _from_gguf(request: ConvertRequest, file: ModelFile, progress: Progress | No
         saved = write_in_place(made, force=request.force, progress=progress)
     elif request.output is not None and not request.dry_run:
         for name in outputs(made.source, request.output):
-            check_output(name, request.source, request.overwrite)
+            check_output(name, [request.source], overwrite=request.overwrite)
         saved = write(made, request.output, progress)
     return Converted(made, made.notes, changes, saved)
 

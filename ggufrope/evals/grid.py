@@ -14,10 +14,11 @@ from ggufrope import __version__
 from ggufrope.errors import UsageError
 from ggufrope.evals.by_position import POSITION_TASKS, PositionTask
 from ggufrope.evals.file_facts import describe, require_same_tokenizer
-from ggufrope.evals.positions import read_text
+from ggufrope.evals.positions import EMPTY
 from ggufrope.evals.results import SCHEMA, FileFacts, RuntimeFacts
 from ggufrope.evals.task import AnswerTask
 from ggufrope.evals.tasks import TASKS, make, record
+from ggufrope.files import read_text
 from ggufrope.inference.chat_template import own_template
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.text import did_you_mean
@@ -166,7 +167,7 @@ def _template(order: Order, model: ModelFile, task: AnyTask) -> str | None:
     if isinstance(task, PositionTask) or order.chat_template == "none":
         return None
     if isinstance(order.chat_template, Path):
-        return read_text(order.chat_template)
+        return read_text(order.chat_template, empty="give a chat template, or --no-chat-template")
     own = own_template(model.header)
     if order.chat_template == "default" and own is None:
         raise UsageError(f"{model.path}: has no chat template; leave --chat-template out, or give a FILE with one")
@@ -180,7 +181,7 @@ def _task(order: Order) -> AnyTask:
         raise UsageError(f"--task: unknown task '{order.task}': {hint}")
     task: AnyTask = make(tasks[order.task], order.settings)
     if isinstance(task, PositionTask):
-        read_text(task.given())
+        read_text(task.given(), empty=EMPTY)
     return task
 
 

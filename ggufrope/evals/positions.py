@@ -18,14 +18,18 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ggufrope.errors import InputError, UsageError
+from ggufrope.errors import UsageError
 from ggufrope.evals.intervals import bootstrap
 from ggufrope.evals.results import PositionMean
+from ggufrope.files import read_text
 
 __all__ = ["Means", "Reader", "Sums", "Window", "divergences", "losses", "pieces", "windows"]
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[int, int], None]
+
+#: What to say of a text file without text.
+EMPTY = "give a text with --text"
 
 
 class Reader(Protocol):
@@ -117,7 +121,7 @@ def pieces(reader: Reader, text: Path, length: int, limit: int) -> list[list[int
         InputError: the file cannot be read as text.
         UsageError: it is too short for one.
     """
-    content = read_text(text)
+    content = read_text(text, empty=EMPTY)
     bos = reader.prompt("")[:1] if reader.begins_with_bos else []
     # few vocabularies take more than 16 characters for a token on average: most texts need not be read to their end
     for part in (content[: 16 * length * limit], content):
@@ -128,23 +132,6 @@ def pieces(reader: Reader, text: Path, length: int, limit: int) -> list[list[int
         raise UsageError(f"{text}: {len(ids)} tokens are less than one text of {length}; give a longer --text")
     starts = range(0, min(len(ids) // length, limit) * length, length)
     return [[*bos, *ids[start + len(bos) : start + length]] for start in starts]
-
-
-def read_text(path: Path) -> str:
-    """A text file.
-
-    Raises:
-        InputError: it cannot be read, is empty or no UTF-8.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); convert or unpack it first") from None
-    if not text.strip():
-        raise InputError(f"{path}: is empty; give a text with --text")
-    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from ggufrope.errors import InputError, OutputError
 from ggufrope.evals.results import Result, from_json
-from ggufrope.gguf.lock import try_lock
+from ggufrope.files import read_bytes, try_lock
 
 __all__ = ["NAME", "Store", "read_results"]
 
@@ -31,10 +31,7 @@ def read_results(path: Path) -> tuple[list[Result], bool]:
         InputError: it cannot be read, or a line is no result; says which.
     """
     path = path / NAME if path.is_dir() else path
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    data = read_bytes(path)
     results, good = _parse(path, data)
     return results, good < len(data)
 
@@ -93,7 +90,7 @@ class Store:
         self.results[result.cell] = result
 
     def _hold(self) -> None:
-        if not try_lock(self._file, alone=True):
+        if not try_lock(self._file):
             raise OutputError(
                 f"{self.path}: another ggufrope is writing to it; wait for it, or name another directory with -o"
             )

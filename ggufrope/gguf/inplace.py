@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import GgufError, OutputError
+from ..files import explain, write_all
 from .extents import UNSUPPORTED, collapse_range, holes, insert_range
 from .header import Header
 from .journal import MOVED, MOVING, Change, Journal, journal_path
 from .lock import lock, mapped_by
-from .output import explain, write_all
 from .reading import FileStamp, open_source, read_at
 from .recovery import sample, settle
 from .rewrite import Progress, write_plan

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GgufError
-from .output import sync_directory, write_all
+from ..files import sync_directory, write_all
 from .reading import fingerprint
 
 _MAGIC = b"ggufrope journal 1\n"

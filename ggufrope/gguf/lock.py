@@ -6,19 +6,16 @@ of it. Programs other than ggufrope do not ask for them; those that map a file a
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
-import time
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import GgufError
+from ..files import hold
 
 #: How long another ggufrope process is waited for. Copies of large models take longer: then better say so.
 WAIT_SECONDS = 10.0
-_POLL_SECONDS = 0.05
-_BUSY = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 
 
 def lock(file: BinaryIO, *, alone: bool) -> None:
@@ -31,11 +28,8 @@ def lock(file: BinaryIO, *, alone: bool) -> None:
     Raises:
         GgufError: another process held on to it for more than ``WAIT_SECONDS``.
     """
-    end = time.monotonic() + WAIT_SECONDS
-    while not try_lock(file, alone):
-        if time.monotonic() > end:
-            raise GgufError(f"{file.name}: another ggufrope process is using the file; try again when it is done")
-        time.sleep(_POLL_SECONDS)
+    if not hold(file, alone=alone, patience=WAIT_SECONDS):
+        raise GgufError(f"{file.name}: another ggufrope process is using the file; try again when it is done")
 
 
 def mapped_by(path: Path) -> list[str]:
@@ -60,34 +54,3 @@ def _maps(process: Path, wanted: tuple[bytes, bytes]) -> str:
     except OSError:  # it ended meanwhile, or is somebody else's
         pass
     return ""
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    _FAR = 1 << 62  # behind any file's end: Windows refuses reads of a locked range
-
-    def try_lock(file: BinaryIO, alone: bool) -> bool:
-        """``lock`` without waiting: whether the lock was to be had."""
-        if not alone:  # there are no readers' locks in msvcrt
-            return True
-        here = file.tell()
-        file.seek(_FAR)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        finally:
-            file.seek(here)
-        return True
-
-else:
-    import fcntl
-
-    def try_lock(file: BinaryIO, alone: bool) -> bool:
-        """``lock`` without waiting: whether the lock was to be had."""
-        try:
-            fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno not in _BUSY  # some network file systems have no locks at all
-        return True

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import GgufError, OutputError
+from ..files import explain, write_all
 from .extents import collapse_range, holes
 from .journal import MOVED, MOVING, UNDOING, Change, Journal, forget_unfinished, journal_path
 from .lock import lock
-from .output import explain, write_all
 from .reading import fingerprint, read_some
 
 

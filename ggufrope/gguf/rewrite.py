@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import GgufError
+from ..files import write_all
 from .header import Header
 from .lock import lock
-from .output import copy_range, replacing, write_all
+from .output import copy_range, replacing
 from .reading import FileStamp
 from .recovery import recover
 from .rewrite_plan import Copy, Edits, RewritePlan, plan_rewrite

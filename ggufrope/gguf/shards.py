@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import GgufError, OutputError
+from ..files import explain, sync_directory
 from .header import Header
 from .keys import SPLIT_COUNT, SPLIT_NUMBER, SPLIT_TENSORS
 from .lock import lock
-from .output import copy_range, explain, replacing, sync_directory
+from .output import copy_range, replacing
 from .parse import read_header
 
 _NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ggufrope.errors import OutputError, UsageError
+from ggufrope.errors import UsageError
+from ggufrope.files import check_output, write_bytes
 from ggufrope.inspection.summary import Inspection
 
 __all__ = ["plot_wavelengths"]
@@ -30,6 +32,8 @@ def plot_wavelengths(found: Inspection, out: Path) -> None:
         from matplotlib.ticker import MaxNLocator
     except ImportError:
         raise UsageError("--plot needs matplotlib: pip install 'ggufrope[plot]'") from None
+    out = out if out.suffix else out.with_name(f"{out.name}.png")
+    check_output(out, [found.file.path])
     several = found.decoded.by_length
     figure = Figure(figsize=(12.5 if several else 7.5, 4.5), layout="constrained")
     panels = figure.subplots(1, 1 + several, squeeze=False)[0]
@@ -40,12 +44,12 @@ def plot_wavelengths(found: Inspection, out: Path) -> None:
     for axes in panels:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
+    drawn = io.BytesIO()
     try:
-        figure.savefig(out, dpi=150)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror})") from None
+        figure.savefig(drawn, dpi=150, format=out.suffix[1:])
     except ValueError as error:
         raise UsageError(f"{out}: {error}") from None
+    write_bytes(out, drawn.getvalue())
 
 
 def _draw_wavelengths(axes: Any, found: Inspection) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufrope.errors import InputError, UsageError
+from ggufrope.files import read_text
 from ggufrope.gguf import Header
 from ggufrope.gguf.keys import CHAT_TEMPLATE
 from ggufrope.inference.chat_template import Chat, chat_of, template_names
@@ -55,7 +56,7 @@ class Template:
             UsageError, InputError: see ``source``.
         """
         if self._file is not None:
-            return _read(self._file)
+            return read_text(self._file)
         found = self._header.get(CHAT_TEMPLATE if self._name is None else f"{CHAT_TEMPLATE}.{self._name}")
         if not isinstance(found, str) or not found.strip():
             raise UsageError(f"{self._header.path}: {self._missing()}; {_REMEDY}")
@@ -104,10 +105,3 @@ def _up_to(text: str, last: str, chat: Chat) -> str:
         raise InputError(f"{chat.where}: leaves out the last message; {chat.remedy}")
     kept = last if text.startswith(last, end) else last.strip()  # some templates strip messages
     return text[: end + len(kept)]
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read as a chat template ({error})") from None

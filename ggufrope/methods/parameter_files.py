@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ggufrope.errors import ParameterError
+from ggufrope.files import read_json
 from ggufrope.methods.clex import ClexTable
 from ggufrope.rope.table import HeadRatios
 
@@ -31,7 +31,7 @@ def read_list(path: Path, name: str) -> tuple[float, ...]:
     Raises:
         ParameterError: unreadable, not JSON, or not a list of numbers.
     """
-    value = _load(path)
+    value = read_json(path, ParameterError)
     for key in ("rope_scaling", "rope_parameters"):
         if isinstance(value, dict) and isinstance(value.get(key), dict) and name in value[key]:
             value = value[key]
@@ -45,7 +45,7 @@ def read_ratios(path: Path) -> HeadRatios:
     Raises:
         ParameterError: unreadable, not JSON, or of another structure.
     """
-    value = _load(path)
+    value = read_json(path, ParameterError)
     rows = value.get("ratios") if isinstance(value, dict) else None
     if not isinstance(rows, list):
         raise ParameterError(
@@ -60,7 +60,7 @@ def read_clex_table(path: Path) -> ClexTable:
     Raises:
         ParameterError: unreadable, not JSON, or of another structure.
     """
-    value = _load(path)
+    value = read_json(path, ParameterError)
     rows = value.get("frequencies") if isinstance(value, dict) else None
     context = value.get("context") if isinstance(value, dict) else None
     if not isinstance(rows, list) or not isinstance(context, int):
@@ -72,15 +72,6 @@ def read_clex_table(path: Path) -> ClexTable:
     if not isinstance(log_scale, bool):
         raise ParameterError(f"{path}: log_scale is {log_scale!r}; true or false is needed")
     return ClexTable(frequencies, context, log_scale)
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ParameterError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise ParameterError(f"{path}: not JSON ({error})") from None
 
 
 def _numbers(value: Any, what: str) -> tuple[float, ...]:

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ggufrope.errors import OutputError, UsageError
+from ggufrope.errors import UsageError
 from ggufrope.evals.store import NAME
+from ggufrope.files import check_output, write_bytes
 from ggufrope.report.blocks import Document
 from ggufrope.report.document import document
 from ggufrope.report.markdown import markdown
@@ -63,7 +61,7 @@ def write_report(paths: Sequence[Path], outputs: Sequence[Path], title: str, *, 
     made_by = f"Made by ggufrope report from {len(found.results)} results of ggufrope {', '.join(versions)}."
     texts = [(output, FORMATS[output.suffix.lower()](made, made_by).encode("utf-8")) for output in outputs]
     for output, data in texts:
-        _write(output, data)
+        write_bytes(output, data)
     return Written(found, tuple((output, len(data)) for output, data in texts))
 
 
@@ -73,32 +71,4 @@ def _check(output: Path, outputs: Sequence[Path], paths: Sequence[Path], overwri
         raise UsageError(f"{output}: {found}; end the name in .html or .md")
     if sum(other.absolute() == output.absolute() for other in outputs) > 1:
         raise UsageError(f"{output}: is given twice; leave one out")
-    if output.exists() and not output.is_file():
-        raise OutputError(f"{output}: is not a regular file; give another name")
-    sources = [path / NAME if path.is_dir() else path for path in paths]
-    if any(path.is_file() and output.exists() and output.samefile(path) for path in sources):
-        raise OutputError(f"{output}: is read here, it cannot be the output as well; give another name")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists already; give another name, or --overwrite to replace it")
-    if not output.parent.is_dir():
-        raise OutputError(f"{output}: its directory does not exist; create {output.parent} first")
-
-
-def _write(output: Path, data: bytes) -> None:
-    """Under a temporary name first: ``output`` is replaced by a complete file or not at all."""
-    target = Path(os.path.realpath(output))  # a symlink stays, what it points to is replaced
-    try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(target)
-        except BaseException:  # an interruption too: nothing half-written stays behind
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror}); choose another output") from None
+    check_output(output, [path / NAME if path.is_dir() else path for path in paths], overwrite=overwrite)

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from ggufrope.errors import OutputError
+from ggufrope.files import hold, try_lock
 
 __all__ = ["cache_dir", "locked", "replace_dir"]
 
@@ -44,14 +44,14 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
+        file = path.open("ab+")
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}; set GGUFROPE_CACHE to a directory you can write to") from error
     with file:
-        if not _try_lock(file):
+        if not try_lock(file):
             if waiting is not None:
                 waiting()
-            _wait_lock(file)
+            hold(file)
         yield
 
 
@@ -72,33 +72,3 @@ def remove_tree(path: Path) -> None:
     import shutil
 
     shutil.rmtree(path, ignore_errors=True)
-
-
-if sys.platform == "win32":
-    import msvcrt
-    import time
-
-    def _try_lock(file: IO[str]) -> bool:
-        file.seek(0)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _wait_lock(file: IO[str]) -> None:
-        while not _try_lock(file):
-            time.sleep(0.5)
-
-else:
-    import fcntl
-
-    def _try_lock(file: IO[str]) -> bool:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
-
-    def _wait_lock(file: IO[str]) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX)

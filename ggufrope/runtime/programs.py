@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ggufrope.errors import InputError, OutputError, UsageError
+from ggufrope.files import check_output, replacing, try_lock
 from ggufrope.gguf import Header, read_header
 from ggufrope.gguf.keys import HEAD_FACTORS, HEAD_ORDER, PREFIX
 from ggufrope.modelfile.model_file import ModelFile
@@ -96,32 +97,21 @@ def quantize(
         progress: Told about each tensor.
 
     Raises:
-        UsageError: ``output`` is ``source``, or llama-quantize refused its arguments.
+        UsageError: llama-quantize refused its arguments.
         InputError: ``source`` cannot be quantized.
-        OutputError: The result cannot be written, or lost a key.
+        OutputError: ``output`` is ``source``, the result cannot be written, or it lost a key.
         RuntimeLibraryError: No patched build.
     """
     model = ModelFile.open(source)
     runtime = runtime_for(model)
-    if output.exists() and output.samefile(source):
-        raise UsageError(f"{output} is the source itself; name another output")
-    if not output.parent.is_dir():
-        raise OutputError(f"{output.parent}: no such directory")
+    check_output(output, [source])
     before = _our_entries(model.header)
-    with tempfile.TemporaryDirectory(prefix="ggufrope-") as scratch:
-        temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-        try:
-            extra = [*options, *(["--imatrix", str(imatrix)] if imatrix else [])]
-            _quantize_to(runtime, [*extra, str(source), str(temporary), kind], Path(scratch) / "log", progress)
-            if _our_entries(read_header(temporary)) != before:
-                raise OutputError(f"{output}: llama-quantize changed a {PREFIX}* key; nothing was written")
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(output)
-        except OSError as error:
-            raise OutputError(f"{output}: {error.strerror}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ggufrope-") as scratch, replacing(output) as file:
+        extra = [*options, *(["--imatrix", str(imatrix)] if imatrix else [])]
+        _quantize_to(runtime, [*extra, str(source), file.name, kind], Path(scratch) / "log", progress)
+        try_lock(file, alone=False)  # from here on it may be read, as a file that is locked may not
+        if _our_entries(read_header(Path(file.name))) != before:
+            raise OutputError(f"{output}: llama-quantize changed a {PREFIX}* key; nothing was written")
 
 
 def _quantize_to(runtime: Runtime, arguments: list[str], log: Path, progress: Progress | None) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ggufrope.errors import InputError, UsageError
+from ggufrope.errors import UsageError
+from ggufrope.files import decoded, read_bytes
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -32,13 +33,8 @@ def text_ids(model: Llama, path: Path, length: int) -> list[int]:
         InputError: the file cannot be read, or is not UTF-8.
         UsageError: it has fewer tokens.
     """
-    try:
-        text = path.read_bytes()
-        text.decode()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); convert or unpack it first") from None
+    text = read_bytes(path)
+    decoded(path, text)
     # a token stands for at least one byte on average in no vocabulary: 16 bytes each are plenty to cut from
     ids = model.tokenize(text[: 16 * length], add_bos=True)
     if len(ids) < length:

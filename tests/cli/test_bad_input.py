@@ -247,8 +247,14 @@ CASES = [
     ("calibrate good.gguf --text long.txt -o heads.json --min-ratio nan", "min_ratio"),
     ("calibrate good.gguf --text long.txt -o no/heads.json", "create no first"),
     ("calibrate good.gguf --text long.txt -o list.json", "list.json: not a record"),
-    ("calibrate good.gguf --text long.txt -o good.gguf --overwrite", "good.gguf: is read here"),
-    ("calibrate good.gguf --text long.txt -o long.txt --overwrite", "long.txt: is read here"),
+    (
+        "calibrate good.gguf --text long.txt -o good.gguf --overwrite",
+        "good.gguf: is the same file as good.gguf, which",
+    ),
+    (
+        "calibrate good.gguf --text long.txt -o long.txt --overwrite",
+        "long.txt: is the same file as long.txt, which",
+    ),
     ("calibrate pair-00001-of-00002.gguf --text long.txt -o pair-00002-of-00002.gguf --overwrite", "is read here"),
     ("calibrate good.gguf --text long.txt -o .", "not a regular file"),
     ("calibrate good.gguf --text long.txt -o heads.json --lengths 0", "--lengths 0: prompts of at least 16"),

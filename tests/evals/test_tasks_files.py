@@ -18,7 +18,7 @@ from tasks_matrix import DATA, DEPTHS, words
 from ggufrope.errors import InputError, UsageError
 from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks import TASKS, make, record
-from ggufrope.evals.tasks.haystack import made_up, read_text, sentences
+from ggufrope.evals.tasks.haystack import made_up, read_sentences, sentences
 from ggufrope.evals.tasks.mdqa import Passage, Question, _distractors
 from ggufrope.evals.tasks.wording import ENGLISH, read_wording
 from ggufrope.evals.tasks.words import ADJECTIVES, NOUNS, pairs
@@ -70,7 +70,7 @@ def test_a_haystack_is_read_in_order_from_somewhere_and_repeats() -> None:
 def test_haystacks_may_be_packed(tmp_path: Path, packed: bool) -> None:
     text = "This is a sentence — mit Umlaut ä. " * 30
     path = saved(tmp_path / "h", gzip.compress(text.encode()) if packed else b"\xef\xbb\xbf" + text.encode())
-    assert read_text(path) == ("This is a sentence — mit Umlaut ä.",) * 30
+    assert read_sentences(path) == ("This is a sentence — mit Umlaut ä.",) * 30
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_haystacks_may_be_packed(tmp_path: Path, packed: bool) -> None:
     [
         (b"Too short. To hide. Anything.", "3 sentences found, a haystack needs 20 or more"),
         (b"", "0 sentences found"),
-        (b"caf\xe9 " * 50, r"not UTF-8 text \(byte 3\); save it as UTF-8"),
+        (b"caf\xe9 " * 50, r"not UTF-8 text \(byte 3\); convert or unpack it first"),
         (gzip.compress(b"One. " * 99)[:-12], "damaged gzip data"),
         (b"\x1f\x8bnot gzip at all", "cannot be read"),
         (None, "cannot be read"),

@@ -13,6 +13,7 @@ import pytest
 from gguf_builder import STR, U8, U32, build, entry, llama_entries, tiny_llama, tiny_tensors
 from test_gguf_output import ordinary_user
 
+from ggufrope import files
 from ggufrope.errors import GgufError, OutputError
 from ggufrope.gguf import (
     Layout,
@@ -252,7 +253,7 @@ def test_a_waiting_editor_notices_that_the_file_changed(model, monkeypatch):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         run.stdout.readline()
         # the first thing this process does while it waits is to let the other one finish its edit
-        monkeypatch.setattr(lock.time, "sleep", lambda _: run.communicate(b"\n"))
+        monkeypatch.setattr(files.time, "sleep", lambda _: run.communicate(b"\n"))
         with pytest.raises(GgufError, match="another process changed the file meanwhile; try again"):
             edit_in_place(header, set=text(9))
     assert run.returncode == 0

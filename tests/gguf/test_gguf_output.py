@@ -126,7 +126,7 @@ def test_the_source_is_never_the_output(source, tmp_path):
     (tmp_path / "soft").symlink_to(source.path)
     (tmp_path / "hard").hardlink_to(source.path)
     for name in ("source.gguf", "soft", "hard", "../" + tmp_path.name + "/source.gguf"):
-        with pytest.raises(OutputError, match=r"is the same file as the source .*; choose another output"):
+        with pytest.raises(OutputError, match=r"same file as .*/source.gguf, which is read here; give another name"):
             rewrite(source, tmp_path / name)
     assert source.path.read_bytes() == before
 
@@ -134,10 +134,10 @@ def test_the_source_is_never_the_output(source, tmp_path):
 def test_outputs_that_cannot_be_files(source, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for out, message in (
-        (tmp_path, "is a directory; give the name of the file"),
+        (tmp_path, "is a directory, not a regular file; give the name of the file"),
         (tmp_path / "pipe", "is not a regular file"),
         ("/dev/null", "is not a regular file"),
-        (tmp_path / "absent" / "out", "absent is not a directory; create it first"),
+        (tmp_path / "absent" / "out", "out: its directory does not exist; create .*/absent first"),
         (source.path / "out", "source.gguf is not a directory"),
         (tmp_path / ("x" * 300), "name is too long|File name too long"),
     ):

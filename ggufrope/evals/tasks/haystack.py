@@ -6,14 +6,26 @@ import gzip
 import json
 import random
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ggufrope.errors import InputError
+from ggufrope.files import decoded, read_bytes, stamp
 
-__all__ = ["HAYSTACK", "Filler", "as_json", "decoded", "from_list", "from_text", "made_up", "read_text", "sentences"]
+__all__ = [
+    "HAYSTACK",
+    "Filler",
+    "as_json",
+    "from_list",
+    "from_text",
+    "made_up",
+    "read_sentences",
+    "sentences",
+    "unpacked",
+]
 
 #: The option that names a text.
 HAYSTACK = {"help": "UTF-8 text (gzip or plain) to hide facts in; a short one repeats", "kind": "file"}
@@ -107,22 +119,18 @@ def sentences(text: str) -> list[str]:
     return [" ".join(match.group().split()) for match in _SENTENCE.finditer(text)]
 
 
-def read_text(path: Path) -> tuple[str, ...]:
+def read_sentences(path: Path) -> tuple[str, ...]:
     """The sentences of a UTF-8 text file, gzip or plain.
 
     Raises:
         InputError: unreadable, not UTF-8, or too few sentences to hide anything in.
     """
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return _read(path, state.st_mtime_ns, state.st_size)
+    return _read(path, stamp(path))
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, _changed: int, _size: int) -> tuple[str, ...]:
-    found = tuple(sentences(decoded(path)))
+def _read(path: Path, _stamp: tuple[int, int]) -> tuple[str, ...]:
+    found = tuple(sentences(unpacked(path)))
     if len(found) < _FEWEST:
         raise InputError(
             f"{path}: {len(found)} sentences found, a haystack needs {_FEWEST} or more; give a longer text"
@@ -145,20 +153,18 @@ def as_json(text: str) -> Any:
     return value
 
 
-def decoded(path: Path) -> str:
+def unpacked(path: Path) -> str:
     """A UTF-8 file's text; gzip by its first bytes, whatever its name.
 
     Raises:
         InputError: unreadable, damaged or not UTF-8.
     """
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
+    data = read_bytes(path)
+    if data[:2] == b"\x1f\x8b":
+        try:
             data = gzip.decompress(data)
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except EOFError:
-        raise InputError(f"{path}: damaged gzip data (it ends too early); fetch it again") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        except EOFError:
+            raise InputError(f"{path}: damaged gzip data (it ends too early); fetch it again") from None
+        except (OSError, zlib.error) as error:
+            raise InputError(f"{path}: cannot be read ({error}); fetch it again") from None
+    return decoded(path, data, encoding="utf-8-sig")

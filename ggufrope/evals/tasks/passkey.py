@@ -12,7 +12,7 @@ from typing import ClassVar
 from ggufrope.errors import UsageError
 from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled
-from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, read_text
+from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, read_sentences
 from ggufrope.evals.tasks.placing import spread
 from ggufrope.evals.tasks.scoring import exact_prefix, exact_prefix_settled
 from ggufrope.evals.tasks.task_options import at_least_one
@@ -69,7 +69,7 @@ class Passkey:
     def _sheet(self, depths: Sequence[float], seed: int, index: int) -> Sheet:
         rng = random.Random(f"passkey {seed} {index}")
         key = str(rng.randrange(10 ** (self.digits - 1), 10**self.digits))
-        filler = Filler(cycle(_DULL) if self.haystack is None else from_text(read_text(self.haystack), rng))
+        filler = Filler(cycle(_DULL) if self.haystack is None else from_text(read_sentences(self.haystack), rng))
         needle = _NEEDLE.replace("{key}", key)
 
         def write(n: int) -> list[Example]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ggufrope.errors import InputError
-from ggufrope.evals.tasks.haystack import as_json, decoded
+from ggufrope.evals.tasks.haystack import as_json, unpacked
+from ggufrope.files import stamp
 
 __all__ = ["read_records"]
 
@@ -25,17 +26,13 @@ def read_records(path: Path, read: Callable[[dict[str, Any]], T]) -> tuple[T, ..
     Raises:
         InputError: unreadable, or a line that is not what is needed; names the line.
     """
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return _read(path, state.st_mtime_ns, state.st_size, read)
+    return _read(path, stamp(path), read)
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, _changed: int, _size: int, read: Callable[[dict[str, Any]], T]) -> tuple[T, ...]:
+def _read(path: Path, _stamp: tuple[int, int], read: Callable[[dict[str, Any]], T]) -> tuple[T, ...]:
     found = []
-    for number, line in enumerate(decoded(path).split("\n"), 1):
+    for number, line in enumerate(unpacked(path).split("\n"), 1):
         if line.strip():
             found.append(_record(f"{path}: line {number}", line, read))
     if not found:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from ggufrope.evals.task import Example, Room
 from ggufrope.evals.tasks.fitting import Sheet, filled
-from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, made_up, read_text
+from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, made_up, read_sentences
 from ggufrope.evals.tasks.placing import spread
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
 from ggufrope.evals.tasks.task_options import at_least_one
@@ -60,7 +60,7 @@ class RulerVt:
         names = _names(rng, self.chains * (self.hops + 1))
         chains = [names[first :: self.chains] for first in range(self.chains)]
         needles = [line for chain, value in zip(chains, values, strict=True) for line in _placed(rng, chain, value)]
-        filler = Filler(made_up(rng) if self.haystack is None else from_text(read_text(self.haystack), rng))
+        filler = Filler(made_up(rng) if self.haystack is None else from_text(read_sentences(self.haystack), rng))
 
         def write(n: int) -> list[Example]:
             text = spread(filler.take(n), needles, " ")

@@ -10,7 +10,8 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ggufrope.errors import InputError, UsageError
+from ggufrope.errors import UsageError
+from ggufrope.files import read_bytes
 from ggufrope.text import did_you_mean
 
 __all__ = ["at_least_one", "make", "options", "record"]
@@ -60,10 +61,7 @@ def at_least_one(task: str, **counts: int | None) -> None:
 
 
 def _file(path: Path) -> dict[str, str]:
-    try:
-        return {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return {"name": path.name, "sha256": hashlib.sha256(read_bytes(path)).hexdigest()}
 
 
 def _read(task: str, name: str, text: str, kind: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufrope.errors import InputError, UsageError
-from ggufrope.evals.tasks.haystack import as_json, decoded, from_list, from_text, made_up, read_text
+from ggufrope.evals.tasks.haystack import as_json, from_list, from_text, made_up, read_sentences, unpacked
 from ggufrope.evals.tasks.words import pairs
 
 __all__ = ["ENGLISH", "WORDING", "Wording", "read_wording"]
@@ -54,7 +54,7 @@ class Wording:
     def sentences(self, rng: random.Random, haystack: Path | None) -> Iterator[str]:
         """Filler without end: from the file ``haystack``, of this wording, or made up."""
         if haystack is not None:
-            return from_text(read_text(haystack), rng)
+            return from_text(read_sentences(haystack), rng)
         return from_list(self.filler, rng) if self.filler else made_up(rng)
 
     def facts(self, rng: random.Random, keys: int, values: int) -> tuple[list[str], list[str]]:
@@ -92,7 +92,7 @@ def read_wording(path: Path | None) -> Wording:
     if path is None:
         return ENGLISH
     try:
-        value = as_json(decoded(path))
+        value = as_json(unpacked(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(value, dict):
