@@ -28,7 +28,8 @@ _UNSUPPORTED.add(errno.EIO)  # the last means tells whether reading or writing f
 def replacing(out: Path, source: Path | None, size: int, like: BinaryIO) -> Iterator[BinaryIO]:
     """Give a new file that takes the place of ``out`` once it is complete and on disk.
 
-    As ``files.replacing``; it has the permissions of the file it replaces, or of ``like``, and the times of ``like``.
+    As ``files.replacing``; it has the permissions of the file it replaces, or of ``like``, and a time of its own: slack
+    keeps sizes the same, so nothing but the time tells ``make``, ``cp -u`` and ``rsync`` that a file is another.
 
     Args:
         out: Where the result goes.
@@ -40,10 +41,8 @@ def replacing(out: Path, source: Path | None, size: int, like: BinaryIO) -> Iter
         OutputError: ``out`` is the source or not a regular file, or the system refused to write.
     """
     check_output(out, [source] if source else [])
-    model = os.fstat(like.fileno())
-    with files.replacing(out, mode=model.st_mode, size=size) as file:
+    with files.replacing(out, mode=os.fstat(like.fileno()).st_mode, size=size) as file:
         yield file
-        os.utime(file.name, ns=(model.st_atime_ns, model.st_mtime_ns))
 
 
 def move_into_place(file: Path, out: Path) -> None:

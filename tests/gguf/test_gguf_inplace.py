@@ -149,7 +149,7 @@ def test_a_system_that_cannot_insert_gets_a_copy_and_is_told(model, monkeypatch,
     done = edit_in_place(read_header(model), set=text(9), add_tensors=ADDED)
     assert "rewritten, since the system cannot insert space into it" in done.how
     assert read_header(model).get("ggufrope.method") == "m" * 9
-    assert model.stat().st_mode & 0o777 == 0o640 and model.stat().st_mtime == 2
+    assert model.stat().st_mode & 0o777 == 0o640 and model.stat().st_mtime > 2
     assert list(model.parent.iterdir()) == [model]
 
 
