@@ -131,8 +131,8 @@ class ModelFile(RopeKeys):
         return padding.count if padding and padding.item_type else 0
 
     @cached_property
-    def weight_types(self) -> str:
-        """Types of the matrices, e.g. ``F16`` or ``Q4_K+Q6_K``."""
+    def weight_types(self) -> tuple[str, ...]:
+        """Types of the matrices, sorted: ``("F16",)`` or ``("Q4_K", "Q6_K")``."""
         from ggufrope.modelfile.weight_types import weight_types
 
         return weight_types(self.headers)

@@ -19,10 +19,10 @@ FILE_TYPES = {
 }  # fmt: skip
 
 
-def weight_types(headers: Sequence[Header]) -> str:
-    """Types of the matrices of a model's files, e.g. ``F16`` or ``Q4_K+Q6_K``."""
+def weight_types(headers: Sequence[Header]) -> tuple[str, ...]:
+    """Types of the matrices of a model's files, sorted: ``("F16",)`` or ``("Q4_K", "Q6_K")``."""
     infos = [info for header in headers for info in header.tensors]
-    return "+".join(sorted({GGML_TYPES[t.ggml_type].name for t in infos if len([n for n in t.shape if n > 1]) > 1}))
+    return tuple(sorted({GGML_TYPES[t.ggml_type].name for t in infos if len([n for n in t.shape if n > 1]) > 1}))
 
 
 def quantization(headers: Sequence[Header]) -> str:
@@ -31,4 +31,4 @@ def quantization(headers: Sequence[Header]) -> str:
     Raises:
         GgufError: the file changed since its header was read.
     """
-    return FILE_TYPES.get(headers[0].get(keys.FILE_TYPE, -1)) or weight_types(headers) or "unknown"
+    return FILE_TYPES.get(headers[0].get(keys.FILE_TYPE, -1)) or "+".join(weight_types(headers)) or "unknown"

@@ -8,6 +8,7 @@
 ``kv_cache``         KV cache and attention of the file's side, and whether they fit
 ``token_ids``        the ids that both sides read
 ``position_errors``  per-position errors of two streams, and their buckets
+``parts``            what makes a run less exact than float32 arithmetic: weights, KV cache, flash attention
 ``tolerances``       how far apart the two may be, part by part, and how that was measured
 ``validation``       all of it together: ``validate``
 ``result``           what came out, as JSON and as a table

@@ -14,8 +14,9 @@ from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.reference import ReferenceSpec
 from ggufrope.validate.agreement import require_same_model, rotation_gap
 from ggufrope.validate.claim import reference_spec, require_static, served_as
+from ggufrope.validate.parts import Weights
 from ggufrope.validate.position_errors import Block
-from ggufrope.validate.tolerances import TOLERANCES, weights_name
+from ggufrope.validate.tolerances import TOLERANCES
 
 __all__ = ["Opened", "Reference", "reference_side"]
 
@@ -40,7 +41,7 @@ class Reference:
     Attributes:
         kind: ``pytorch`` or ``gguf``.
         weights: types of its matrices in a GGUF, or None.
-        parts: names of the weights on both sides, for ``tolerances.parts``.
+        parts: the weights of both sides, for ``run_parts``.
         rotation: what it computes, in words.
         gap: in what it rotates differently on purpose; empty when it does not.
         notes: what a person should know.
@@ -48,8 +49,8 @@ class Reference:
     """
 
     kind: str
-    weights: str | None
-    parts: tuple[str, ...]
+    weights: tuple[str, ...] | None
+    parts: tuple[Weights, ...]
     rotation: str
     gap: str
     notes: tuple[str, ...]
@@ -86,8 +87,8 @@ def reference_side(
 
 def _pytorch(file: ModelFile, path: Path, length: int, as_stored: bool) -> Reference:
     spec, served = reference_spec(file.decoded), served_as(file.decoded, length)
-    name = weights_name(file.weight_types, as_stored)
-    known = TOLERANCES.get(f"{name} weights")
+    weights = Weights.of(file.weight_types, as_stored)
+    known = TOLERANCES.get(weights)
     stored = known.stored if known and not as_stored else None
     notes: tuple[str, ...] = ()
     if stored:
@@ -97,7 +98,7 @@ def _pytorch(file: ModelFile, path: Path, length: int, as_stored: bool) -> Refer
     return Reference(
         "pytorch",
         None,
-        (name,),
+        (weights,),
         spec.describe() + (f", frequencies of {served} tokens" if served else ""),
         "",
         notes,
@@ -130,7 +131,7 @@ def _gguf(file: ModelFile, path: Path, length: int, any_method: bool) -> Referen
     return Reference(
         "gguf",
         other.weight_types,
-        (weights_name(file.weight_types), weights_name(other.weight_types)),
+        (Weights.of(file.weight_types), Weights.of(other.weight_types)),
         f"{other.decoded.method} on the patched runtime, F32 KV cache, flash attention off",
         gap,
         (f"the methods differ: {gap}",) if gap else (),

@@ -14,11 +14,12 @@ from ggufrope.inference.strict import chunk_size, log_probs, open_strict
 from ggufrope.modelfile.codec import Decoded
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.validate.kv_cache import choose_cache, require_length, require_memory
+from ggufrope.validate.parts import run_parts
 from ggufrope.validate.position_errors import PositionErrors, bucket, compare, edges
 from ggufrope.validate.result import ValidationResult
 from ggufrope.validate.sides import Reference, reference_side
 from ggufrope.validate.token_ids import random_ids, text_ids
-from ggufrope.validate.tolerances import limits, parts, why_not
+from ggufrope.validate.tolerances import limits, why_not
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -78,25 +79,25 @@ def validate(
         errors = _errors(runtime, reference, other, ids, progress)
     finally:
         runtime.close()
-    named = parts(other.parts, cache.kv_type, cache.flash_attn)
+    parts = run_parts(other.parts, cache.kv_type, cache.flash_attn)
     return ValidationResult(
         file=str(file.path),
         reference=str(reference),
         method=decoded.method,
         rotation=other.rotation,
-        weights=file.weight_types,
+        weights="+".join(file.weight_types),
         length=length,
         tokens=str(text) if text else f"pseudo-random, seed {seed}",
-        limits=limits(["methods that differ"] if other.gap else named, length, tolerance),
+        limits=None if other.gap and tolerance is None else limits(parts, length, tolerance),
         total=bucket(errors, 0, length),
         buckets=tuple(bucket(errors, a, b) for a, b in pairwise(edges(length, decoded.model.original_ctx))),
         notes=(*other.notes, *_notes(decoded, length, other.kind)),
         reference_kind=other.kind,
-        reference_weights=other.weights,
+        reference_weights=None if other.weights is None else "+".join(other.weights),
         kv_type=cache.kv_type,
         flash_attn=cache.flash_attn,
         methods_differ=bool(other.gap),
-        unjudged="the methods differ, and that is what was measured" if other.gap else why_not(named),
+        unjudged="the methods differ, and that is what was measured" if other.gap else why_not(parts),
     )
 
 

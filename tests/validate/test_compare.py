@@ -13,8 +13,11 @@ import pytest
 from ggufrope.errors import CheckFailed
 from ggufrope.inference.strict import chunk_size
 from ggufrope.validate import ValidationResult, require
+from ggufrope.validate.parts import CacheType, FlashAttention, Weights, run_parts
 from ggufrope.validate.position_errors import Bucket, PositionErrors, bucket, compare, edges
-from ggufrope.validate.tolerances import TOLERANCES, Limits, limits, parts, weights_name, why_not
+from ggufrope.validate.tolerances import TOLERANCES, Limits, limits, why_not
+
+F32, F16, Q8_0 = map(Weights, ("F32", "F16", "Q8_0"))
 
 
 def log(*rows):
@@ -62,40 +65,47 @@ def test_one_block_of_logits_stays_small():
 
 def test_limits_are_named_and_documented():
     page = (Path(__file__).parents[2] / "docs/validation.md").read_text(encoding="utf-8")
-    for name, tolerance in TOLERANCES.items():
-        assert tolerance.name == name
+    assert len({str(part) for part in TOLERANCES}) == len(TOLERANCES)
+    for part, tolerance in TOLERANCES.items():
+        assert tolerance.part == part
         assert tolerance.measured
         assert tolerance.notices
         shown = ["any" if x is None else f"{x:g}" for x in (tolerance.max_abs, tolerance.mean_kl)]
         shown = ["not judged", "–"] if tolerance.mean_kl is None else shown
-        assert f"| {name} | {' | '.join(shown)} |" in page
+        assert f"| {part} | {' | '.join(shown)} |" in page
 
 
 @pytest.mark.parametrize(
-    ("names", "length", "expected"),
+    ("name", "parts", "length", "expected"),
     [
-        (["F32 weights"], 2000, (2e-2, 1e-6)),
-        (["F32 weights"], 8192, (8e-2, 1e-6)),
-        (["F16 weights", "F16 KV cache"], 10, ((0.25 + 0.64) ** 0.5, 1e-4)),
-        (["F16 weights", "Q8_0 weights", "Q8_0 KV cache", "flash attention"], 10, (None, 0.0601)),
+        ("F32 weights", [F32], 2000, (2e-2, 1e-6)),
+        ("F32 weights", [F32], 8192, (8e-2, 1e-6)),
+        ("F16 weights + F16 KV cache", [F16, CacheType("F16")], 10, ((0.25 + 0.64) ** 0.5, 1e-4)),
+        (
+            "F16 weights + Q8_0 weights + Q8_0 KV cache + flash attention",
+            [F16, Q8_0, CacheType("Q8_0"), FlashAttention()],
+            10,
+            (None, 0.0601),
+        ),
     ],
 )
-def test_limits_of_parts(names, length, expected):
-    found = limits(names, length)
-    assert found.name == " + ".join(names)
+def test_limits_of_parts(name, parts, length, expected):
+    found = limits(parts, length)
+    assert found.name == name
     assert (found.max_abs, found.mean_kl) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
-    assert why_not(names) == ""
+    assert why_not(parts) == ""
 
 
 def test_without_a_limit_for_every_part_there_is_none():
-    for names, said in {
-        ("Q6_K weights",): "no set limit for Q6_K weights",
-        ("F16 weights", "Q4_0 KV cache"): "Q4_0 KV cache",
-        ("Q4_K_M weights",): "Q4_K_M weights alone may be as far off as a mistake would be; --as-stored and a Hugging",
+    for parts, said in {
+        (Weights("Q6_K"),): "no set limit for Q6_K weights",
+        (F16, CacheType("Q4_0")): "Q4_0 KV cache alone may be as far off as a mistake would be",
+        (Weights("Q4_K_M"),): "Q4_K_M weights alone may be as far off as a mistake would be; --as-stored and a Hugging",
     }.items():
-        assert limits(names, 10) is None
-        assert said in why_not(names)
-        assert limits(names, 10, 0.5) == Limits("--tolerance", 0.5)
+        assert limits(parts, 10) is None
+        assert said in why_not(parts)
+        assert limits(parts, 10, 0.5) == Limits("--tolerance", 0.5)
+    assert "--as-stored" not in why_not([CacheType("Q4_0")])  # it stores no matrices
 
 
 @pytest.mark.parametrize(
@@ -114,15 +124,17 @@ def test_without_a_limit_for_every_part_there_is_none():
     ],
 )
 def test_mixtures_have_names(types, name):
-    assert weights_name(types) == name
+    assert Weights.of(types.split("+")) == Weights(name)
     known = name in ("Q8_0", "Q4_K_M")
-    assert parts([weights_name(types, as_stored=True)], "f32", False) == [f"{name} weights{' as stored' * known}"]
+    assert str(Weights.of(types.split("+"), as_stored=True)) == f"{name} weights{' as stored' * known}"
 
 
 def test_parts_of_a_run():
-    assert parts(["F16"], "f32", False) == ["F16 weights"]
-    assert parts(["F32", "Q8_0"], "q8_0", True) == ["Q8_0 weights", "Q8_0 KV cache", "flash attention"]
-    assert parts(["F16", "F16"], "f16", False) == ["F16 weights", "F16 KV cache"]
+    assert run_parts([F16], "f32", False) == (F16,)
+    assert run_parts([F32], "f32", False) == (F32,)
+    assert run_parts([F32, Q8_0], "q8_0", True) == (Q8_0, CacheType("Q8_0"), FlashAttention())
+    assert run_parts([Q8_0, F16], "f32", False) == (F16, Q8_0)
+    assert run_parts([F16, F16], "f16", False) == (F16, CacheType("F16"))
 
 
 GOOD = Bucket(0, 100, 1e-10, 1e-9, 1e-4, 1.0)

@@ -88,7 +88,7 @@ class _Claims:
 def test_types_of_matrices_only(tmp_path):
     path = tmp_path / "a.gguf"
     path.write_bytes(tiny_llama())
-    assert ModelFile.open(path).weight_types == "F32"
+    assert ModelFile.open(path).weight_types == ("F32",)
 
 
 class _Tokenizer:
