@@ -1,23 +1,20 @@
-"""With what the numbers were made: files, tasks, runtimes, machines, time, and the command that makes them again."""
+"""What the numbers were measured with: files, tasks, runtimes, machines, time, and the commands to repeat it."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from ggufrope.evals.results import FileFacts, Result
 from ggufrope.report.blocks import Block, Code, Points, Prose, Row, Table, TableCell
-from ggufrope.report.entries import Entry, base_name, identity, parameters_text
-from ggufrope.report.study import Group, Study, beyond, remarks, texts
+from ggufrope.report.entries import base_name, identity, parameters_text
+from ggufrope.report.rerun import command_lines
+from ggufrope.report.study import Group, Study, remarks, texts
 from ggufrope.report.tables import percent
 from ggufrope.text import counted, duration, grouped, size
 
-__all__ = ["command_lines", "settings"]
-
-_FILES = {"data", "haystack", "wording", "text"}  # options of `ggufrope eval` itself
+__all__ = ["settings"]
 
 
 def settings(found: Study) -> tuple[Block, ...]:
@@ -119,44 +116,6 @@ def _places(found: Study) -> Table:
     ]
     columns = ("backend", "runtime build", "threads", "flash attention", "ggufrope", "cells", "finished")
     return Table("Machines and runtimes", ("machine",), columns, tuple(rows), words=True)
-
-
-def command_lines(group: Group) -> list[str]:
-    """The commands that make a group's results again, one for each baseline; files by their names."""
-    parts: dict[str, dict[tuple[Entry, int], Result]] = {}
-    for place, result in group.cells.items():
-        parts.setdefault(base_name(result.baseline) if result.baseline else "", {})[place] = result
-    return [_command(replace(group, cells=cells)) for cells in parts.values()]
-
-
-def _command(group: Group) -> str:
-    results = list(group.cells.values())
-    words = ["ggufrope", "eval", *dict.fromkeys(base_name(r.file) for r in results), "--task", group.any.task]
-    words += ["--lengths", ",".join(map(str, group.lengths))]
-    depths = _depths(results)
-    words += ["--depths", ",".join(f"{d:.15g}" for d in depths)] if depths else []
-    words += ["--limit", str(max(map(_limit, results))), "--seed", str(group.any.seed)]
-    words += ["--kv-type", ",".join(dict.fromkeys(e.kv_type for e in group.entries))]
-    words += [word for name, value in group.any.options.items() for word in _option_words(name, value)]
-    words += ["--baseline", base_name(group.any.baseline)] if group.any.baseline else []
-    far = (beyond(r) or (r.baseline and r.length > r.baseline.context) for r in results)
-    words += ["--beyond-context"] if any(far) else []
-    return " ".join(shlex.quote(word) for word in [*words, "-o", "results/"])
-
-
-def _limit(result: Result) -> int:
-    asked = result.options.get("limit")
-    return asked if isinstance(asked, int) else texts(result)
-
-
-def _option_words(name: str, value: Any) -> list[str]:
-    if name == "chat_template":  # as `eval` records it
-        return {"none": ["--no-chat-template"], "the model's own": []}.get(str(value), ["--chat-template", str(value)])
-    if name == "limit" or value is None:
-        return []
-    if isinstance(value, dict) and isinstance(value.get("name"), str):
-        return [f"--{name}", value["name"]] if name in _FILES else ["--set", f"{name}={value['name']}"]
-    return ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
 
 
 def _depths(results: Iterable[Result]) -> list[float]:

@@ -15,8 +15,7 @@ from ggufrope.evals.store import NAME, read_results
 from ggufrope.report.blocks import Estimate
 from ggufrope.report.entries import Entry, base_name, identity, is_float, make_entries, natural
 
-__all__ = ["Group", "Study", "beyond", "estimate", "remarks", "study", "text_of", "texts"]
-
+__all__ = ["Group", "Study", "beyond", "beyond_baseline", "estimate", "remarks", "study", "text_of", "texts"]
 
 _LIMIT = "limit"
 
@@ -93,9 +92,19 @@ def texts(result: Result) -> int:
 
 
 def beyond(result: Result) -> bool:
-    """Whether its file was asked for more than the context that it claims; windows over a text are what is read."""
+    """Whether its file was asked for more than the context that it claims."""
+    return _read_together(result) > result.file.context
+
+
+def beyond_baseline(result: Result) -> bool:
+    """Whether its baseline was asked for more than the context that that one claims."""
+    return result.baseline is not None and _read_together(result) > result.baseline.context
+
+
+def _read_together(result: Result) -> int:
+    """Tokens: those of a window, where windows slide over a text."""
     window = result.options.get("window")
-    return (window if isinstance(window, int) else result.length) > result.file.context
+    return window if isinstance(window, int) else result.length
 
 
 def study(paths: Sequence[Path]) -> Study:

@@ -10,7 +10,7 @@ import results_maker as made
 from ggufrope.errors import InputError
 from ggufrope.report.answer import beyond
 from ggufrope.report.comparison import compare
-from ggufrope.report.provenance import command_lines
+from ggufrope.report.rerun import command_lines
 from ggufrope.report.study import remarks, study
 
 
