@@ -259,7 +259,7 @@ def explain(error: OSError, out: Path, size: int) -> str:
         with contextlib.suppress(OSError):
             free = human_size(shutil.disk_usage(directory).free)
             return (
-                f"{out}: no space left: {needed} needed, {free} free in {directory}; make room or choose another disk"
+                f"{out}: no space left: {needed} needed, {free} free in {directory}; free space or use another disk"
             )
     found = {
         errno.EACCES: f"no permission to write in {directory}; choose another directory or change its permissions",

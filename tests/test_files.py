@@ -195,7 +195,7 @@ def test_what_is_raised_meanwhile_leaves_everything_as_it_was(tmp_path, problem,
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (errno.ENOSPC, "no space left: 2 kB needed, .* free in .*; make room or choose another disk"),
+        (errno.ENOSPC, "no space left: 2 kB needed, .* free in .*; free space or use another disk"),
         (errno.EACCES, "cannot be written: no permission to write in .*; choose another directory or change its"),
         (errno.EROFS, "cannot be written: .* is read-only; choose another directory"),
         (errno.EFBIG, "cannot be written: 2 kB are more than the file system or `ulimit -f` allows"),

@@ -164,7 +164,7 @@ def _tokens(runtime: Llama, text: PromptText) -> list[int]:
         return list(runtime.tokenize(text.data, add_bos=False, special=False))
     except RuntimeError as error:
         raise UsageError(
-            f"{runtime.model_path}: cannot tokenize {text.name} ({error}); is a vocabulary there?"
+            f"{runtime.model_path}: cannot tokenize {text.name} ({error}); does the file have a vocabulary?"
         ) from None
 
 
@@ -196,4 +196,4 @@ def _read(runtime: Llama, ids: list[int]) -> None:
             ) from error
     logits: Any = np.ctypeslib.as_array(runtime._ctx.get_logits(), shape=(runtime.n_vocab(),))
     if not np.isfinite(logits).all():
-        raise InputError(f"{runtime.model_path}: the model computes NaN or infinities; its scores would mean nothing")
+        raise InputError(f"{runtime.model_path}: the model computes NaN or infinities; its heads cannot be scored")

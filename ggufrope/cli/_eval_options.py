@@ -119,12 +119,12 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
         if not equals or not name:
             raise UsageError(f"--set {text}: not NAME=VALUE")
         if name in found:
-            raise UsageError(f"--set {name}: is given twice")
+            raise UsageError(f"--set {name}: given twice")
         found[name] = value
     for name in _TASK_FILES:
         if options[name] is not None:
             if name in found:
-                raise UsageError(f"--{name}: is given by --set, too")
+                raise UsageError(f"--{name}: was also given with --set; give it once")
             found[name] = options[name]
     return found
 
@@ -133,7 +133,7 @@ def _template(options: dict[str, Any]) -> Path | str | None:
     given = options["chat_template"]
     if options["no_chat_template"]:
         if given is not None:
-            raise UsageError("--chat-template and --no-chat-template contradict each other; give one")
+            raise UsageError("--chat-template cannot be combined with --no-chat-template")
         return "none"
     return Path(given) if given not in (None, "default") else given
 
@@ -144,7 +144,7 @@ def _numbers(name: str, text: str | None, kind: type[Any], words: str) -> tuple[
     try:
         return tuple(kind(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"{name} {text}: {words} with commas between them are needed") from None
+        raise UsageError(f"{name} {text}: expected {words} separated by commas") from None
 
 
 def _names(name: str, text: str, known: Iterable[str]) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def lines(found: Inspection) -> list[str]:
     n_files, slack = len(found.file.headers), found.file.slack
     if n_files > 1 or slack:
         shards = f"{n_files} shards, " if n_files > 1 else ""
-        text.append(f"room             {shards}{slack / 1024:.3g} KiB to spare in the header")
+        text.append(f"padding          {shards}{slack / 1024:.3g} KiB in the header for later edits")
     return text + [f"{name + ' llama.cpp':<18} {what}" for name, what in found.honoured_by().items()]
 
 

@@ -29,7 +29,7 @@ def lines(plan: ContextPlan) -> list[str]:
         text += ["", "With head ratios on top (patched llama.cpp only; no numbers are known for the combinations):"]
         text += [f"  {option.command}" for option in composed]
     if plan.refusals:
-        text += ["", "These do not, or need something more:"]
+        text += ["", "These do not, or need further input:"]
         for refusal in plan.refusals:
             if "+" not in refusal.name:
                 text.append(f"  {refusal.name}: {refusal.reason}")
@@ -52,7 +52,7 @@ def _memory(plan: ContextPlan) -> Iterable[str]:
         )
     if layout.state_bytes:
         yield f"recurrent state  {binary_size(layout.state_bytes)}, at any length"
-    yield "                 compute buffers come on top, and were not estimated"
+    yield "                 plus compute buffers, which are not estimated"
 
 
 def _option(option: Option, multiple: float) -> Iterable[str]:
@@ -70,14 +70,14 @@ def _option(option: Option, multiple: float) -> Iterable[str]:
 def _known(records: Sequence[EvidenceRecord], multiple: float) -> Iterable[str]:
     """Grouped by where and on what it was measured."""
     if not records:
-        yield "expected: nothing was published, as far as this project knows, or measured here"
+        yield "expected: no published results are known to this project, and none were measured here"
         return
     for kind in dict.fromkeys((r.source, r.model) for r in records):
         yield f"{kind[0]}, {kind[1]}:"
         yield from (f"  {r.text()}" for r in records if (r.source, r.model) == kind)
     reach = max(r.reach for r in records)
     if multiple > reach:
-        yield f"nothing is known beyond {reach:g}×; you ask for {multiple:.4g}×"
+        yield f"no results are known beyond {reach:g}×; the request is for {multiple:.4g}×"
 
 
 def _sizes(sizes: dict[str, int | None]) -> str:

@@ -14,14 +14,14 @@ BACKENDS = click.Choice(["cpu", "cuda", "hip", "metal", "vulkan"])
 backend_option = click.option(
     "--backend",
     type=BACKENDS,
-    help="Which build. Default: GGUFROPE_BACKEND, else the first that is built of cuda, hip, metal, vulkan, cpu.",
+    help="Which build to use; default: GGUFROPE_BACKEND, else the first built of cuda, hip, metal, vulkan, cpu.",
 )
 
 
 order_option = click.option(
     "--head-order",
     type=click.Choice(["static", "per-prompt", "per-prompt-rank"]),
-    help="Ms-PoE: who gets which of the file's ratios, instead of what the file says.",
+    help="Ms-PoE: how the file's ratios are assigned to heads; default: as the file says.",
 )
 
 

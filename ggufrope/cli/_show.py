@@ -47,7 +47,7 @@ def show_calibration(done: Calibration, output: Path) -> None:
     record, ordering = done.record, done.ordering
     agreement, layers = done.stability()
     values = [r for row in done.ratios for r in row if r != 1.0]
-    read = f"{done.measured} of {len(record.cuts)} prompts read now" if done.measured else "nothing had to be read"
+    read = f"{done.measured} of {len(record.cuts)} prompts read now" if done.measured else "all scores were stored"
     lengths = ", ".join(map(str, record.settings.lengths))
     click.echo(f"wrote {output}: {len(record.cuts)} prompts of {lengths} tokens ({read})")
     click.echo(f"  order '{ordering.order}', {len(values)} ratios from {min(values):.4g} to {max(values):.4g}")

@@ -30,8 +30,8 @@ _output = option_group("Output")
 )
 @_output("-o", "--output", metavar="OUT", type=click.Path(path_type=Path), help="The GGUF to write.")
 @_output("--overwrite", is_flag=True, help="Replace OUT if it exists.")
-@_output("--in-place", is_flag=True, help="Edit SRC itself, in a fraction of a second; a crash undoes the edit.")
-@_output("--force", is_flag=True, help="Edit in place although SRC is in use or has hard links.")
+@_output("--in-place", is_flag=True, help="Edit SRC itself, in a fraction of a second; an interrupted edit is undone.")
+@_output("--force", is_flag=True, help="Edit in place even if SRC is in use or has hard links.")
 @_output("--dry-run", is_flag=True, help="Print the keys that would change; write nothing.")
 @_output("--require-patched", is_flag=True, help="Make stock llama.cpp refuse the file.")
 @_output(
@@ -51,8 +51,8 @@ _output = option_group("Output")
 def command(source: Path, output: Path | None, method: str | None, overwrite: bool, **options: Any) -> None:
     """Write a RoPE-scaling method into a GGUF, or convert a Hugging Face directory with it.
 
-    SRC stays as it is, unless --in-place is given. A file that ggufrope converted is converted again from its recorded
-    original. Of a split model give the first shard.
+    SRC is not changed unless --in-place is given. A file that ggufrope converted before is converted again from the
+    original that is recorded in it. For a split model give the first shard.
     """
     from ggufrope.cli._progress import ProgressLine, bytes_progress
     from ggufrope.convert.request import ConvertRequest, carry_out

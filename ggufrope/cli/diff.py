@@ -12,9 +12,9 @@ import click
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, documented in docs/files.md.")
 def command(a: Path, b: Path, as_json: bool) -> int:
-    """Show the keys and tensors in which two GGUF files differ; exit code 1 when they do.
+    """Show the keys and tensors in which two GGUF files differ; exit code 1 if there are any.
 
-    The weights are not read, and order and slack make no difference. Of a split model give the first shard.
+    Weights, the order of keys and padding are not compared. For a split model give the first shard.
     """
     import json
 

@@ -12,7 +12,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, documented in docs/inspect.md.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw wavelength against pair, before and after, as PNG.")
 def command(file: Path, as_json: bool, plot: Path | None) -> None:
-    """Show the effective rotation of FILE, and which runtimes will honour it."""
+    """Show FILE's RoPE scaling and frequencies, and which runtimes apply them."""
     import json
 
     from ggufrope.cli._inspect_text import lines

@@ -12,9 +12,9 @@ import click
 @click.option("--context", type=int, required=True, metavar="N", help="Target context in tokens.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, documented in docs/plan.md.")
 def command(file: Path, context: int, as_json: bool) -> None:
-    """Say which methods bring FILE to N tokens, what is known of each, and what memory that takes.
+    """List the methods that extend FILE to N tokens, with known results for each, and the memory needed.
 
-    Quality is quoted, never estimated: from publications, and from what was measured in this project.
+    Results are quoted, never estimated: from publications, and from this project's own measurements.
     """
     import json
 

@@ -16,15 +16,15 @@ import click
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="What to write: .html or .md by its suffix; can be repeated.",
+    help="File to write, .html or .md; can be repeated.",
 )
-@click.option("--title", default="Long-context evaluation", show_default=True, help="Title of the page.")
+@click.option("--title", default="Long-context evaluation", show_default=True, help="Title of the report.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 def command(results: tuple[Path, ...], outputs: tuple[Path, ...], title: str, overwrite: bool) -> None:
-    """Make a page of what `ggufrope eval` measured: heat maps, curves, differences with intervals, settings.
+    """Write a report on results of `ggufrope eval`: heat maps, curves, differences with intervals, settings.
 
-    RESULTS are directories that `eval -o` wrote to, or files of results. The page is one file: it fetches nothing and
-    has no scripts.
+    RESULTS are directories that `eval -o` wrote to, or files of results. The report is a single file, without scripts
+    or external resources.
     """
     from ggufrope.report import write_report
     from ggufrope.text import counted, size

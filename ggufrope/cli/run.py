@@ -14,7 +14,7 @@ from ggufrope.cli._program import backend_option, become, order_option
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @backend_option
 @order_option
-@click.option("--chat", is_flag=True, help="llama-cli: a chat with the model's template.")
+@click.option("--chat", is_flag=True, help="Chat with the model's chat template, in llama-cli.")
 def command(file: Path, options: tuple[str, ...], backend: str | None, head_order: str | None, chat: bool) -> None:
     """Continue a prompt with upstream's llama-completion, or chat with llama-cli.
 

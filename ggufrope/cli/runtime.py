@@ -9,7 +9,7 @@ import click
 
 from ggufrope.cli._program import BACKENDS, backend_option
 
-_stock = click.option("--stock", is_flag=True, help="The same llama.cpp without our patches, to compare with.")
+_stock = click.option("--stock", is_flag=True, help="The same llama.cpp without the patches, for comparison.")
 
 
 @click.group()
@@ -18,23 +18,29 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--backend", type=BACKENDS, help="Default: metal on macOS, else cpu.")
+@click.option("--backend", type=BACKENDS, help="Backend to build for; default: metal on macOS, else cpu.")
 @click.option(
     "--gpu-arch",
     "architectures",
     multiple=True,
     metavar="A",
-    help="cuda: 86 or 8.6; hip: gfx1100. Can be given again. Default: the cards here.",
+    help="GPU architecture: 86 or 8.6 for cuda, gfx1100 for hip; can be repeated; default: those of the GPUs found.",
 )
 @_stock
 @click.option("--with-programs", is_flag=True, help="With --stock: also llama-bench, llama-completion, llama-quantize.")
 @click.option("--with-tests", is_flag=True, help="Also upstream's test-backend-ops and test-llama-archs.")
-@click.option("-D", "defines", multiple=True, metavar="NAME=VALUE", help="For cmake; used only by GGUFROPE_RUNTIME.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Compilers at once. Default: one for each processor.")
+@click.option(
+    "-D",
+    "defines",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Passed to cmake; such a build is used only through GGUFROPE_RUNTIME.",
+)
+@click.option("-j", "--jobs", type=click.IntRange(min=1), help="Parallel compile jobs; default: one per processor.")
 def build(backend: str | None, jobs: int | None, **options: Any) -> None:
-    """Download, patch and compile llama.cpp into the cache; nothing happens when it is there.
+    """Download, patch and compile llama.cpp into the cache, unless it is there already.
 
-    Needs the GPU's toolkit for cuda, hip and vulkan, and says what to install where it is missing.
+    cuda, hip and vulkan need the GPU's toolkit; if it is missing, the error says what to install.
     """
     from ggufrope.cli._progress import ProgressLine
     from ggufrope.runtime.build import BuildSpec
@@ -52,7 +58,7 @@ def build(backend: str | None, jobs: int | None, **options: Any) -> None:
 @_stock
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, documented in docs/backends.md.")
 def info(backend: str | None, stock: bool, as_json: bool) -> None:
-    """Describe the build in use, and the devices that it sees."""
+    """Describe the build in use and the devices it finds."""
     from dataclasses import asdict
 
     from ggufrope.runtime.devices import devices
@@ -70,7 +76,7 @@ def info(backend: str | None, stock: bool, as_json: bool) -> None:
     for device in found:
         click.echo(f"device        {device}")
     if runtime.backend not in ("cpu", "unknown") and all(device.kind == "cpu" for device in found):
-        click.echo(f"no {runtime.backend} device answers here: models run on the CPU", err=True)
+        click.echo(f"no {runtime.backend} device was found: models run on the CPU", err=True)
     if backend is None and not stock and (note := outdated()):
         click.echo(note, err=True)
 

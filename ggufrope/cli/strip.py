@@ -11,8 +11,8 @@ import click
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The GGUF to write.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
-@click.option("--in-place", is_flag=True, help="Restore FILE itself; a crash undoes the edit.")
-@click.option("--force", is_flag=True, help="Edit in place although FILE is in use or has hard links.")
+@click.option("--in-place", is_flag=True, help="Restore FILE itself; an interrupted edit is undone.")
+@click.option("--force", is_flag=True, help="Edit in place even if FILE is in use or has hard links.")
 def command(file: Path, output: Path | None, overwrite: bool, in_place: bool, force: bool) -> None:
     """Undo a conversion: restore the source of FILE."""
     from ggufrope.cli._progress import bytes_progress

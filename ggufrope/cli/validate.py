@@ -15,31 +15,37 @@ import click
     required=True,
     metavar="REF",
     type=click.Path(path_type=Path),
-    help="What FILE was made from: a Hugging Face directory, or the GGUF before it was quantized.",
+    help="The model that FILE was made from: a Hugging Face directory, or the GGUF before quantization.",
 )
-@click.option("--length", type=int, metavar="N", help="Positions to compare; default: its context, at most 1024.")
-@click.option("--text", type=click.Path(path_type=Path), help="Text to read; default: pseudo-random tokens.")
-@click.option("--kv-type", default="f32", metavar="TYPE", help="FILE's KV cache: f32 (default), f16, q8_0 or q4_0.")
+@click.option(
+    "--length", type=int, metavar="N", help="Number of positions to compare; default: FILE's context, at most 1024."
+)
+@click.option("--text", type=click.Path(path_type=Path), help="UTF-8 text to evaluate; default: pseudo-random tokens.")
+@click.option(
+    "--kv-type", default="f32", metavar="TYPE", help="Type of FILE's KV cache: f32 (default), f16, q8_0 or q4_0."
+)
 @click.option(
     "--flash-attn",
     type=click.Choice(["on", "off"]),
-    help="On FILE's side; default: on with a quantized --kv-type, which needs it, else off.",
+    help="Flash attention for FILE; default: on with a quantized --kv-type, which needs it, else off.",
 )
-@click.option("--any-method", is_flag=True, help="Let a GGUF REF rotate differently: compare methods.")
+@click.option("--any-method", is_flag=True, help="Allow a GGUF REF that rotates differently: compare methods.")
 @click.option(
-    "--as-stored", is_flag=True, help="Give PyTorch FILE's own quantized matrices: what they cost is left out."
+    "--as-stored",
+    is_flag=True,
+    help="Use FILE's quantized matrices in PyTorch, too, so that quantization error is not counted.",
 )
 @click.option(
     "--tolerance",
     type=click.FloatRange(0, 1e9, min_open=True),
     metavar="X",
-    help="Allowed |Δ log p|; default: by weights, KV cache and attention.",
+    help="Largest allowed |Δ log p|; default: by types of weights and KV cache, and attention.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, documented in docs/validation.md.")
 def command(file: Path, reference: Path, flash_attn: str | None, as_json: bool, **options: Any) -> None:
-    """Compare FILE on the patched runtime with a reference, at every position.
+    """Compare FILE's log-probabilities on the patched runtime with a reference, at every position.
 
-    Exit code 1 when log-probabilities are further apart than the tolerance.
+    Exit code 1 if they differ by more than the tolerance.
     """
     import json
 

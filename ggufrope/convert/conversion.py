@@ -131,7 +131,7 @@ def plan(
     edit = _book(source, _counted(source, edit), name, method)
     notes = _notes(source, model, method, current, edit)
     if target < declared.train_ctx:
-        notes.append(f"the context goes down: {declared.train_ctx} in the file, {target} now (--context asks for more)")
+        notes.append(f"the context shrinks from {declared.train_ctx} to {target} tokens (--context sets a longer one)")
     return Conversion(source, model, method, name, table, target, edit, tuple(notes))
 
 
@@ -306,14 +306,14 @@ def _notes(source: Source, model: ModelRope, method: Method, current: StockRope,
         notes.append(f"replaces the file's {kind} scaling (factor {current.factor:g})")
     if current.factor != 1.0 and current.original_ctx is None and (not poe or poe.base):
         notes.append(
-            f"the file does not say what its context was before scaling; {model.original_ctx} is taken for it "
+            f"the file does not say what its context was before scaling; {model.original_ctx} is assumed "
             "(--original-context sets it)"
         )
     if by_length:
         points = edit.set[keys.LENGTH_POINTS].value
         notes.append(
             f"{len(points)} rows of factors, for lengths to {_listed(points)}; when a text "
-            "reaches the next one, cached keys are rotated anew"
+            "reaches the next one, cached keys are re-rotated"
         )
     elif keys.ROPE_LONG in edit.tensors or current.long:
         notes.append("short or long factors are chosen by the allocated context, not by the length in use")

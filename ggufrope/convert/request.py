@@ -104,7 +104,7 @@ def _check_options(request: ConvertRequest) -> None:
     if request.texts and (request.method is None or request.method.partition("+")[0] != "ms-poe"):
         raise UsageError("--calibrate measures the head order of --method ms-poe (or ms-poe+BASE)")
     if request.texts and request.heads:
-        raise UsageError("--calibrate and --head-ratios both give every head its ratio; use one of them")
+        raise UsageError("--calibrate cannot be combined with --head-ratios: both set the ratio of every head")
     if request.method is None:
         raise UsageError("no method given: add --method M (`ggufrope methods` lists them)")
     if request.outtype:

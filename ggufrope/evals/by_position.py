@@ -132,7 +132,7 @@ class KlDivergence(PositionTask):
     def measure(self, reader: Reader, baseline: Reader | None, reading: PositionReading, progress: Progress) -> Means:
         """See ``PositionTask``."""
         if baseline is None:
-            raise UsageError("kl: nothing to compare with; name a file with --baseline")
+            raise UsageError("kl: a baseline is needed; name a file with --baseline")
         texts = pieces(baseline, self.given(), reading.length, reading.limit)
         kl, same = divergences(baseline, reader, texts, reading.edges, progress)
         return replace(kl.means(reading.seed), top1=same.means(reading.seed).mean)

@@ -170,7 +170,7 @@ def _template(order: Order, model: ModelFile, task: AnyTask) -> str | None:
         return read_text(order.chat_template, empty="give a chat template, or --no-chat-template")
     own = own_template(model.header)
     if order.chat_template == "default" and own is None:
-        raise UsageError(f"{model.path}: has no chat template; leave --chat-template out, or give a FILE with one")
+        raise UsageError(f"{model.path}: has no chat template; omit --chat-template, or give a FILE with one")
     return own
 
 
@@ -193,7 +193,7 @@ def _depths(order: Order, task: AnyTask) -> tuple[float, ...]:
         _each_once("--depths", order.depths)
         return tuple(depth + 0.0 for depth in order.depths) or DEFAULT_DEPTHS  # 0.0 for 0 and -0.0
     if order.depths:
-        raise UsageError(f"--depths: {task.name} has no depths; leave the option out")
+        raise UsageError(f"--depths: {task.name} has no depths; omit the option")
     return ()
 
 
@@ -217,10 +217,10 @@ def _files(paths: Sequence[Path]) -> dict[ModelFile, FileFacts]:
 def _baseline(order: Order, task: AnyTask, files: Sequence[ModelFile]) -> ModelFile | None:
     if not isinstance(task, PositionTask) or not task.compares:
         if order.baseline is not None:
-            raise UsageError(f"--baseline: {task.name} compares with nothing; it is for kl")
+            raise UsageError(f"--baseline: {task.name} has no baseline; the option is for kl")
         return None
     if order.baseline is None:
-        raise UsageError(f"{task.name}: nothing to compare with; name a file with --baseline")
+        raise UsageError(f"{task.name}: a baseline is needed; name a file with --baseline")
     wanted = order.baseline
     baseline = next((f for f in files if f.path == wanted), None) or ModelFile.open(wanted)
     for file in files:

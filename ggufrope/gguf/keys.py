@@ -129,12 +129,17 @@ KEYS = (
     Key(PARAMS, "str (JSON)", "the method's parameters, for people", ours=True),
     Key(CONTEXT, "u32", "the context that the method aims at; taken as the trained one", ours=True),
     Key(HEAD_FACTORS, "f32[sum of n_head_kv over layers]", "position divisor of each layer's KV heads", ours=True),
-    Key(HEAD_ORDER, "str", "static, or who gets a layer's ratios is decided per-prompt or per-prompt-rank", ours=True),
+    Key(
+        HEAD_ORDER,
+        "str",
+        "how a layer's ratios are assigned to its heads: static, per-prompt or per-prompt-rank",
+        ours=True,
+    ),
     Key(LENGTH_POINTS, "u32[n]", "increasing lengths; row k serves (point[k-1], point[k]]", ours=True),
     Key(LENGTH_FACTORS, "f32[n · rot_dim/2]", "divisors of each row, for layers without a sliding window", ours=True),
     Key(LENGTH_ATTN_SCALE, "f32[n]", "what multiplies cos and sin in each row", ours=True),
     Key(ORIGINAL, "str (JSON)", "what strip needs to restore the source byte for byte", ours=True),
-    Key(PADDING, "u8[n]", "zeros: room in which the next edit grows without moving the data", ours=True),
+    Key(PADDING, "u8[n]", "zeros: padding that the next edit may take, so that the data need not move", ours=True),
 )
 
 OURS = tuple(k.name for k in KEYS if k.ours)

@@ -17,7 +17,7 @@ from ggufrope.text import did_you_mean
 __all__ = ["Template"]
 
 _log = logging.getLogger(__name__)
-_REMEDY = "leave --apply_chat_template out, or give --model_args chat_template=FILE with another"
+_REMEDY = "omit --apply_chat_template, or give --model_args chat_template=FILE with another"
 Messages = Sequence[Mapping[str, Any]]
 
 

@@ -46,7 +46,7 @@ class Generation:
         for name, value in given.items():
             if name in _NEUTRAL:
                 if value is not None and value != _NEUTRAL[name]:
-                    raise UsageError(f"{name}={value}: answers are the likeliest tokens, nothing else; {_leave(name)}")
+                    raise UsageError(f"{name}={value}: decoding is greedy only; {_leave(name)}")
             elif name not in ("do_sample", "until", *_OF_SAMPLING, *_LENGTHS):
                 raise UsageError(f"generation option '{name}' is not known: {_hint(name)}")
         length = next((given[name] for name in _LENGTHS if given.get(name) is not None), default_max)
@@ -79,9 +79,9 @@ def _strings(until: Any) -> tuple[str, ...]:
 
 
 def _leave(name: str) -> str:
-    return f"leave the option out, or set --gen_kwargs {name}={_NEUTRAL[name]}"
+    return f"omit the option, or set --gen_kwargs {name}={_NEUTRAL[name]}"
 
 
 def _hint(name: str) -> str:
     known = ["until", "do_sample", *_LENGTHS, *_OF_SAMPLING, *_NEUTRAL]
-    return did_you_mean(_MEANT.get(name, name), known, "greedy decoding has no use for it; leave it out")
+    return did_you_mean(_MEANT.get(name, name), known, "greedy decoding does not use it; omit it")

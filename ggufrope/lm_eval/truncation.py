@@ -68,7 +68,7 @@ def fit_prompt(prompt: Sequence[int], max_new: int, cuts: Cuts) -> tuple[int, ..
     room = cuts.limit - max_new
     if room < 1:
         raise UsageError(
-            f"an answer of up to {max_new} tokens leaves no room for a prompt in n_ctx={cuts.limit}; "
+            f"an answer of up to {max_new} tokens leaves no tokens for a prompt in n_ctx={cuts.limit}; "
             "--gen_kwargs max_gen_toks=N asks for fewer, --model_args n_ctx=N gives more"
         )
     if len(prompt) > room:

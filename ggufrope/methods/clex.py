@@ -77,7 +77,7 @@ class Clex(Method):
         if self.max_factor is not None and not 1 <= self.max_factor <= trained:
             raise ParameterError(f"clex: max_factor is {self.max_factor}; the layer's table goes from 1 to {trained}")
         if not self._logarithmic and self.granularity != GRANULARITY:
-            raise ParameterError("clex: granularity goes with log_scale; without it there is one row for each t")
+            raise ParameterError("clex: granularity needs log_scale; without it there is one row for each t")
 
     def context(self, model: ModelRope) -> int:
         return self._given.context * (self.max_factor or len(self._given.frequencies))
@@ -99,7 +99,7 @@ class Clex(Method):
             )
         if self._logarithmic and model.rot_dim != model.head_dim:
             raise UnsupportedModelError(
-                f"{model.arch}: log_scale cannot be served where only a part of each head rotates; --no-log-scale"
+                f"{model.arch}: log_scale is not supported where only part of each head rotates; use --no-log-scale"
             )
         return RopeTable.by_length(self._points(model), lambda n: plain / self._row(n), self._scale)
 

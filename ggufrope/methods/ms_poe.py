@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from ggufrope.errors import ParameterError, UnsupportedModelError
@@ -81,12 +81,16 @@ class MsPoe(Method):
         _order(self.head_order or "sequential", 0, 1)
         if self.per_prompt and self.sliding:
             raise ParameterError("ms-poe: sliding-window layers are not scored; --sliding needs a static order")
-        if self.head_ratios is not None and self._generated_with() != MsPoe()._generated_with():
-            raise ParameterError("ms-poe: head_ratios says everything; give it without the options that make ratios up")
+        if self.head_ratios is not None and (others := self._generated_with()):
+            raise ParameterError(f"ms-poe: --head-ratios cannot be combined with {', '.join(others)}")
 
-    def _generated_with(self) -> tuple[Any, ...]:
-        order = None if self.per_prompt else self.head_order  # it says who gets the given ratios
-        return (self.min_ratio, self.max_ratio, self.first_layer, self.spacing, order, self.sliding)
+    def _generated_with(self) -> list[str]:
+        """The options other than their defaults that ratios are generated from."""
+        names = {"min_ratio", "max_ratio", "first_layer", "spacing", "sliding"}
+        if not self.per_prompt:  # such an order assigns the given ratios
+            names.add("head_order")
+        changed = (f.name for f in fields(self) if f.name in names and getattr(self, f.name) != f.default)
+        return ["--" + name.replace("_", "-") for name in changed]
 
     @property
     def per_prompt(self) -> bool:

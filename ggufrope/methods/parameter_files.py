@@ -22,7 +22,7 @@ def parse_counts(text: str, name: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ParameterError(f"{name} {text}: whole numbers with commas between them are needed") from None
+        raise ParameterError(f"{name} {text}: expected whole numbers separated by commas") from None
 
 
 def read_list(path: Path, name: str) -> tuple[float, ...]:

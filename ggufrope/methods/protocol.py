@@ -3,7 +3,7 @@
 A method is a frozen dataclass: its fields are its parameters, its docstring its documentation, ``table`` its maths.
 From the fields follow the command line's options, ``ggufrope methods`` and the ``ggufrope.params`` key; from ``table``
 the GGUF keys, the parity tests and the evaluation. Where stock llama.cpp can express a method in its own keys,
-``stock`` says how; the codec computes what stock would make of them and uses them only if it is the same table.
+``stock`` says how; the codec computes what stock would do with them and uses them only if it is the same table.
 """
 
 from __future__ import annotations

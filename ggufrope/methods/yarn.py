@@ -56,9 +56,9 @@ class Yarn(Method):
         if self.beta_fast <= self.beta_slow:
             raise ParameterError(f"yarn: beta_fast {self.beta_fast:g} must be above beta_slow {self.beta_slow:g}")
         if self.dynamic and self.attention_factor is not None:
-            raise ParameterError("yarn: attention_factor is one number; with dynamic it follows the length, drop one")
+            raise ParameterError("yarn: attention_factor cannot be combined with dynamic, where it follows the length")
         if not self.dynamic and self.granularity != GRANULARITY:
-            raise ParameterError("yarn: granularity goes with dynamic; without it there is one row for all lengths")
+            raise ParameterError("yarn: granularity needs dynamic; without it there is one row for all lengths")
 
     def attn_scale(self, factor: float | None = None) -> float:
         """What multiplies cos and sin, at a factor or at the method's own."""

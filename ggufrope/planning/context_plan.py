@@ -217,7 +217,9 @@ def _notes(now: Decoded, context: int, trained: int) -> list[str]:
     if context <= trained:
         undo = f"; it says {now.method} to {now.context} tokens now" if scaled else ""
         notes.append(f"no scaling is needed: the model was trained for {trained} tokens{undo}")
-        notes.append("ms-poe keeps the trained context, to use it better: `ggufrope convert --method ms-poe`")
+        notes.append(
+            "ms-poe keeps the trained context and aims at better use of it: `ggufrope convert --method ms-poe`"
+        )
     elif scaled:
         enough = "which is enough" if now.context >= context else "which is less"
         notes.append(

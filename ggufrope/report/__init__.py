@@ -70,5 +70,5 @@ def _check(output: Path, outputs: Sequence[Path], paths: Sequence[Path], overwri
         found = f"'{output.suffix}' names no format" if output.suffix else "it has no suffix to name a format"
         raise UsageError(f"{output}: {found}; end the name in .html or .md")
     if sum(other.absolute() == output.absolute() for other in outputs) > 1:
-        raise UsageError(f"{output}: is given twice; leave one out")
+        raise UsageError(f"{output}: is given twice; omit one")
     check_output(output, [path / NAME if path.is_dir() else path for path in paths], overwrite=overwrite)

@@ -150,7 +150,7 @@ def _require_sense(result: Result, path: Path) -> None:
     if odd:
         raise InputError(
             f"{path}: {result.task} of {base_name(result.file)} at {result.length} tokens has the value {odd[0]:g}, "
-            "which nothing measures; restore the file, or leave it out"
+            "which nothing measures; restore the file, or omit it"
         )
 
 

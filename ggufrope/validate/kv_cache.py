@@ -19,7 +19,7 @@ _LONGEST = 2**31 - 1  # llama.cpp's positions
 _WORDS = CacheWords(
     unknown="--kv-type {kv_type}: validate knows {known}",
     flash_off="--kv-type {kv_type} --flash-attn off: llama.cpp quantizes V only with flash attention; "
-    "leave --flash-attn away, or take --kv-type f32 or f16",
+    "omit --flash-attn, or use --kv-type f32 or f16",
 )
 
 

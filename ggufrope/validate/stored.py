@@ -35,7 +35,7 @@ def take_matrices(model: Any, shards: Sequence[Header]) -> None:
     arch = shards[0].architecture
     number = next((a for a in MODEL_ARCH if MODEL_ARCH_NAMES[a] == arch), None)
     if number is None:
-        raise InputError(f"{shards[0].path}: the gguf package knows no architecture {arch}; leave --as-stored away")
+        raise InputError(f"{shards[0].path}: the gguf package knows no architecture {arch}; omit --as-stored")
     names = get_tensor_name_map(number, model.config.num_hidden_layers)
     infos = {info.name: (header, info) for header in shards for info in header.tensors}
     for name, parameter in model.named_parameters():

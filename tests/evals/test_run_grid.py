@@ -171,7 +171,7 @@ def test_chat_templates_decide_too(tmp_path):
     assert len({i for one in ids for i in one}) == 3
     assert cells(order([chatty], lengths=(256,), chat_template="default")) == ids[0]
     assert cells(order([plain], chat_template="none")) == cells(order([plain]))
-    with pytest.raises(UsageError, match="has no chat template; leave --chat-template out"):
+    with pytest.raises(UsageError, match="has no chat template; omit --chat-template"):
         plan(order([plain], chat_template="default"), RUNTIME)
 
 
@@ -287,10 +287,10 @@ BAD = [
     ({"seed": -1}, "--seed -1: a seed is 0 or more"),
     ({"threads": 0}, "--threads 0: at least one is needed"),
     ({"files": ()}, "no file given"),
-    ({"baseline": "A"}, "--baseline: niah compares with nothing"),
+    ({"baseline": "A"}, "--baseline: niah has no baseline"),
     (
         {"task": "kl", "depths": (), "settings": {"text": "TEXT"}},
-        "kl: nothing to compare with; name a file with --baseline",
+        "kl: a baseline is needed; name a file with --baseline",
     ),
     ({"task": "ppl"}, "ppl: no text to read; give one with --text"),
     ({"task": "ppl", "settings": {"text": "TEXT"}}, "--depths: ppl has no depths"),
@@ -363,7 +363,10 @@ def test_texts_that_cannot_be_read(files, tmp_path):
 def test_a_length_too_short_for_the_task_loses_nothing(files, tmp_path):
     with Store(tmp_path / "out") as store:
         results(order(files), store)
-    with Store(tmp_path / "out") as store, pytest.raises(UsageError, match="no room for it; the smallest length is"):
+    with (
+        Store(tmp_path / "out") as store,
+        pytest.raises(UsageError, match="tokens are too few; the smallest length is"),
+    ):
         results(order(files, lengths=(20, 512)), store)
     with Store(tmp_path / "out") as store:
         assert len(store.results) == 4

@@ -84,7 +84,10 @@ def test_an_interruption_leaves_everything_as_it_was(source, intact, error):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (errno.ENOSPC, r"out.gguf: no space left: 11.5 kB needed, .* free in .*; make room or choose another disk"),
+        (
+            errno.ENOSPC,
+            r"out.gguf: no space left: 11.5 kB needed, .* free in .*; free space or use another disk",
+        ),
         (errno.EDQUOT, "no space left"),
         (errno.EACCES, "no permission to write in .*; choose another directory or change its permissions"),
         (errno.EROFS, "is read-only; choose another directory"),

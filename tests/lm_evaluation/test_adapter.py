@@ -207,7 +207,7 @@ def test_long_answers_and_sampling_are_refused(open_model):
     from ggufrope.errors import UsageError
 
     ours = open_model(n_ctx=64)
-    with pytest.raises(UsageError, match="leaves no room for a prompt"):
+    with pytest.raises(UsageError, match="leaves no tokens for a prompt"):
         ours.generate_until(asked("generate_until", ("a", {"max_gen_toks": 64})), disable_tqdm=True)
     with pytest.raises(UsageError, match="sampled answers"):
         ours.generate_until(asked("generate_until", ("a", {"temperature": 0.5})), disable_tqdm=True)

@@ -136,7 +136,7 @@ def test_cuts_are_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
         "what stood at their beginning was not read"
     ]
     assert cuts.total == {"generate_until": 2}
-    with pytest.raises(UsageError, match=r"up to 8 tokens leaves no room.*max_gen_toks=N.*n_ctx=N"):
+    with pytest.raises(UsageError, match=r"up to 8 tokens leaves no tokens.*max_gen_toks=N.*n_ctx=N"):
         fit_prompt((1,), 8, cuts)
 
 
@@ -223,12 +223,12 @@ def test_which_template(tmp_path: Path) -> None:
     assert named.source("tool_use") == named.write(TALK, True) == "tools"
     with pytest.raises(UsageError, match="no chat template 'tool-use': did you mean tool_use"):
         named.source("tool-use")
-    with pytest.raises(UsageError, match="has no chat template; leave --apply_chat_template out"):
+    with pytest.raises(UsageError, match="has no chat template; omit --apply_chat_template"):
         Template(header(tmp_path), None, None).source(True)
     file = tmp_path / "t.jinja"
     file.write_text("{{ enable_thinking }}", encoding="utf-8")
     assert Template(header(tmp_path), file, False).write(TALK, True) == "False"
     with pytest.raises(InputError, match=r"gone\.jinja: cannot be read"):
         Template(header(tmp_path), tmp_path / "gone.jinja", None).source(True)
-    with pytest.raises(InputError, match=r"not a jinja2 template.*leave --apply_chat_template out"):
+    with pytest.raises(InputError, match=r"not a jinja2 template.*omit --apply_chat_template"):
         Template(header(tmp_path, entry(KEY, STR, "{% if %}")), None, None).write(TALK[1:], True)

@@ -84,7 +84,7 @@ def test_a_scaled_file_says_so_and_is_planned_from_its_trained_context(model, ca
 
 def test_far_beyond_what_is_known_is_said(model, capsys):
     assert main(["plan", str(model), "--context", str(64 * 512)]) == 0
-    assert "nothing is known beyond 32×; you ask for 64×" in capsys.readouterr().out
+    assert "no results are known beyond 32×; the request is for 64×" in capsys.readouterr().out
 
 
 def test_json_holds_what_the_text_says(model, capsys):

@@ -48,12 +48,12 @@ def filled(task: str, room: Room, sheets: Callable[[int], Sheet], n: int, max_ne
         units = _units(room, sheet, max_new, guess)
         if units is None:
             needed = max(_needed(room, sheets(i), max_new) for i in range(n))
-            raise UsageError(f"{task}: {room.length} tokens have no room for it; the smallest length is {needed}")
+            raise UsageError(f"{task}: {room.length} tokens are too few; the smallest length is {needed}")
         if units == sheet.most and units > sheet.least:
             free = min(room.left(e.prompt, e.start, max_new) for e in sheet.write(units))
             raise UsageError(
-                f"{task}: there is not enough text for {room.length} tokens: {free} of them would stay empty; "
-                "take a smaller length, or a larger file if it comes from one"
+                f"{task}: there is not enough text for {room.length} tokens: {free} of them would stay unused; "
+                "use a smaller length, or a larger file if it comes from one"
             )
         yield from sheet.write(units)
         guess = units

@@ -41,7 +41,7 @@ class KvRetrieval:
     pair, which is moved to each depth among the other pairs; without ``keys`` the length is filled with pairs of the
     file's next examples, or not all of its own are taken.
 
-    ``shuffled`` is a control: the question wants the value of the next pair instead, which nobody can know.
+    ``shuffled`` is a control: the expected answer is the value of the next pair, which the question does not ask for.
     """
 
     name: ClassVar[str] = "kv-retrieval"
@@ -49,8 +49,8 @@ class KvRetrieval:
     paper: ClassVar[str] = "arXiv 2307.03172"
     by_depth: ClassVar[bool] = True
 
-    keys: int | None = option(None, "pairs in the object; default: as many as the length has room for")
-    shuffled: bool = option(False, "control: ask for the value of the next key, which nobody can know")
+    keys: int | None = option(None, "pairs in the object; default: as many as fit the length")
+    shuffled: bool = option(False, "control: expect the next key's value, which the question does not ask for")
     data: Path | None = field(default=None, metadata=_DATA)
     answer_tokens: int = option(64, "tokens an answer may take")
 

@@ -61,7 +61,7 @@ class Mdqa:
     by_depth: ClassVar[bool] = True
 
     data: Path | None = field(default=None, metadata=_DATA)
-    documents: int | None = option(None, "documents, the gold one included; default: as many as there is room for")
+    documents: int | None = option(None, "documents, the gold one included; default: as many as fit the length")
     answer_tokens: int = option(100, "tokens an answer may take")
 
     def __post_init__(self) -> None:

@@ -42,7 +42,7 @@ class Niah:
     by_depth: ClassVar[bool] = True
 
     keys: int = option(12, "facts in a text")
-    shuffled: bool = option(False, "control: ask for the value of another key, which nobody can know")
+    shuffled: bool = option(False, "control: expect another key's value, which the question does not ask for")
     haystack: Path | None = field(default=None, metadata=HAYSTACK)
     wording: Path | None = field(default=None, metadata=WORDING)
     answer_tokens: int | None = option(None, "tokens an answer may take; default 32, or what the wording says")

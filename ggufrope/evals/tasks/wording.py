@@ -16,7 +16,7 @@ from ggufrope.evals.tasks.words import pairs
 __all__ = ["ENGLISH", "WORDING", "Wording", "read_wording"]
 
 #: The option that names a wording.
-WORDING = {"help": "JSON file with needles and questions in other words", "kind": "file"}
+WORDING = {"help": "JSON file with other wordings of needles and questions", "kind": "file"}
 
 
 @dataclass(frozen=True, slots=True)

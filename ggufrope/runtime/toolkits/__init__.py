@@ -19,7 +19,7 @@ def _cpu(_: tuple[str, ...]) -> Toolkit:
 
 
 def _metal(_: tuple[str, ...]) -> Toolkit:
-    note = "Metal's patched rope kernels never ran on a Mac: check results before you rely on them"
+    note = "Metal's patched rope kernels have never run on a Mac: check results before you rely on them"
     return Toolkit(options={"GGML_METAL": "ON", "GGML_METAL_EMBED_LIBRARY": "ON"}, notes=(note,))
 
 
@@ -44,5 +44,5 @@ def find_toolkit(backend: str, architectures: tuple[str, ...] = ()) -> Toolkit:
     if backend not in BACKENDS:
         raise NotHonouredError(f"no backend {backend!r}; choose from {', '.join(BACKENDS)}")
     if architectures and backend in ("cpu", "metal"):
-        raise UsageError(f"--gpu-arch is for cuda and hip; leave it away with {backend}")
+        raise UsageError(f"--gpu-arch is for cuda and hip; omit it with {backend}")
     return BACKENDS[backend](architectures)

@@ -26,7 +26,7 @@ DEFAULT_ARCHITECTURES = (
     "120a-real",
     "121a-real",
 )
-_UNTRIED = "the patched CUDA kernels never ran on a GPU: check results before you rely on them"
+_UNTRIED = "the patched CUDA kernels have never run on a GPU: check results before you rely on them"
 _DRIVERS = ("/usr/local/nvidia/lib64/libcuda.so.1", "/usr/lib/wsl/lib/libcuda.so.1")
 _INSTALL = (
     "install NVIDIA's CUDA toolkit (Debian/Ubuntu: apt-get install nvidia-cuda-toolkit; Arch: pacman -S cuda; "
@@ -99,7 +99,7 @@ def _architectures(wanted: tuple[str, ...], known: set[str], release: str) -> tu
     present = _present()
     if not present:
         chosen = tuple(name for name in DEFAULT_ARCHITECTURES if not known or re.split(r"\D", name)[0] in known)
-        note = f"no NVIDIA card answers here: compiling for {', '.join(chosen)}, which takes long; --gpu-arch picks one"
+        note = f"no NVIDIA GPU was found: compiling for {', '.join(chosen)}, which takes long; --gpu-arch picks one"
         return chosen, (note,)
     for name in present:
         if known and name not in known:

@@ -17,7 +17,7 @@ _INSTALL = (
     "install ROCm (Debian/Ubuntu: apt-get install hipcc libhipblas-dev librocblas-dev; Arch: pacman -S rocm-hip-sdk; "
     "else rocm.docs.amd.com) or set ROCM_PATH"
 )
-_UNTRIED = "ggufrope's patches were never compiled or run with HIP: check results before you rely on them"
+_UNTRIED = "ggufrope's patches have never been compiled or run with HIP: check results before you rely on them"
 
 
 def find_hip(architectures: tuple[str, ...] = ()) -> Toolkit:
@@ -58,7 +58,7 @@ def _architectures(wanted: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str,
     if present := _present():
         return present, ()
     names = ", ".join(DEFAULT_ARCHITECTURES)
-    return DEFAULT_ARCHITECTURES, (f"no AMD card answers here: compiling for {names}; --gpu-arch picks one",)
+    return DEFAULT_ARCHITECTURES, (f"no AMD GPU was found: compiling for {names}; --gpu-arch picks one",)
 
 
 def _present() -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def find_vulkan(architectures: tuple[str, ...] = ()) -> Toolkit:
         UsageError: Architectures were given.
     """
     if architectures:
-        raise UsageError("--gpu-arch: a Vulkan build serves every card; leave it away")
+        raise UsageError("--gpu-arch: a Vulkan build runs on every GPU; omit it")
     sdk = os.environ.get("VULKAN_SDK")
     glslc = first_program("glslc", [sdk, "PATH"])
     if glslc is None:
