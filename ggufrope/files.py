@@ -258,9 +258,7 @@ def explain(error: OSError, out: Path, size: int) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         with contextlib.suppress(OSError):
             free = human_size(shutil.disk_usage(directory).free)
-            return (
-                f"{out}: no space left: {needed} needed, {free} free in {directory}; free space or use another disk"
-            )
+            return f"{out}: no space left: {needed} needed, {free} free in {directory}; free space or use another disk"
     found = {
         errno.EACCES: f"no permission to write in {directory}; choose another directory or change its permissions",
         errno.EPERM: f"no permission to write in {directory}; choose another directory or change its permissions",

@@ -25,10 +25,9 @@ def flag(name: str) -> str:
 def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add one option for every parameter of every method; methods that share a name share the option.
 
-    In the help the shared ones come first, then those of each method under a heading of its own.
+    In the help the shared ones stand under one heading, and those of each method under a heading of its own.
     """
-    by_owners = sorted(_by_name().items(), key=lambda item: len(item[1][1]) == 1)  # stable: else as in METHODS
-    for name, (field, owners) in reversed(by_owners):
+    for name, (field, owners) in reversed(_by_name().items()):
         option = option_group(_heading(owners))
         command = option(*_declaration(name, field), help=_help(field, owners), **_kind(field))(command)
     return command
