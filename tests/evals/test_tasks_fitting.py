@@ -74,7 +74,7 @@ def test_every_question_fits_whichever_is_the_longest(length: int) -> None:
 
 
 def test_too_little_text_is_an_error() -> None:
-    with pytest.raises(UsageError, match="t: there is not enough text for 50 tokens: 29 of them would stay empty"):
+    with pytest.raises(UsageError, match="t: there is not enough text for 50 tokens: 29 of them would stay unused"):
         list(filled("t", room(50), lambda _index: sheet_of([1], most=18), 1, max_new=2))
     fixed = list(filled("t", room(50), lambda _index: sheet_of([1], least=18, most=18), 1, max_new=2))
     assert len(fixed[0].prompt.split()) == 18
