@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ggufrope.errors import ParameterError, RuntimeLibraryError
+from ggufrope.runtime.declarations import declared
 
-__all__ = ["API_VERSION", "Api", "api_version"]
+__all__ = ["API_VERSION", "Api", "api_version", "as_floats"]
 
 #: ``GGUFROPE_API_VERSION`` of the header that this file was written for.
 API_VERSION = 2
@@ -20,9 +21,7 @@ def api_version(library: ctypes.CDLL) -> int:
     """Version of our interface in a loaded libllama; 0 when it is not patched."""
     if not hasattr(library, "ggufrope_api_version"):
         return 0
-    function = library.ggufrope_api_version
-    function.argtypes, function.restype = [], ctypes.c_uint32
-    return int(function())
+    return int(declared(library, "ggufrope_api_version")())
 
 
 class Api:
@@ -38,17 +37,16 @@ class Api:
         if version != API_VERSION:
             found = f"has interface {version}, expected {API_VERSION}" if version else "is not patched"
             raise RuntimeLibraryError(f"{library._name} {found}; run `ggufrope runtime build`")
-        floats, size, pointer = ctypes.POINTER(ctypes.c_float), ctypes.c_size_t, ctypes.c_void_p
-        self._method = _declare(library, "ggufrope_method", ctypes.c_char_p, pointer)
-        self._count = _declare(library, "ggufrope_n_head_factors", size, pointer)
-        self._get = _declare(library, "ggufrope_get_head_factors", ctypes.c_bool, pointer, floats, size)
-        self._set = _declare(library, "ggufrope_set_head_factors", ctypes.c_bool, pointer, floats, size)
-        self._n_rows = _declare(library, "ggufrope_n_length_rows", size, pointer)
-        self._point = _declare(library, "ggufrope_length_point", ctypes.c_uint32, pointer, size)
-        self._row = _declare(library, "ggufrope_get_length_row", ctypes.c_uint32, pointer)
-        self._set_row = _declare(library, "ggufrope_set_length_row", ctypes.c_bool, pointer, ctypes.c_int32)
-        self._hint = _declare(library, "ggufrope_set_length_hint", None, pointer, ctypes.c_uint32)
-        self._error = _declare(library, "ggufrope_last_error", ctypes.c_char_p)
+        self._method = declared(library, "ggufrope_method")
+        self._count = declared(library, "ggufrope_n_head_factors")
+        self._get = declared(library, "ggufrope_get_head_factors")
+        self._set = declared(library, "ggufrope_set_head_factors")
+        self._n_rows = declared(library, "ggufrope_n_length_rows")
+        self._point = declared(library, "ggufrope_length_point")
+        self._row = declared(library, "ggufrope_get_length_row")
+        self._set_row = declared(library, "ggufrope_set_length_row")
+        self._hint = declared(library, "ggufrope_set_length_hint")
+        self._error = declared(library, "ggufrope_last_error")
 
     def method(self, model: Any) -> str | None:
         """``ggufrope.method`` of the file; None when it has no keys of ours."""
@@ -66,7 +64,7 @@ class Api:
             RuntimeLibraryError: The library refused; its own message.
         """
         factors = np.ones(int(self._count(model)), np.float32)
-        if not self._get(context, _floats(factors), factors.size):
+        if not self._get(context, as_floats(factors), factors.size):
             raise RuntimeLibraryError(f"cannot read the head factors: {self.last_error()}")
         return factors
 
@@ -83,7 +81,7 @@ class Api:
             raise ParameterError(f"head factors: {values.size} values, expected {expected}, one for each KV head")
         if not np.all(np.isfinite(values) & (values > 0)):
             raise ParameterError("head factors: every value must be finite and above 0")
-        if not self._set(context, _floats(values), values.size):
+        if not self._set(context, as_floats(values), values.size):
             raise RuntimeLibraryError(f"cannot set the head factors: {self.last_error()}")
 
     def length_points(self, model: Any) -> tuple[int, ...]:
@@ -108,11 +106,6 @@ class Api:
         self._hint(context, n_tokens)
 
 
-def _declare(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
-    function = getattr(library, name)
-    function.argtypes, function.restype = list(arguments), result
-    return function
-
-
-def _floats(array: npt.NDArray[np.float32]) -> Any:
+def as_floats(array: npt.NDArray[np.float32]) -> Any:
+    """A pointer to the array's memory, as the functions here take it."""
     return array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))

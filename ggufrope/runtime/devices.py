@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufrope.errors import RuntimeLibraryError
+from ggufrope.runtime.declarations import InitParams, declared
 from ggufrope.runtime.locate import Runtime, library_name
 
 __all__ = ["Device", "devices"]
@@ -83,10 +84,6 @@ def devices(runtime: Runtime) -> tuple[Device, ...]:
         ) from None
 
 
-class _InitParams(ctypes.Structure):
-    _fields_ = (("mem_size", ctypes.c_size_t), ("mem_buffer", ctypes.c_void_p), ("no_alloc", ctypes.c_bool))
-
-
 class _Ggml:
     """The few functions that are needed, of libggml and libggml-base."""
 
@@ -95,32 +92,21 @@ class _Ggml:
         ggml = ctypes.CDLL(str(folder / library_name("ggml")), mode=ctypes.RTLD_GLOBAL)
         llama = ctypes.CDLL(str(folder / library_name("llama")))
         self.patched = hasattr(llama, "ggufrope_api_version")
-        pointer, text, size, i64, f32 = (
-            ctypes.c_void_p,
-            ctypes.c_char_p,
-            ctypes.c_size_t,
-            ctypes.c_int64,
-            ctypes.c_float,
-        )
-        self.dev_count = _declare(ggml, "ggml_backend_dev_count", size)
-        self.dev_get = _declare(ggml, "ggml_backend_dev_get", pointer, size)
-        self.name = _declare(base, "ggml_backend_dev_name", text, pointer)
-        self.description = _declare(base, "ggml_backend_dev_description", text, pointer)
-        self.kind = _declare(base, "ggml_backend_dev_type", ctypes.c_int, pointer)
-        sizes = ctypes.POINTER(size)
-        self.memory = _declare(base, "ggml_backend_dev_memory", None, pointer, sizes, sizes)
-        self.reg = _declare(base, "ggml_backend_dev_backend_reg", pointer, pointer)
-        self.reg_name = _declare(base, "ggml_backend_reg_name", text, pointer)
-        self.supports = _declare(base, "ggml_backend_dev_supports_op", ctypes.c_bool, pointer, pointer)
-        tensor = [pointer, ctypes.c_int]
-        self.new_1d = _declare(base, "ggml_new_tensor_1d", pointer, *tensor, i64)
-        self.new_2d = _declare(base, "ggml_new_tensor_2d", pointer, *tensor, i64, i64)
-        self.new_3d = _declare(base, "ggml_new_tensor_3d", pointer, *tensor, i64, i64, i64)
-        operands, sections = [pointer] * 4, ctypes.POINTER(ctypes.c_int)
-        tail = [ctypes.c_int, ctypes.c_int, *[f32] * 6]
-        self.rope = _declare(base, "ggml_rope_ext", pointer, *operands, ctypes.c_int, *tail)
-        self.rope_multi = _declare(base, "ggml_rope_multi", pointer, *operands, ctypes.c_int, sections, *tail)
-        self.context = _declare(base, "ggml_init", pointer, _InitParams)(_InitParams(1 << 20, None, True))
+        self.dev_count = declared(ggml, "ggml_backend_dev_count")
+        self.dev_get = declared(ggml, "ggml_backend_dev_get")
+        self.name = declared(base, "ggml_backend_dev_name")
+        self.description = declared(base, "ggml_backend_dev_description")
+        self.kind = declared(base, "ggml_backend_dev_type")
+        self.memory = declared(base, "ggml_backend_dev_memory")
+        self.reg = declared(base, "ggml_backend_dev_backend_reg")
+        self.reg_name = declared(base, "ggml_backend_reg_name")
+        self.supports = declared(base, "ggml_backend_dev_supports_op")
+        self.new_1d = declared(base, "ggml_new_tensor_1d")
+        self.new_2d = declared(base, "ggml_new_tensor_2d")
+        self.new_3d = declared(base, "ggml_new_tensor_3d")
+        self.rope = declared(base, "ggml_rope_ext")
+        self.rope_multi = declared(base, "ggml_rope_multi")
+        self.context = declared(base, "ggml_init")(InitParams(1 << 20, None, True))
 
     def rope_op(self, mode: int, kind: int, rows: int) -> Any:
         """A rope node that nobody will compute."""
@@ -135,12 +121,6 @@ class _Ggml:
             sections = (ctypes.c_int * 4)(8, 8, 8, 8)
             return self.rope_multi(self.context, x, positions, factors, n_dims, sections, *tail)
         return self.rope(self.context, x, positions, factors, n_dims, *tail)
-
-
-def _declare(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
-    function = getattr(library, name)
-    function.argtypes, function.restype = list(arguments), result
-    return function
 
 
 def _describe(ggml: _Ggml, device: Any) -> dict[str, Any]:

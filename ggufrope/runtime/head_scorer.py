@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ggufrope.errors import RuntimeLibraryError
-from ggufrope.runtime.api import Api
+from ggufrope.runtime.api import Api, as_floats
+from ggufrope.runtime.declarations import declared
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -31,15 +32,11 @@ class Scorer:
             RuntimeLibraryError: the library is not patched, or refused; its own message.
         """
         self._api, self._model = Api(library), model
-        floats, size, pointer = ctypes.POINTER(ctypes.c_float), ctypes.c_size_t, ctypes.c_void_p
         try:
-            self._switch, self._count = library.ggufrope_capture_scores, library.ggufrope_n_scores
-            self._get = library.ggufrope_get_scores
+            self._switch = declared(library, "ggufrope_capture_scores")
+            self._count, self._get = declared(library, "ggufrope_n_scores"), declared(library, "ggufrope_get_scores")
         except AttributeError:
             raise RuntimeLibraryError(f"{library._name} is an older build; run `ggufrope runtime build`") from None
-        self._switch.argtypes, self._switch.restype = [pointer, ctypes.c_bool], ctypes.c_bool
-        self._count.argtypes, self._count.restype = [pointer], size
-        self._get.argtypes, self._get.restype = [pointer, floats, size], ctypes.c_bool
         self._capture(True)
 
     def close(self) -> None:
@@ -55,8 +52,7 @@ class Scorer:
             RuntimeLibraryError: nothing was read yet.
         """
         values = np.empty(int(self._count(self._model._model.model)), np.float32)
-        pointer = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-        if not self._get(self._context, pointer, values.size):
+        if not self._get(self._context, as_floats(values), values.size):
             raise RuntimeLibraryError(f"cannot read the scores of heads: {self._api.last_error()}")
         return values
 
