@@ -399,5 +399,5 @@ def test_a_model_s_own_factors_are_never_overwritten_even_by_equal_ones(tmp_path
 def test_a_context_that_shrinks_is_told(tiny):
     shrinks = plan(ModelFile.open(tiny), "linear", {"factor": 2.0, "original_context": 16})
     assert shrinks.context == 32
-    assert any("context shrinks" in note and ", 32 now" in note for note in shrinks.notes)
+    assert any("context shrinks" in note and "to 32 tokens" in note for note in shrinks.notes)
     assert not any("context shrinks" in note for note in plan(ModelFile.open(tiny), "linear", {"factor": 2.0}).notes)
