@@ -9,14 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ggufrope.errors import ParameterError, UnsupportedModelError
-from ggufrope.methods.ms_poe import MsPoe, head_ratios, ratio_steps
+from ggufrope.methods.head_order import BY_SCORE, RatioSpread, check_order, head_ratios, layers_with_ratios
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.table import HeadRatios
 
-__all__ = ["BY_SCORE", "Ordering", "group_scores", "rank_correlation"]
-
-#: Orders that scores decide; the others are ``MsPoe``'s own.
-BY_SCORE = ("code", "rank")
+__all__ = ["Ordering", "group_scores", "rank_correlation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,9 @@ class Ordering:
             raise ParameterError(
                 f"ms-poe: head order '{self.order}'; it is code, rank, sequential, reverse or random:SEED"
             )
-        self._method()
+        self._spread()  # checks itself
+        if self.order not in BY_SCORE:
+            check_order(self.order)
         if self.group not in ("mean", "max"):
             raise ParameterError(f"ms-poe: group is '{self.group}'; it is 'mean' or 'max'")
 
@@ -61,7 +60,7 @@ class Ordering:
             UnsupportedModelError: no layer takes ratios, or one that does has no scores.
         """
         if self.order not in BY_SCORE:
-            return self._method().ratios(model)
+            return self._spread().in_order(model, self.order)
         rows = {}
         for layer in eligible(model, self.first_layer):
             if not np.isfinite(scores[layer]).all():
@@ -69,15 +68,14 @@ class Ordering:
                     f"{model.arch}: the heads of layer {layer} could not be scored; raise --first-layer above it or "
                     "use another order"
                 )
-            steps = ratio_steps(len(scores[layer]), self.min_ratio, self.max_ratio, self.spacing)
+            steps = self._spread().steps(len(scores[layer]))
             best_first = np.argsort(-scores[layer], kind="stable")
             index = best_first if self.order == "code" else np.argsort(best_first, kind="stable")
             rows[layer] = tuple(steps[i] for i in index)
         return head_ratios(model, rows)
 
-    def _method(self) -> MsPoe:
-        order = "sequential" if self.order in BY_SCORE else self.order
-        return MsPoe(self.min_ratio, self.max_ratio, self.first_layer, self.spacing, order)
+    def _spread(self) -> RatioSpread:
+        return RatioSpread(self.min_ratio, self.max_ratio, self.first_layer, self.spacing)
 
 
 def eligible(model: ModelRope, first_layer: int) -> list[int]:
@@ -88,8 +86,7 @@ def eligible(model: ModelRope, first_layer: int) -> list[int]:
     """
     if model.mla:
         raise UnsupportedModelError(f"{model.arch}: its heads share one rotated K (MLA), so there are none to order")
-    own = [i for i in range(first_layer, model.n_layer) if model.leader(i) == i]
-    layers = [i for i in own if model.rotates(i) and not model.slides(i)]
+    layers = layers_with_ratios(model, first_layer)
     if not layers:
         raise UnsupportedModelError(
             f"{model.arch}: no layer of {model.n_layer} takes ratios from layer {first_layer} on; lower --first-layer"

@@ -12,7 +12,7 @@ import click
 
 from ggufrope.cli._option_groups import option_group
 from ggufrope.methods import METHODS, parameters
-from ggufrope.methods.parameter_files import read_clex_table, read_list, read_ratios
+from ggufrope.methods.parameter_files import READERS
 
 __all__ = ["flag", "method_options", "method_params", "option_beside"]
 
@@ -84,7 +84,7 @@ def _declaration(name: str, field: Field[Any]) -> tuple[str, ...]:
 def _kind(field: Field[Any]) -> dict[str, Any]:
     if field.metadata.get("kind") in ("list", "ratios"):
         return {"type": click.Path(path_type=Path, dir_okay=False), "metavar": "FILE"}
-    if field.metadata.get("kind") == "clex":
+    if field.metadata.get("kind") == "layer":
         return {"type": click.Path(path_type=Path), "metavar": "DIR"}
     if choices := field.metadata.get("choices"):
         return {"type": click.Choice(choices)}
@@ -98,14 +98,8 @@ def _value(field: Field[Any], given: Any) -> Any:
     kind = field.metadata.get("kind")
     if given is None or kind is None:
         return given
-    if kind == "clex":
-        return _clex(given)
-    return read_ratios(given) if kind == "ratios" else read_list(given, field.name)
+    if kind == "layer" and given.is_dir():
+        from ggufrope.convert.trained_layers import solve_layer  # late: --help has no milliseconds to spare
 
-
-def _clex(given: Path) -> Any:
-    if not given.is_dir():
-        return read_clex_table(given)
-    from ggufrope.convert.clex_solver import solve_clex  # torch: seconds
-
-    return solve_clex(given)
+        return solve_layer(field.name, given)
+    return READERS[kind](given, field.name)

@@ -61,8 +61,7 @@ def _option(option: Option, multiple: float) -> Iterable[str]:
     yield f"  {option.command}"
     yield f"  runs on {option.runs_on}"
     if option.by_length:
-        short = "its short list" if option.name == "longrope" else "plain"
-        yield f"  rotates by the length in use: {short} up to the trained context"
+        yield f"  rotates by the length in use: {option.short_texts} up to the trained context"
     yield from (f"  {line}" for line in _known(option.evidence, multiple))
     yield from (f"  note: {note}" for note in option.notes)
 

@@ -12,7 +12,7 @@ def command(as_json: bool) -> None:
     import json
 
     from ggufrope.cli._method_options import flag
-    from ggufrope.methods import METHODS, parameters
+    from ggufrope.methods import METHODS, composing_methods, parameters
 
     if as_json:
         listed = {
@@ -30,4 +30,6 @@ def command(as_json: bool) -> None:
         click.echo(f"          {(cls.__doc__ or '').splitlines()[0]}")
         if options := "  ".join(flag(p.name) for p in parameters(cls)):
             click.echo(click.wrap_text(options, 110, "          ", "          "))
-    click.echo("\nms-poe+BASE puts head ratios on top of a base method: ms-poe+yarn, ms-poe+ntk, ...")
+    for cls in composing_methods():
+        examples = ", ".join(f"{cls.name}+{base}" for base in cls.traits.suggested_bases[:2])
+        click.echo(f"\n{cls.name}+BASE puts {cls.traits.puts_on_top} on top of a base method: {examples}, ...")

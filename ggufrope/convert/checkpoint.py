@@ -15,27 +15,9 @@ from typing import Any
 
 from ggufrope.errors import CheckpointError, OutputError
 from ggufrope.files import read_json
+from ggufrope.methods import METHODS, Traits
 
 __all__ = ["HfRope", "convert_weights", "is_checkpoint", "read_config", "read_rope"]
-
-#: HF's names of the parameters that our methods call otherwise.
-_RENAMED = {"original_max_position_embeddings": "original_context", "attn_factor": "attention_factor"}
-_PARAMETERS = {
-    "linear": ("factor",),
-    "yarn": (
-        "factor",
-        "original_context",
-        "beta_fast",
-        "beta_slow",
-        "attention_factor",
-        "mscale",
-        "mscale_all_dim",
-        "truncate",
-    ),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_context"),
-    "longrope": ("factor", "short_factor", "long_factor", "original_context", "attention_factor"),
-}
-
 
 #: Runs the converter with an index of tensors from which some are missing.
 _LEAVING_OUT = """
@@ -65,6 +47,11 @@ class HfRope:
     params: Mapping[str, Any] = field(default_factory=dict)
     refused: str = ""
     left_to_upstream: bool = False
+
+    @property
+    def traits(self) -> Traits:
+        """Those of the method; of none where the configuration asks for plain RoPE."""
+        return METHODS[self.method].traits if self.method else Traits()
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -153,36 +140,10 @@ def _rope(directory: Path, config: Mapping[str, Any], rope: Mapping[str, Any]) -
         return HfRope()
     if (kind == "proportional" and model_type.startswith("gemma4")) or (kind == "dynamic" and "alpha" in rope):
         return HfRope(left_to_upstream=True)
-    if kind == "dynamic":  # its factor is no length: it says how steeply the base follows one; we take it for both
-        factor = float(rope["factor"])
-        return HfRope("dynamic-ntk", {"factor": factor, "slope": factor})
-    if kind == "clex":
-        return HfRope("clex")  # its parameters are in the weights, see ggufrope.clex
-    kind = "longrope" if kind == "su" else kind
-    if kind not in _PARAMETERS:
+    asked = next((cls for cls in METHODS.values() if kind in cls.traits.hf_types), None)
+    if asked is None:
         return HfRope(
             refused=f"{directory}/config.json asks for rope type '{kind}', which ggufrope does not know; "
             "give --method to replace it"
         )
-    return HfRope(kind, _params(kind, config, rope))
-
-
-def _params(kind: str, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
-    given = {_RENAMED.get(k, k): v for k, v in rope.items() if v is not None}
-    top = config.get("original_max_position_embeddings")
-    longest = config.get("max_position_embeddings")
-    original = given.get("original_context") or top or longest
-    if "original_context" in _PARAMETERS[kind] and original:
-        given["original_context"] = int(original)
-    if longest and original and ("factor" not in given or kind == "longrope"):
-        given["factor"] = longest / original
-    if "factor" not in given:
-        raise KeyError("factor")
-    params = {k: given[k] for k in _PARAMETERS[kind] if k in given}
-    return {k: _number(v) for k, v in params.items()}
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, (bool, int)):
-        return value
-    return tuple(map(float, value)) if isinstance(value, list) else float(value)
+    return HfRope(asked.name, asked.from_config(config, rope))

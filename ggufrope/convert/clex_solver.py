@@ -18,7 +18,7 @@ from typing import Any
 
 from ggufrope.convert.checkpoint import read_config
 from ggufrope.errors import CheckpointError, ParameterError
-from ggufrope.methods.clex import ClexTable
+from ggufrope.methods.clex import Clex, ClexTable
 
 __all__ = ["solve_clex"]
 
@@ -37,7 +37,10 @@ def solve_clex(directory: Path) -> ClexTable:
     """
     config = read_config(directory)
     settings = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    if not isinstance(settings, dict) or str(settings.get("type") or settings.get("rope_type")) != "clex":
+    if (
+        not isinstance(settings, dict)
+        or str(settings.get("type") or settings.get("rope_type")) not in Clex.traits.hf_types
+    ):
         raise CheckpointError(f"{directory}/config.json: its rope_scaling is not of type clex; give a CLEX checkpoint")
     try:
         import torch

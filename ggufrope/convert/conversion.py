@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ggufrope.convert.notes import conversion_notes
 from ggufrope.convert.saving import Progress, Saved, save_as, save_in_place
 from ggufrope.errors import NotHonouredError, ParameterError, UnsupportedModelError
 from ggufrope.gguf import TypedValue, drop_ahead, keys
 from ggufrope.late import np
-from ggufrope.methods import Method, resolve
-from ggufrope.methods.longrope import LongRope
-from ggufrope.methods.ms_poe import MsPoe
+from ggufrope.methods import Method, resolve, scaling_method
+from ggufrope.methods.head_order import STATIC
 from ggufrope.modelfile.codec import Edit, encode_heads, encode_identity, encode_scaling, length_edit
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
@@ -69,7 +69,7 @@ class Conversion:
             return "the patched llama.cpp (`ggufrope run|serve`); stock llama.cpp refuses the file"
         if not self.needs_patched:
             return "stock llama.cpp as well as the patched one"
-        alone = keys.HEAD_FACTORS in edit.set and self.name != MsPoe.name
+        alone = keys.HEAD_FACTORS in edit.set and "+" in self.name
         rest = f"{self.name.partition('+')[2]} without the head ratios" if alone else "the source model, unchanged"
         if keys.LENGTH_FACTORS in edit.set:
             rest = "the source model, unchanged"
@@ -102,21 +102,22 @@ def plan(
     source = file.original
     declared, current = source.model, source.stock
     base_model = replace(declared, train_ctx=declared.original_ctx)
-    keeps_scaling = name == MsPoe.name
+    scaling = scaling_method(name)
+    keeps_scaling = scaling.traits.keeps_scaling
     if keeps_scaling and context not in (None, declared.train_ctx):
+        first, *others = scaling.traits.suggested_bases
         raise ParameterError(
-            f"--context {context}: ms-poe alone keeps the model's context ({declared.train_ctx}); "
-            "to extend it use --method ms-poe+yarn (or +ntk, +linear)"
+            f"--context {context}: {name} alone keeps the model's context ({declared.train_ctx}); "
+            f"to extend it use --method {name}+{first} (or +{', +'.join(others)})"
         )
     model = declared if keeps_scaling else base_model
-    own_lists = name.rpartition("+")[2] == LongRope.name and bool(current.long)
-    if own_lists:
-        params = {**_own_lists(declared, current), **{k: v for k, v in params.items() if v is not None}}
+    own = scaling.from_file(declared, current)
+    params = {**own, **{k: v for k, v in params.items() if v is not None}}
     method = resolve(name, params, model, None if keeps_scaling else context)
     table = method.table(model)
     target = context or method.context(model)
     edit = Edit()
-    if own_lists and table.without_heads().close_to(current.table(model), rtol=1e-5):
+    if own and table.without_heads().close_to(current.table(model), rtol=1e-5):
         edit = length_edit(table, target, current, model)
     elif not keeps_scaling:
         _require_replaceable(source, model, current)
@@ -129,21 +130,20 @@ def plan(
     if require_patched:
         edit = edit | Edit(tensors={keys.SENTINEL: np.ones(1, dtype=np.float32)})
     edit = _book(source, _counted(source, edit), name, method)
-    notes = _notes(source, model, method, current, edit)
+    notes = [*conversion_notes(source, model, method, current, edit, keeps_scaling=keeps_scaling)]
     if target < declared.train_ctx:
         notes.append(f"the context shrinks from {declared.train_ctx} to {target} tokens (--context sets a longer one)")
     return Conversion(source, model, method, name, table, target, edit, tuple(notes))
 
 
 def _order_key(source: Source, method: Method, table: RopeTable) -> str:
-    if not (isinstance(method, MsPoe) and method.per_prompt):
-        return "static"
-    if table.n_rows > 1:
+    order = method.runtime_order()
+    if order != STATIC and table.n_rows > 1:
         raise NotHonouredError(
             f"{source.path}: this version's runtime does not order heads per prompt where frequencies follow the "
             "length; use a static order or another base"
         )
-    return str(method.head_order)
+    return order
 
 
 def write(plan: Conversion, out: Path, progress: Progress | None = None) -> Saved:
@@ -249,22 +249,6 @@ def _require_replaceable(source: Source, model: ModelRope, current: StockRope) -
         )
 
 
-def _own_lists(declared: ModelRope, current: StockRope) -> dict[str, Any]:
-    """Parameters of ``longrope`` with which a file that has the tensors already keeps what they say."""
-    return {
-        "short_factor": current.short,
-        "long_factor": current.long,
-        "attention_factor": current.attn_factor,
-        "original_context": declared.original_ctx,
-        "factor": max(1.0, declared.train_ctx / declared.original_ctx),
-    }
-
-
-def _listed(points: Any) -> str:
-    shown = [str(p) for p in points]
-    return ", ".join(shown if len(shown) <= 4 else (*shown[:2], "...", shown[-1]))
-
-
 def _require_no_product(source: Source, edit: Edit, current: StockRope, require_patched: bool) -> None:
     scaled = current.kind != "none" or current.attn_factor != 1.0
     left_alone = keys.stock(keys.SCALING_TYPE, source.architecture) in edit.set
@@ -274,47 +258,3 @@ def _require_no_product(source: Source, edit: Edit, current: StockRope, require_
             f"{source.path}: the file declares {kind} scaling for stock llama.cpp and the new method needs the patched "
             "one, so stock would lose its scaling; add --require-patched to accept that"
         )
-
-
-def _notes(source: Source, model: ModelRope, method: Method, current: StockRope, edit: Edit) -> list[str]:
-    notes = []
-    poe = method if isinstance(method, MsPoe) else None
-    if source.converted:
-        notes.append("the file was converted before; this starts again from its recorded original")
-    if poe and not poe.calibrated:
-        order = poe.head_order or "sequential"
-        notes.append(
-            f"head order '{order}' is an uncalibrated baseline, not the published method, which orders heads by how "
-            "position-aware they are; in the paper's ablation the order matters"
-        )
-    if poe and any(model.sliding) and not poe.sliding and not poe.calibrated:
-        notes.append(f"{sum(model.sliding)} sliding-window layers stay at ratio 1.0 (--sliding scales them too)")
-    still = sum(not model.rotates(layer) for layer in range(model.n_layer))
-    if poe and still and not poe.calibrated:
-        notes.append(f"{still} layers that do not rotate stay at ratio 1.0")
-    by_length = keys.LENGTH_POINTS in edit.set and len(edit.set[keys.LENGTH_POINTS].value) > 1
-    if any(model.sliding) and by_length:
-        notes.append(f"{sum(model.sliding)} sliding-window layers keep their rotation at every length")
-    elif any(model.sliding) and (not poe or poe.base):
-        notes.append(
-            f"which sliding-window layers follow the new base or factor is {model.arch}'s own rule in llama.cpp"
-        )
-    if model.own_factors:
-        notes.append(f"the model's own {keys.ROPE_FREQS} stays and multiplies into the new factors")
-    kept = keys.LENGTH_POINTS in edit.set and current.long
-    if (not poe or poe.base) and (kind := current.scaling_type) and not kept:
-        notes.append(f"replaces the file's {kind} scaling (factor {current.factor:g})")
-    if current.factor != 1.0 and current.original_ctx is None and (not poe or poe.base):
-        notes.append(
-            f"the file does not say what its context was before scaling; {model.original_ctx} is assumed "
-            "(--original-context sets it)"
-        )
-    if by_length:
-        points = edit.set[keys.LENGTH_POINTS].value
-        notes.append(
-            f"{len(points)} rows of factors, for lengths to {_listed(points)}; when a text "
-            "reaches the next one, cached keys are re-rotated"
-        )
-    elif keys.ROPE_LONG in edit.tensors or current.long:
-        notes.append("short or long factors are chosen by the allocated context, not by the length in use")
-    return notes

@@ -13,11 +13,10 @@ import numpy as np
 
 from ggufrope.convert import checkpoint
 from ggufrope.convert.conversion import Conversion, plan
+from ggufrope.convert.trained_layers import solve_layer
 from ggufrope.errors import CheckpointError, NotHonouredError, OutputError, UsageError
 from ggufrope.gguf import keys
-from ggufrope.methods import resolve
-from ggufrope.methods.clex import Clex
-from ggufrope.methods.ms_poe import MsPoe
+from ggufrope.methods import PLAIN, resolve, scaling_method
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
 from ggufrope.rope.model import ModelRope
@@ -52,9 +51,12 @@ def planned(
     Raises:
         CheckpointError: the directory cannot be converted, or asks for what nothing here can honour.
     """
-    asked = _with_layer(directory, checkpoint.read_rope(directory), name)
+    scaling, asked = scaling_method(name) if name else None, checkpoint.read_rope(directory)
+    keeps = scaling is None or scaling.traits.keeps_scaling
+    same = scaling is not None and scaling.name == asked.method
+    if keeps or same:
+        asked = _with_layer(directory, asked)
     given = {k: v for k, v in params.items() if v is not None}
-    keeps = name is None or name == MsPoe.name
     if keeps and asked.refused:
         raise CheckpointError(asked.refused)
     if name is None and (given or context) and not asked.method:
@@ -62,10 +64,10 @@ def planned(
         raise UsageError(f"{flags}: config.json asks for no scaling that this could change; add --method M")
     with _beside(out) as folder:
         path = folder / "weights.gguf"
-        checkpoint.convert_weights(directory, path, outtype, without="clex_layer." if asked.method == "clex" else "")
+        checkpoint.convert_weights(directory, path, outtype, asked.traits.layer_tensors)
         weights = ModelFile.open(path)
         notes: tuple[str, ...] = ()
-        if asked.method == Clex.name and (name or "").endswith(Clex.name):
+        if same and asked.traits.trained_layer:
             params = {**asked.params, **given}
         elif not keeps and (asked.method or asked.refused):
             new = "one with the parameters given here" if name == asked.method else name
@@ -81,14 +83,10 @@ def planned(
         yield weights, plan(weights, name, params, context, require_patched) if name else None, notes
 
 
-def _with_layer(directory: Path, asked: checkpoint.HfRope, name: str | None) -> checkpoint.HfRope:
-    """``asked`` with the solution of its CLEX layer, where it is about to be used."""
-    used = name is None or name == MsPoe.name or name.endswith(Clex.name)
-    if asked.method != Clex.name or not used:
-        return asked
-    from ggufrope.convert.clex_solver import solve_clex  # torch: seconds
-
-    return replace(asked, params={"clex_from": solve_clex(directory)})
+def _with_layer(directory: Path, asked: checkpoint.HfRope) -> checkpoint.HfRope:
+    """``asked`` with the solution of the layer that was trained with the model, where its method has one."""
+    layer = asked.traits.trained_layer
+    return replace(asked, params={layer: solve_layer(layer, directory)}) if layer else asked
 
 
 def _agrees(source: Source, asked: checkpoint.HfRope) -> bool:
@@ -102,7 +100,7 @@ def _agrees(source: Source, asked: checkpoint.HfRope) -> bool:
         return True
     plain = replace(model, own_factors=())
     base = replace(plain, original_ctx=int(asked.params.get("original_context", model.original_ctx)))
-    wanted, written = resolve(asked.method or "none", asked.params, base).table(base), stock.table(model)
+    wanted, written = resolve(asked.method or PLAIN, asked.params, base).table(base), stock.table(model)
     if wanted.n_rows > 1:
         return False  # even where the numbers are there, stock picks by the allocated context
     own = np.asarray(model.own_factors) if model.own_factors else np.ones(model.n_pairs)
@@ -122,8 +120,8 @@ def _feasible(
     try:
         plan(weights, name, params, context, require_patched)
     except NotHonouredError:
-        coarse = {k: v for k, v in params.items() if k not in ("beta_fast", "beta_slow", "truncate")}
-        if "yarn" not in name or coarse == params:
+        coarse = {k: v for k, v in params.items() if k not in scaling_method(name).traits.patched_only}
+        if coarse == params:
             raise
         exact = resolve(name, params, model := _unscaled(weights), context).table(model).factors
         gap = float(np.abs(resolve(name, coarse, model, context).table(model).factors / exact - 1).max())
@@ -143,7 +141,7 @@ def _declared(source: Source, asked: checkpoint.HfRope) -> str:
     """The method whose plan leaves a converted file's rotation as it is."""
     if asked.left_to_upstream:
         raise UsageError(f"--require-patched: add --method (ms-poe, say); {source.architecture}'s own scaling stays")
-    return "none" if asked.method is None or source.has_tensor(keys.ROPE_FREQS) else asked.method
+    return PLAIN if asked.method is None or source.has_tensor(keys.ROPE_FREQS) else asked.method
 
 
 @contextmanager

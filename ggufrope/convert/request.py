@@ -12,7 +12,7 @@ from ggufrope.convert.saving import Progress, Saved, outputs
 from ggufrope.errors import InputError, UsageError
 from ggufrope.files import check_output
 from ggufrope.gguf import drop_ahead, move_into_place
-from ggufrope.methods import check_name
+from ggufrope.methods import METHODS, check_name, front_method
 from ggufrope.modelfile.model_file import ModelFile
 
 if TYPE_CHECKING:
@@ -101,8 +101,11 @@ def _check_target(request: ConvertRequest) -> None:
 
 def _check_options(request: ConvertRequest) -> None:
     """Refuse what no GGUF could be converted with, before one is opened."""
-    if request.texts and (request.method is None or request.method.partition("+")[0] != "ms-poe"):
-        raise UsageError("--calibrate measures the head order of --method ms-poe (or ms-poe+BASE)")
+    if request.texts and not _calibrated(request.method):
+        able = [cls.name for cls in METHODS.values() if cls.traits.calibrated]
+        raise UsageError(
+            f"--calibrate measures the head order of --method {' or '.join(f'{n} (or {n}+BASE)' for n in able)}"
+        )
     if request.texts and request.heads:
         raise UsageError("--calibrate cannot be combined with --head-ratios: both set the ratio of every head")
     if request.method is None:
@@ -111,21 +114,27 @@ def _check_options(request: ConvertRequest) -> None:
         raise UsageError("--outtype is for Hugging Face directories; `ggufrope quantize` changes a GGUF's type")
 
 
+def _calibrated(method: str | None) -> tuple[str, ...]:
+    """The parameters that ``--calibrate`` takes for a method; none where it has nothing to measure."""
+    return front_method(method).traits.calibrated if method else ()
+
+
 def _with_order(
     request: ConvertRequest, file: ModelFile, reading: Tokens | None
 ) -> tuple[ConvertRequest, tuple[str, ...]]:
     """The request with ratios measured on its source, or given ones checked against it; and what to say of that."""
     if not request.texts:
         return request, _checked(request.heads, file)
+    taken = _calibrated(request.method)
     from ggufrope.calibrate import CalibrateRequest, Ordering, calibrate
 
-    named = {"min_ratio": None, "max_ratio": None, "first_layer": None, "spacing": None, "head_order": None}
-    given = {k: request.params[k] for k in named if request.params.get(k) is not None}
+    given = {k: request.params[k] for k in taken if request.params.get(k) is not None}
     ordering = Ordering(order=given.pop("head_order", "code"), **given)
     done = calibrate(CalibrateRequest(file, request.texts, ordering=ordering), reading)
     agreement, _ = done.stability()
+    params = {**request.params, **dict.fromkeys(taken), "head_ratios": done.ratios}
     said = f"head order '{ordering.order}' from {done.measured} prompts, whose mean rank correlation is {agreement:.2f}"
-    return replace(request, params={**request.params, **named, "head_ratios": done.ratios}), (said,)
+    return replace(request, params=params), (said,)
 
 
 def _checked(heads: Path | None, model: ModelFile) -> tuple[str, ...]:

@@ -15,28 +15,70 @@ from ggufrope.methods.longrope import LongRope
 from ggufrope.methods.ms_poe import MsPoe
 from ggufrope.methods.none import NoScaling
 from ggufrope.methods.ntk import Ntk
-from ggufrope.methods.protocol import Method, build
+from ggufrope.methods.protocol import Method, Traits, build
 from ggufrope.methods.yarn import Yarn
 from ggufrope.rope.model import ModelRope
 from ggufrope.text import did_you_mean
 
-__all__ = ["METHODS", "Method", "check_name", "method_names", "parameters", "resolve"]
+__all__ = [
+    "METHODS",
+    "PLAIN",
+    "Method",
+    "Traits",
+    "check_name",
+    "composing_methods",
+    "front_method",
+    "method_names",
+    "parameters",
+    "resolve",
+    "scaling_method",
+]
 
 METHODS: dict[str, type[Method]] = {
     cls.name: cls for cls in (NoScaling, Linear, Ntk, DynamicNtk, Yarn, Llama3, LongRope, Clex, MsPoe)
 }
 
 
+#: The method that removes all scaling.
+PLAIN = NoScaling.name
+
+
+def composing_methods() -> list[type[Method]]:
+    """Those that can be put on top of a base method, ``NAME+BASE``."""
+    return [cls for cls in METHODS.values() if cls.traits.puts_on_top]
+
+
 def method_names() -> list[str]:
     """Every name that ``resolve`` takes, compositions included."""
-    composed = [f"{MsPoe.name}+{n}" for n in METHODS if n not in (MsPoe.name, NoScaling.name)]
-    return [*METHODS, *composed]
+    bases = [name for name, cls in METHODS.items() if not cls.traits.keeps_context]
+    return [*METHODS, *(f"{cls.name}+{base}" for cls in composing_methods() for base in bases)]
+
+
+def front_method(name: str) -> type[Method]:
+    """The method that gives a composition its first name; ``name`` itself where it is no composition.
+
+    Raises:
+        UnknownMethodError: no such method.
+    """
+    check_name(name)
+    return METHODS[name.partition("+")[0]]
+
+
+def scaling_method(name: str) -> type[Method]:
+    """The method that decides about the scaling: the base of a composition; ``name`` itself where it is none.
+
+    Raises:
+        UnknownMethodError: no such method.
+    """
+    check_name(name)
+    return METHODS[name.rpartition("+")[2]]
 
 
 def check_name(name: str) -> None:
     """Raise UnknownMethodError, with the nearest names, unless ``resolve`` knows ``name``."""
     if name not in method_names():
-        hint = did_you_mean(name, method_names(), f"known: {', '.join(METHODS)}, ms-poe+BASE")
+        known = [*METHODS, *(f"{cls.name}+BASE" for cls in composing_methods())]
+        hint = did_you_mean(name, method_names(), f"known: {', '.join(known)}")
         raise UnknownMethodError(f"unknown method '{name}': {hint}")
 
 
@@ -58,11 +100,10 @@ def resolve(name: str, params: Mapping[str, Any], model: ModelRope, context: int
         UnknownMethodError: no such method; the message offers the nearest names.
         UsageError, ParameterError: see ``methods.protocol.build``.
     """
-    check_name(name)
-    head, _, base_name = name.partition("+")
-    if not base_name:
-        return build(METHODS[name], params, model, context)
-    own = {f.name for f in parameters(METHODS[head])}
+    front, scaling = front_method(name), scaling_method(name)
+    if front is scaling:
+        return build(front, params, model, context)
+    own = {f.name for f in parameters(front)}
     rest = {k: v for k, v in params.items() if k not in own}
-    base = build(METHODS[base_name], rest, model, context)
-    return build(METHODS[head], {**{k: v for k, v in params.items() if k in own}, "base": base}, model, None)
+    base = build(scaling, rest, model, context)
+    return build(front, {**{k: v for k, v in params.items() if k in own}, "base": base}, model, None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ggufrope.errors import ParameterError, UnsupportedModelError
 from ggufrope.late import np
-from ggufrope.methods.protocol import GRANULARITY, Method, granular, option, positive
+from ggufrope.methods.protocol import GRANULARITY, Method, Traits, granular, option, positive
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable, geometric_points
@@ -59,11 +60,12 @@ class Clex(Method):
     name: ClassVar[str] = "clex"
     title: ClassVar[str] = "CLEX"
     paper: ClassVar[str] = "arXiv 2310.16450"
+    traits: ClassVar[Traits] = Traits(trained_layer="clex_from", layer_tensors="clex_layer.", hf_types=("clex",))
 
     clex_from: ClexTable | None = option(  # noqa: RUF009  # a field, and what it holds is frozen
         None,
         "Hugging Face directory with the trained layer, or a table as JSON (docs/length.md); required",
-        kind="clex",
+        kind="layer",
     )
     max_factor: int | None = option(None, "largest t; default: the largest that the layer was trained for")
     log_scale: bool | None = option(None, "scale attention by ln(length)/ln(trained); default: as its config.json says")
@@ -78,6 +80,10 @@ class Clex(Method):
             raise ParameterError(f"clex: max_factor is {self.max_factor}; the layer's table goes from 1 to {trained}")
         if not self._logarithmic and self.granularity != GRANULARITY:
             raise ParameterError("clex: granularity needs log_scale; without it there is one row for each t")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
+        return {}  # they are in the weights
 
     def context(self, model: ModelRope) -> int:
         return self._given.context * (self.max_factor or len(self._given.frequencies))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ggufrope.errors import UnsupportedModelError
 from ggufrope.late import np
-from ggufrope.methods.protocol import GRANULARITY, Method, granular, option, positive, reach
+from ggufrope.methods.protocol import GRANULARITY, Method, Traits, granular, option, positive, reach
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable, geometric_points
@@ -32,6 +33,7 @@ class DynamicNtk(Method):
     name: ClassVar[str] = "dynamic-ntk"
     title: ClassVar[str] = "Dynamic NTK"
     paper: ClassVar[str] = "arXiv 2309.00071, section 3.3"
+    traits: ClassVar[Traits] = Traits(hf_types=("dynamic",))
 
     factor: float = option(1.0, "how many times longer the context gets")
     slope: float = option(
@@ -44,6 +46,12 @@ class DynamicNtk(Method):
         reach(self.name, self.factor)
         positive(self.name, slope=self.slope, original_context=self.original_context)
         granular(self.name, self.granularity)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
+        # its factor is no length: it says how steeply the base follows one; we take it for both
+        factor = float(rope["factor"])
+        return {"factor": factor, "slope": factor}
 
     def table(self, model: ModelRope) -> RopeTable:
         if model.rot_dim < 4:

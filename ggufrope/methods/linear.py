@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ggufrope.late import np
-from ggufrope.methods.protocol import Method, option, positive, reach
+from ggufrope.methods.protocol import Method, Traits, option, positive, reach
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
@@ -25,6 +25,7 @@ class Linear(Method):
     name: ClassVar[str] = "linear"
     title: ClassVar[str] = "Position Interpolation"
     paper: ClassVar[str] = "arXiv 2306.15595"
+    traits: ClassVar[Traits] = Traits(hf_types=("linear",), hf_parameters=("factor",))
 
     factor: float = option(1.0, "how many times longer the context gets")
     original_context: int | None = option(None, "context before scaling, in tokens; default: the trained context")

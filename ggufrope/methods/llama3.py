@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ggufrope.errors import ParameterError
 from ggufrope.late import np
-from ggufrope.methods.protocol import Method, option, positive, reach
+from ggufrope.methods.protocol import Method, Traits, option, positive, reach
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
@@ -28,6 +28,9 @@ class Llama3(Method):
     name: ClassVar[str] = "llama3"
     title: ClassVar[str] = "Llama 3.1 scaling"
     paper: ClassVar[str] = "arXiv 2407.21783"
+    traits: ClassVar[Traits] = Traits(
+        hf_types=("llama3",), hf_parameters=("factor", "low_freq_factor", "high_freq_factor", "original_context")
+    )
 
     factor: float = option(1.0, "divisor of the slow pairs")
     low_freq_factor: float = option(1.0, "original context over the wavelength above which a pair is slow")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ggufrope.errors import ParameterError
 from ggufrope.late import np
-from ggufrope.methods.protocol import Method, option, positive, reach
+from ggufrope.methods.config_parameters import parameters_from_config
+from ggufrope.methods.protocol import Method, Traits, option, positive, reach
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
@@ -31,6 +33,11 @@ class LongRope(Method):
     name: ClassVar[str] = "longrope"
     title: ClassVar[str] = "LongRoPE"
     paper: ClassVar[str] = "arXiv 2402.13753"
+    traits: ClassVar[Traits] = Traits(
+        hf_types=("longrope", "su"),
+        hf_parameters=("factor", "short_factor", "long_factor", "original_context", "attention_factor"),
+        short_texts="its short list",
+    )
 
     factor: float = option(1.0, "how many times longer the context gets; sets the attention scale only")
     short_factor: tuple[float, ...] = option(
@@ -53,6 +60,24 @@ class LongRope(Method):
                 raise ParameterError(f"longrope: no {name} given; pass --{name.replace('_', '-')} FILE (a JSON list)")
             for value in values:
                 positive(self.name, **{name: value})
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
+        if config.get("max_position_embeddings"):  # its own factor, where there is one, need not fit the contexts
+            rope = {k: v for k, v in rope.items() if k != "factor"}
+        return parameters_from_config(cls.traits.hf_parameters, config, rope)
+
+    @classmethod
+    def from_file(cls, declared: ModelRope, current: StockRope) -> dict[str, Any]:
+        if not current.long:
+            return {}
+        return {
+            "short_factor": current.short,
+            "long_factor": current.long,
+            "attention_factor": current.attn_factor,
+            "original_context": declared.original_ctx,
+            "factor": max(1.0, declared.train_ctx / declared.original_ctx),
+        }
 
     def attn_scale(self, model: ModelRope) -> float:
         """What multiplies cos and sin."""

@@ -6,28 +6,13 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from ggufrope.errors import ParameterError, UnsupportedModelError
-from ggufrope.late import np
-from ggufrope.methods.protocol import Method, option
-from ggufrope.rope import architectures
+from ggufrope.methods.head_order import PER_PROMPT, STATIC, RatioSpread, check_order, require_head_ratios
+from ggufrope.methods.protocol import Method, Traits, option
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import HeadRatios, RopeTable
 
-#: Orders that the runtime makes for each prompt; the value of ``ggufrope.head_order``.
-PER_PROMPT = ("per-prompt", "per-prompt-rank")
-
-__all__ = ["PER_PROMPT", "MsPoe", "head_ratios", "ratio_steps"]
-
-
-def ratio_steps(n: int, low: float, high: float, spacing: str = "code") -> tuple[float, ...]:
-    """``n`` ratios from ``low`` towards ``high``: ``code`` steps i/n (never reaches ``high``), ``paper`` i/(n-1)."""
-    divisor = n if spacing == "code" else max(n - 1, 1)
-    return tuple(low + (high - low) * i / divisor for i in range(n))
-
-
-def head_ratios(model: ModelRope, steps_of_layer: dict[int, tuple[float, ...]]) -> HeadRatios:
-    """Ratios for every layer and KV head: those given for the layer, or for the one whose K it uses; 1.0 elsewhere."""
-    return tuple(steps_of_layer.get(model.leader(layer), (1.0,) * n) for layer, n in enumerate(model.n_head_kv))
+__all__ = ["MsPoe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +36,13 @@ class MsPoe(Method):
     name: ClassVar[str] = "ms-poe"
     title: ClassVar[str] = "Multi-scale Positional Encoding"
     paper: ClassVar[str] = "arXiv 2403.04797"
+    traits: ClassVar[Traits] = Traits(
+        keeps_context=True,
+        keeps_scaling=True,
+        puts_on_top="head ratios",
+        suggested_bases=("yarn", "ntk", "linear"),
+        calibrated=("min_ratio", "max_ratio", "first_layer", "spacing", "head_order"),
+    )
 
     min_ratio: float = option(1.2, "smallest ratio")
     max_ratio: float = option(1.8, "largest ratio")
@@ -70,19 +62,19 @@ class MsPoe(Method):
     base: Method | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_ratio <= self.max_ratio < float("inf"):
-            raise ParameterError(
-                f"ms-poe: ratios from {self.min_ratio:g} to {self.max_ratio:g}; 0 < min_ratio ≤ max_ratio is needed"
-            )
-        if self.first_layer < 0:
-            raise ParameterError(f"ms-poe: first_layer is {self.first_layer}; layers count from 0")
-        if self.spacing not in ("code", "paper"):
-            raise ParameterError(f"ms-poe: spacing is '{self.spacing}'; it is 'code' or 'paper'")
-        _order(self.head_order or "sequential", 0, 1)
+        self._spread()  # checks itself
+        check_order(self._order)
         if self.per_prompt and self.sliding:
             raise ParameterError("ms-poe: sliding-window layers are not scored; --sliding needs a static order")
         if self.head_ratios is not None and (others := self._generated_with()):
             raise ParameterError(f"ms-poe: --head-ratios cannot be combined with {', '.join(others)}")
+
+    def _spread(self) -> RatioSpread:
+        return RatioSpread(self.min_ratio, self.max_ratio, self.first_layer, self.spacing)
+
+    @property
+    def _order(self) -> str:
+        return self.head_order or "sequential"
 
     def _generated_with(self) -> list[str]:
         """The options other than their defaults that ratios are generated from."""
@@ -109,11 +101,10 @@ class MsPoe(Method):
             ParameterError: given ratios of the wrong shape, not finite or ≤ 0.
             UnsupportedModelError: several ratios for one shared K head, or no layer that takes any.
         """
-        if model.arch in architectures.REFUSED:
-            raise UnsupportedModelError(
-                f"{model.arch}: it {architectures.REFUSED[model.arch]}: no runtime takes head ratios for it"
-            )
-        rows = self._given(model) if self.head_ratios is not None else self._generated(model)
+        if self.head_ratios is None:
+            return self._spread().in_order(model, self._order, self.sliding)
+        require_head_ratios(model)
+        rows = self._given(model)
         for layer, row in enumerate(rows):
             if model.mla and len(set(row)) > 1:
                 raise UnsupportedModelError(
@@ -148,26 +139,6 @@ class MsPoe(Method):
                 )
         return rows
 
-    def _generated(self, model: ModelRope) -> HeadRatios:
-        if model.mla:
-            raise UnsupportedModelError(
-                f"{model.arch}: its heads share one rotated K (MLA), so there are no heads to order; "
-                "give one ratio per layer with --head-ratios"
-            )
-        layers = {}
-        for layer in range(self.first_layer, model.n_layer):
-            n = model.n_head_kv[layer]
-            own = model.leader(layer) == layer
-            if own and model.rotates(layer) and (self.sliding or not model.slides(layer)):
-                steps = ratio_steps(n, self.min_ratio, self.max_ratio, self.spacing)
-                layers[layer] = tuple(steps[i] for i in _order(self.head_order or "sequential", layer, n))
-        if not layers:
-            raise UnsupportedModelError(
-                f"{model.arch}: no layer of {model.n_layer} takes ratios from layer {self.first_layer} on; "
-                "lower --first-layer or add --sliding"
-            )
-        return head_ratios(model, layers)
-
     def table(self, model: ModelRope) -> RopeTable:
         base = self.base.table(model) if self.base else RopeTable.identity(model)
         return base * RopeTable.of_heads(model, self.ratios(model))
@@ -178,9 +149,25 @@ class MsPoe(Method):
     def stock(self, model: ModelRope) -> StockRope | None:
         return self.base.stock(model) if self.base else None
 
+    def runtime_order(self) -> str:
+        return self._order if self.per_prompt else STATIC
+
+    def notes(self, model: ModelRope) -> list[str]:
+        if self.calibrated:
+            return []
+        said = [
+            f"head order '{self._order}' is an uncalibrated baseline, not the published method, which orders heads by "
+            "how position-aware they are; in the paper's ablation the order matters"
+        ]
+        if any(model.sliding) and not self.sliding:
+            said.append(f"{sum(model.sliding)} sliding-window layers stay at ratio 1.0 (--sliding scales them too)")
+        if still := sum(not model.rotates(layer) for layer in range(model.n_layer)):
+            said.append(f"{still} layers that do not rotate stay at ratio 1.0")
+        return said
+
     def params(self) -> dict[str, Any]:
         own = {n: getattr(self, n) for n in ("min_ratio", "max_ratio", "first_layer", "spacing")}
-        own["head_order"] = self.head_order or "sequential"
+        own["head_order"] = self._order
         if self.sliding:
             own["sliding"] = True
         if self.head_ratios is not None:
@@ -188,22 +175,3 @@ class MsPoe(Method):
             if self.per_prompt:
                 own["head_order"] = self.head_order
         return {**own, **({"base": self.base.params()} if self.base else {})}
-
-
-def _order(order: str, layer: int, n: int) -> list[int]:
-    """Index of the ratio that each head takes."""
-    kind, _, seed = order.partition(":")
-    if (kind == "sequential" and not seed) or order in PER_PROMPT:
-        return list(range(n))
-    if kind == "reverse" and not seed:
-        return list(range(n - 1, -1, -1))
-    if kind == "random" and seed.isdecimal():
-        return [int(i) for i in np.random.default_rng([int(seed), layer]).permutation(n)]
-    if order in ("code", "rank"):
-        raise ParameterError(
-            f"ms-poe: head order '{order}' follows measured scores; add --calibrate TEXT, or give what `ggufrope "
-            "calibrate` wrote with --head-ratios"
-        )
-    raise ParameterError(
-        f"ms-poe: head order '{order}'; it is sequential, reverse, random:SEED (SEED a whole number) or per-prompt"
-    )

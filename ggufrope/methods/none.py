@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ggufrope.methods.protocol import Method
+from ggufrope.methods.protocol import Method, Traits
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
@@ -24,6 +24,7 @@ class NoScaling(Method):
     name: ClassVar[str] = "none"
     title: ClassVar[str] = "plain RoPE"
     paper: ClassVar[str] = "RoFormer, arXiv 2104.09864"
+    traits: ClassVar[Traits] = Traits(keeps_context=True)
 
     def table(self, model: ModelRope) -> RopeTable:
         return RopeTable.identity(model)

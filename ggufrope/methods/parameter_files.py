@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ggufrope.files import read_json
 from ggufrope.methods.clex import ClexTable
 from ggufrope.rope.table import HeadRatios
 
-__all__ = ["parse_counts", "read_clex_table", "read_list", "read_ratios"]
+__all__ = ["READERS", "parse_counts", "read_clex_table", "read_list", "read_ratios"]
 
 
 def parse_counts(text: str, name: str) -> tuple[int, ...]:
@@ -72,6 +73,14 @@ def read_clex_table(path: Path) -> ClexTable:
     if not isinstance(log_scale, bool):
         raise ParameterError(f"{path}: log_scale is {log_scale!r}; true or false is needed")
     return ClexTable(frequencies, context, log_scale)
+
+
+#: What reads the file behind an option whose parameter is of this ``kind``; takes the path and the parameter's name.
+READERS: dict[str, Callable[[Path, str], Any]] = {
+    "list": read_list,
+    "ratios": lambda path, _: read_ratios(path),
+    "layer": lambda path, _: read_clex_table(path),
+}
 
 
 def _numbers(value: Any, what: str) -> tuple[float, ...]:

@@ -4,6 +4,9 @@ A method is a frozen dataclass: its fields are its parameters, its docstring its
 From the fields follow the command line's options, ``ggufrope methods`` and the ``ggufrope.params`` key; from ``table``
 the GGUF keys, the parity tests and the evaluation. Where stock llama.cpp can express a method in its own keys,
 ``stock`` says how; the codec computes what stock would do with them and uses them only if it is the same table.
+
+What else the rest of the package must know is in ``traits`` and the methods that have a default here. Nothing outside
+``methods/`` asks which method it has before it (a test reads the source).
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ggufrope.errors import ParameterError, UsageError
+from ggufrope.methods.config_parameters import parameters_from_config
+from ggufrope.methods.head_order import STATIC
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
 
-__all__ = ["GRANULARITY", "Method", "build", "granular", "option", "positive", "reach"]
+__all__ = ["GRANULARITY", "Method", "Traits", "build", "granular", "option", "positive", "reach"]
 
 
 MAX_CONTEXT = 2**31 - 1
@@ -29,8 +34,41 @@ _FINEST = 1.01
 
 
 def option(default: Any, help_text: str, **extra: Any) -> Any:
-    """A parameter of a method. ``extra``: ``choices`` (tuple) or ``kind`` (``list``: numbers from a JSON file)."""
+    """A parameter of a method. ``extra``: ``choices`` (tuple), or ``kind``, one of ``parameter_files.READERS``."""
     return dataclasses.field(default=default, metadata={"help": help_text, **extra})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Traits:
+    """What a method is to the rest of the package.
+
+    Attributes:
+        keeps_context: it has no other context than the one that the model was trained for.
+        keeps_scaling: it keeps the scaling that a file declares and acts on top of it.
+        puts_on_top: what it adds to a base method, in words; such a method composes, ``NAME+BASE``. Empty: it does not.
+        suggested_bases: bases that help texts name, the first one first.
+        calibrated: parameters that ``--calibrate`` takes, to measure ``head_ratios`` in their place.
+        trained_layer: the parameter that is a layer trained with the model; ``convert.trained_layers`` solves it.
+        layer_tensors: what the names of that layer's tensors in a checkpoint have in common.
+        hf_types: ``rope_type`` in a ``config.json``, lower case, where it means this method.
+        hf_parameters: parameters that a ``config.json`` may have for it.
+        patched_only: those of them that stock llama.cpp may have no key for; without them it comes close.
+        variants: parameters with which ``plan`` lists the method once more.
+        short_texts: how texts up to the trained context are rotated, where frequencies follow the length.
+    """
+
+    keeps_context: bool = False
+    keeps_scaling: bool = False
+    puts_on_top: str = ""
+    suggested_bases: tuple[str, ...] = ()
+    calibrated: tuple[str, ...] = ()
+    trained_layer: str = ""
+    layer_tensors: str = ""
+    hf_types: tuple[str, ...] = ()
+    hf_parameters: tuple[str, ...] = ()
+    patched_only: tuple[str, ...] = ()
+    variants: tuple[Mapping[str, Any], ...] = ()
+    short_texts: str = "plain"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +78,7 @@ class Method(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str]
+    traits: ClassVar[Traits] = Traits()
 
     @abstractmethod
     def table(self, model: ModelRope) -> RopeTable:
@@ -61,6 +100,32 @@ class Method(ABC):
     def stock(self, model: ModelRope) -> StockRope | None:
         """The settings with which stock llama.cpp might compute ``table(model)``; None when it has none."""
         return None
+
+    def runtime_order(self) -> str:
+        """Who hands head ratios out, a value of ``ggufrope.head_order``: the file (``static``), or the runtime."""
+        return STATIC
+
+    def notes(self, model: ModelRope) -> list[str]:
+        """What a person should know of these parameters on ``model``, one sentence each."""
+        return []
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters that a Hugging Face configuration asks for.
+
+        Args:
+            config: ``config.json``, or its ``text_config``.
+            rope: its ``rope_scaling`` or ``rope_parameters``.
+
+        Raises:
+            KeyError, TypeError, ValueError: a parameter is missing or of another type.
+        """
+        return parameters_from_config(cls.traits.hf_parameters, config, rope)
+
+    @classmethod
+    def from_file(cls, declared: ModelRope, current: StockRope) -> dict[str, Any]:
+        """Parameters with which a file that has this method's own tensors keeps what they say; empty without them."""
+        return {}
 
     def params(self) -> dict[str, Any]:
         """The parameters that are set, by name, ready for JSON."""

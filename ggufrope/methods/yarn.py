@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ggufrope.errors import ParameterError
-from ggufrope.methods.protocol import GRANULARITY, Method, granular, option, positive, reach
+from ggufrope.methods.protocol import GRANULARITY, Method, Traits, granular, option, positive, reach
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable, geometric_points, yarn_factors
@@ -34,6 +34,21 @@ class Yarn(Method):
     name: ClassVar[str] = "yarn"
     title: ClassVar[str] = "YaRN"
     paper: ClassVar[str] = "arXiv 2309.00071"
+    traits: ClassVar[Traits] = Traits(
+        hf_types=("yarn",),
+        hf_parameters=(
+            "factor",
+            "original_context",
+            "beta_fast",
+            "beta_slow",
+            "attention_factor",
+            "mscale",
+            "mscale_all_dim",
+            "truncate",
+        ),
+        patched_only=("beta_fast", "beta_slow", "truncate"),
+        variants=({"dynamic": True},),
+    )
 
     factor: float = option(1.0, "how many times longer the context gets")
     original_context: int | None = option(None, "context before scaling, in tokens; default: the trained context")

@@ -14,7 +14,7 @@ from ggufrope.errors import GgufError, NotHonouredError, ParameterError
 from ggufrope.gguf import keys
 from ggufrope.gguf.values import TypedValue, ValueType
 from ggufrope.late import np
-from ggufrope.methods.ms_poe import PER_PROMPT
+from ggufrope.methods.head_order import PER_PROMPT, STATIC
 from ggufrope.modelfile.facts import KeySource, read_model, read_stock
 from ggufrope.rope import architectures
 from ggufrope.rope.model import ModelRope
@@ -94,7 +94,7 @@ class Decoded:
     context: int
     by_length: bool
     ours: bool
-    head_order: str = "static"
+    head_order: str = STATIC
 
     @property
     def needs_patched(self) -> bool:
@@ -179,12 +179,12 @@ def length_edit(table: RopeTable, context: int, stock: StockRope | None = None, 
     )
 
 
-def encode_heads(wanted: RopeTable, order: str = "static") -> Edit:
+def encode_heads(wanted: RopeTable, order: str = STATIC) -> Edit:
     """Keys for what a table says of heads.
 
     Args:
         wanted: the table; what all heads share is left to ``encode_scaling``.
-        order: who hands the ratios out: ``static``, or one of ``ms_poe.PER_PROMPT``.
+        order: who hands the ratios out: ``static``, or one of ``PER_PROMPT``.
 
     Raises:
         NotHonouredError: no key of this version says that.
@@ -341,8 +341,8 @@ def _heads(source: KeySource, model: ModelRope) -> RopeTable:
 def _head_order(source: KeySource) -> str:
     order = _one(source, keys.HEAD_ORDER, str)
     if order is None:
-        return "static"
-    if order not in ("static", *PER_PROMPT):
+        return STATIC
+    if order not in (STATIC, *PER_PROMPT):
         raise GgufError(f"{source.path}: {keys.HEAD_ORDER} is {order!r}; this version knows static and per-prompt")
     return order
 

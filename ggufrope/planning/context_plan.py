@@ -13,7 +13,7 @@ from typing import Any
 
 from ggufrope.convert.conversion import plan as plan_conversion
 from ggufrope.errors import GgufropeError, NotHonouredError, ParameterError, UnsupportedModelError
-from ggufrope.methods import METHODS, method_names
+from ggufrope.methods import METHODS, front_method, method_names, scaling_method
 from ggufrope.methods.protocol import MAX_CONTEXT
 from ggufrope.modelfile.codec import Decoded
 from ggufrope.modelfile.model_file import ModelFile
@@ -34,12 +34,14 @@ class Option:
         name: what to call it: a method's name, or ``yarn --dynamic``.
         title: the method's title and paper.
         factor: how many times the trained context; None for a method without one.
-        by_length: short texts are rotated as the model was trained, longer ones as far as their length needs.
+        by_length: texts up to the trained context are rotated as ``short_texts`` says, longer ones as far as their
+            length needs.
         stock: stock llama.cpp gives the full effect too.
         runs_on: a sentence about runtimes.
         command: the ``convert`` command, for a POSIX shell.
         evidence: what is known of it beyond the trained context.
         notes: what ``convert`` says about it.
+        short_texts: ``plain``, or what else its method does with short texts.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Option:
     command: str
     evidence: tuple[EvidenceRecord, ...]
     notes: tuple[str, ...]
+    short_texts: str = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +169,16 @@ def plan_context(file: ModelFile, context: int) -> ContextPlan:
 
 
 def _candidates() -> list[tuple[str, dict[str, Any]]]:
-    """Every method, with ``yarn --dynamic`` behind ``yarn``; compositions last."""
+    """Every method, each with its variants behind it; compositions last."""
     listed: list[tuple[str, dict[str, Any]]] = []
     for name in method_names():
-        listed.append((name, {}))
-        if name == "yarn":
-            listed.append((name, {"dynamic": True}))
+        variants = METHODS[name].traits.variants if name in METHODS else ()
+        listed += [(name, {}), *((name, dict(params)) for params in variants)]
     return listed
 
 
 def _option(file: ModelFile, name: str, params: dict[str, Any], context: int) -> Option | Refusal:
-    shown = name + " --dynamic" * bool(params)
+    shown = " ".join([name, *(f"--{key.replace('_', '-')}" for key in params)])  # variants are set by flags
     evidence = tuple(evidence_for(shown))
     try:
         made = plan_conversion(file, name, params, context)
@@ -186,12 +188,12 @@ def _option(file: ModelFile, name: str, params: dict[str, Any], context: int) ->
         return Refusal(shown, str(error), evidence)
     given = made.method.params()
     factor = given.get("base", given).get("factor")
-    cls = METHODS[name.partition("+")[0]]
+    cls, short_texts = front_method(name), scaling_method(name).traits.short_texts
     by_length = made.table.n_rows > 1
     stock = not made.needs_patched
     command = _command(file.path, shown, context)
     title = f"{cls.title} ({cls.paper})"
-    return Option(shown, title, factor, by_length, stock, made.runs_on(), command, evidence, made.notes)
+    return Option(shown, title, factor, by_length, stock, made.runs_on(), command, evidence, made.notes, short_texts)
 
 
 def _command(path: Path, shown: str, context: int) -> str:
@@ -213,13 +215,16 @@ def _memory(file: ModelFile, context: int) -> tuple[CacheLayout | None, CacheLay
 
 def _notes(now: Decoded, context: int, trained: int) -> list[str]:
     notes = []
-    scaled = now.method not in ("none", "ms-poe") and now.context > trained
+    keeps = now.method in METHODS and METHODS[now.method].traits.keeps_context
+    scaled = not keeps and now.context > trained
     if context <= trained:
         undo = f"; it says {now.method} to {now.context} tokens now" if scaled else ""
         notes.append(f"no scaling is needed: the model was trained for {trained} tokens{undo}")
-        notes.append(
-            "ms-poe keeps the trained context and aims at better use of it: `ggufrope convert --method ms-poe`"
-        )
+        notes += [
+            f"{name} keeps the trained context and aims at better use of it: `ggufrope convert --method {name}`"
+            for name, cls in METHODS.items()
+            if cls.traits.keeps_scaling
+        ]
     elif scaled:
         enough = "which is enough" if now.context >= context else "which is less"
         notes.append(

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ggufrope.evals.results import FileFacts
-from ggufrope.methods import method_names
+from ggufrope.methods import PLAIN, method_names
 
 __all__ = [
     "FLOATS",
@@ -84,7 +84,7 @@ def make_entries(files: Sequence[tuple[FileFacts, str]]) -> tuple[dict[tuple[str
         f = facts[key]
         label = f"{labels[key]} ({_model(f)})" if several else labels[key]
         entries[key, kv_type] = Entry(
-            key, base_name(f), _model(f), _variant(f), label, key not in shared, f.method == "none", f.quantization,
+            key, base_name(f), _model(f), _variant(f), label, key not in shared, f.method == PLAIN, f.quantization,
             kv_type, f.context, f.trained, f.weights,
         )  # fmt: skip
     return entries, [_note(facts, group) for group in doubles]

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from ggufrope.errors import NotHonouredError
+from ggufrope.methods import METHODS, Traits
+from ggufrope.methods.head_order import STATIC
 from ggufrope.modelfile.codec import Decoded
 from ggufrope.reference import ReferenceSpec
 from ggufrope.rope.length_rows import row_for
 
 __all__ = ["reference_spec", "require_static", "served_as"]
 
-_PER_HEAD = "ms-poe"
-
 
 def reference_spec(decoded: Decoded) -> ReferenceSpec:
     """The setting that the file's ``ggufrope.method``, ``params`` and ``head_factors`` ask for.
 
     Only names and parameters are passed on, so that the reference computes every frequency by itself; the head ratios
-    are data. A file without our keys claims to be what its ``config.json`` says, and so does plain ``ms-poe``, which
-    keeps the model's own scaling.
+    are data. A file without our keys claims to be what its ``config.json`` says, and so does a method that keeps
+    the scaling which the model has.
 
     Raises:
         ParameterError: a method or parameter that the reference does not have.
@@ -28,11 +28,12 @@ def reference_spec(decoded: Decoded) -> ReferenceSpec:
     if not decoded.ours:
         return ReferenceSpec(head_ratios=ratios)
     head, _, base = decoded.method.partition("+")
-    if head != _PER_HEAD:
-        return ReferenceSpec(head, decoded.params, ratios)
-    if not base:
+    traits = METHODS[head].traits if head in METHODS else Traits()  # unknown ones are the reference's to refuse
+    if base and traits.puts_on_top:
+        return ReferenceSpec(base, decoded.params.get("base", {}), ratios)
+    if traits.keeps_scaling:
         return ReferenceSpec(head_ratios=ratios)
-    return ReferenceSpec(base, decoded.params.get("base", {}), ratios)
+    return ReferenceSpec(head, decoded.params, ratios)
 
 
 def require_static(decoded: Decoded) -> None:
@@ -41,7 +42,7 @@ def require_static(decoded: Decoded) -> None:
     Raises:
         NotHonouredError: it does.
     """
-    if decoded.head_order != "static":
+    if decoded.head_order != STATIC:
         raise NotHonouredError(
             f"heads are ordered anew for each prompt ({decoded.head_order}); validate compares orders that are in "
             "the file: convert it with --calibrate TEXT instead"

@@ -1,0 +1,64 @@
+"""What a person should know of a planned conversion, one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ggufrope.gguf import keys
+from ggufrope.methods import Method
+from ggufrope.modelfile.codec import Edit
+from ggufrope.modelfile.original import Source
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.stock import StockRope
+
+__all__ = ["conversion_notes"]
+
+
+def conversion_notes(
+    source: Source, model: ModelRope, method: Method, current: StockRope, edit: Edit, *, keeps_scaling: bool
+) -> Iterator[str]:
+    """Notes on a conversion.
+
+    Args:
+        source: the file.
+        model: its facts.
+        method: the method with its parameters.
+        current: the scaling that the file declares.
+        edit: what changes.
+        keeps_scaling: the declared scaling stays.
+    """
+    points = edit.set[keys.LENGTH_POINTS].value if keys.LENGTH_POINTS in edit.set else ()
+    by_length = len(points) > 1
+    if source.converted:
+        yield "the file was converted before; this starts again from its recorded original"
+    yield from method.notes(model)
+    if any(model.sliding) and by_length:
+        yield f"{sum(model.sliding)} sliding-window layers keep their rotation at every length"
+    elif any(model.sliding) and not keeps_scaling:
+        yield f"which sliding-window layers follow the new base or factor is {model.arch}'s own rule in llama.cpp"
+    if model.own_factors:
+        yield f"the model's own {keys.ROPE_FREQS} stays and multiplies into the new factors"
+    if not keeps_scaling:
+        yield from _of_what_is_replaced(model, current, kept=bool(len(points) and current.long))
+    if by_length:
+        yield (
+            f"{len(points)} rows of factors, for lengths to {_listed(points)}; when a text "
+            "reaches the next one, cached keys are re-rotated"
+        )
+    elif keys.ROPE_LONG in edit.tensors or current.long:
+        yield "short or long factors are chosen by the allocated context, not by the length in use"
+
+
+def _of_what_is_replaced(model: ModelRope, current: StockRope, *, kept: bool) -> Iterator[str]:
+    if current.scaling_type and not kept:
+        yield f"replaces the file's {current.scaling_type} scaling (factor {current.factor:g})"
+    if current.factor != 1.0 and current.original_ctx is None:
+        yield (
+            f"the file does not say what its context was before scaling; {model.original_ctx} is assumed "
+            "(--original-context sets it)"
+        )
+
+
+def _listed(points: Sequence[int]) -> str:
+    shown = [str(p) for p in points]
+    return ", ".join(shown if len(shown) <= 4 else (*shown[:2], "...", shown[-1]))
