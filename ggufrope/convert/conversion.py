@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ggufrope.convert.notes import conversion_notes
+from ggufrope.convert.conversion_notes import conversion_notes
 from ggufrope.convert.saving import Progress, Saved, save_as, save_in_place
 from ggufrope.errors import NotHonouredError, ParameterError, UnsupportedModelError
 from ggufrope.gguf import TypedValue, drop_ahead, keys

@@ -272,9 +272,9 @@ def _stock_edit(stock: StockRope, model: ModelRope, context: int) -> Edit:
         put[keys.FREQ_BASE] = f32(stock.freq_base)
     if stock.scaling_type is not None:
         put[keys.SCALING_TYPE] = TypedValue(ValueType.STRING, stock.scaling_type)
-    if stock.scaling_type in ("linear", "yarn"):
+    if stock.takes_factor:
         put[keys.SCALING_FACTOR] = f32(stock.factor)
-    if stock.scaling_type == "yarn":
+    if stock.takes_ramp:
         put[keys.YARN_BETA_FAST], put[keys.YARN_BETA_SLOW] = f32(stock.beta_fast), f32(stock.beta_slow)
     if stock.attn_factor != 1.0:
         put[keys.ATTN_FACTOR] = f32(stock.attn_factor)

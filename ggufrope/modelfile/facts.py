@@ -15,7 +15,7 @@ from ggufrope.gguf import keys
 from ggufrope.late import np
 from ggufrope.rope import architectures
 from ggufrope.rope.model import MAX_LAYERS, ModelRope
-from ggufrope.rope.stock import StockRope
+from ggufrope.rope.stock import SCALING_TYPES, StockRope
 from ggufrope.text import shorten
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def read_stock(source: KeySource) -> StockRope:
     """
     arch = source.architecture
     kind = source.get(keys.stock(keys.SCALING_TYPE, arch))
-    if not (kind is None or (isinstance(kind, str) and kind in ("none", "linear", "yarn", "longrope"))):
+    if not (kind is None or (isinstance(kind, str) and kind in ("none", *SCALING_TYPES))):
         raise GgufError(
             f"{source.path}: {keys.stock(keys.SCALING_TYPE, arch)} is {shorten(kind)}; "
             "llama.cpp knows none, linear, yarn and longrope, and aborts on anything else"

@@ -15,7 +15,10 @@ from ggufrope.rope import architectures
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.table import RopeTable, yarn_factors
 
-__all__ = ["StockRope"]
+__all__ = ["SCALING_TYPES", "StockRope"]
+
+#: Values of ``rope.scaling.type`` that scale; llama.cpp aborts on any other but ``none``.
+SCALING_TYPES = ("linear", "yarn", "longrope")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,16 @@ class StockRope:
         """The scaling in force: its type, and ``linear`` where a factor stands without one."""
         return self.scaling_type or ("none" if self.factor == 1.0 else "linear")
 
+    @property
+    def takes_factor(self) -> bool:
+        """Whether the type reads ``rope.scaling.factor``."""
+        return self.scaling_type in ("linear", "yarn")
+
+    @property
+    def takes_ramp(self) -> bool:
+        """Whether the type reads ``rope.scaling.yarn_beta_fast`` and ``yarn_beta_slow``."""
+        return self.scaling_type == "yarn"
+
     def as_read_by(self, arch: str) -> StockRope:
         """These settings less what llama.cpp does not read for ``arch``."""
         seen = self
@@ -77,7 +90,7 @@ class StockRope:
             factors = (seen.freq_base / model.freq_base) ** (np.arange(model.n_pairs) * 2 / model.rot_dim)
         scale = seen.attn_factor
         original = seen.original_ctx or model.original_ctx
-        if seen.scaling_type == "yarn":
+        if seen.takes_ramp:
             base = seen.freq_base or model.freq_base
             factors = factors * yarn_factors(model.rot_dim, base, seen.factor, original, seen.beta_fast, seen.beta_slow)
             scale *= _yarn_scale(seen, model.arch)
