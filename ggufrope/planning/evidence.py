@@ -1,13 +1,16 @@
 """What was published or measured about each method at lengths beyond the trained one. Nothing here is an estimate.
 
-Every record says where its numbers stand; those measured in this project are compared with the page by a test. Lengths
-are given as multiples of the trained context, so that a person can look up how far their own target is from them.
+Every record says where its numbers stand; those measured in this project come from its pages, by way of ``measured``.
+Lengths are given as multiples of the trained context, so that a person can look up how far their own target is from
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from ggufrope.planning.measured import DEMO_FACTS, DEMO_LOSS, STORIES_LOSS
 
 __all__ = ["EVIDENCE", "EvidenceRecord", "evidence_for"]
 
@@ -56,7 +59,8 @@ _LOSS = "nats a token (less is better)"
 _RETRIEVAL = "share of facts found (more is better)"
 _CLEX_README = "CLEX's README, github.com/DAMO-NLP-SG/CLEX"
 _CONTROLLED = "arXiv 2409.12181"
-_LENGTH, _DEMO = "docs/length.md", "models/demo/README.md"
+_Table = Mapping[str, Mapping[int, float]]
+_TRAINED = 512  # tokens, both models that were measured here
 _LLAMA = "Llama 2 7B, trained for 4096 tokens"
 
 
@@ -76,6 +80,18 @@ def _record(
     )
 
 
+def _measured(method: str, label: str, kind: tuple[str, str, str, _Table]) -> EvidenceRecord:
+    """The row ``label`` of a table of ours, beside its row without scaling. We trained no model for a method."""
+    metric, model, source, table = kind
+    about = (method, label, metric, f"{model}, not trained further", False, source)
+    return EvidenceRecord(*about, _multiples(table[label]), _multiples(table["none"]))
+
+
+def _multiples(figures: Mapping[int, float]) -> dict[float, float]:
+    """By multiples of the trained context, from lengths in tokens."""
+    return {length / _TRAINED: figure for length, figure in figures.items()}
+
+
 def _at(plain: tuple[float, ...]) -> dict[float, float]:
     return {2.0**i: value for i, value in enumerate(plain)}
 
@@ -85,40 +101,38 @@ _BOOKS_PLAIN = (6.04, 20.54)
 _TRAINED_32K = (_RULER, f"{_LLAMA}, then on texts of 32k", True, _CONTROLLED)
 _FROZEN = (_RULER, f"{_LLAMA}, not trained further", False, _CONTROLLED)
 _PROOF = (_PERPLEXITY, f"{_LLAMA}, then trained for 128k; Proof-pile", True, "arXiv 2309.00071")
-_DEMO_LOSS = (_LOSS, "demo model (512 tokens), not trained further", False, _LENGTH)
-_TINY_LOSS = (_LOSS, "stories260K (512 tokens), not trained further", False, _LENGTH)
-_DEMO_FACTS = (_RETRIEVAL, "demo model (512 tokens), not trained further", False, _DEMO)
+_OUR_LOSS = (_LOSS, f"demo model ({_TRAINED} tokens)", "docs/length.md", DEMO_LOSS)
+_OUR_STORIES = (_LOSS, f"stories260K ({_TRAINED} tokens)", "docs/length.md", STORIES_LOSS)
+_OUR_FACTS = (_RETRIEVAL, f"demo model ({_TRAINED} tokens)", "models/demo/README.md", DEMO_FACTS)
 _NTK = "NTK-{} (whether fixed or dynamic was not verified here)"
-_DEMO_PLAIN, _TINY_PLAIN = (1.499, 1.826, 2.244, 2.904), (1.686, 1.743, 2.031, 5.440)
-_FACTS_PLAIN = (0.999, 0.866, 0.432)
 
 EVIDENCE: tuple[EvidenceRecord, ...] = (
     _record("linear", "PI", _BOOKS, (5.9, 5.71, 5.72, 6.05, 8.75), _BOOKS_PLAIN),
     _record("linear", "PI-32k", _TRAINED_32K, (85, 76, 70, 58)),
-    _record("linear", "linear × 2", _DEMO_FACTS, (0.092, 0.060), _FACTS_PLAIN),
-    _record("linear", "linear × 4", _DEMO_FACTS, (0.008, 0.000, 0.004), _FACTS_PLAIN),
+    _measured("linear", "linear × 2", _OUR_FACTS),
+    _measured("linear", "linear × 4", _OUR_FACTS),
     _record("ntk", _NTK.format("frozen"), _FROZEN, (81, 44, 15, 0.7)),
     _record("ntk", _NTK.format("32k"), _TRAINED_32K, (87, 78, 70, 59)),
-    _record("ntk", "ntk × 8", _DEMO_LOSS, (1.539, 1.647, 1.664, 1.920), _DEMO_PLAIN),
-    _record("ntk", "ntk × 8", _TINY_LOSS, (2.075, 2.112, 2.292, 2.912), _TINY_PLAIN),
-    _record("ntk", "ntk × 2", _DEMO_FACTS, (1.000, 0.992), _FACTS_PLAIN),
-    _record("ntk", "ntk × 4", _DEMO_FACTS, (1.000, 1.000, 0.950), _FACTS_PLAIN),
+    _measured("ntk", "ntk × 8", _OUR_LOSS),
+    _measured("ntk", "ntk × 8", _OUR_STORIES),
+    _measured("ntk", "ntk × 2", _OUR_FACTS),
+    _measured("ntk", "ntk × 4", _OUR_FACTS),
     _record("dynamic-ntk", _NTK.format("frozen"), _FROZEN, (81, 44, 15, 0.7)),
     _record("dynamic-ntk", _NTK.format("32k"), _TRAINED_32K, (87, 78, 70, 59)),
-    _record("dynamic-ntk", "dynamic-ntk", _DEMO_LOSS, (1.499, 1.644, 1.726, 1.920), _DEMO_PLAIN),
-    _record("dynamic-ntk", "dynamic-ntk", _TINY_LOSS, (1.686, 1.712, 1.977, 2.912), _TINY_PLAIN),
+    _measured("dynamic-ntk", "dynamic-ntk", _OUR_LOSS),
+    _measured("dynamic-ntk", "dynamic-ntk", _OUR_STORIES),
     _record("yarn", "Yarn-Llama-2-7b-128k", _PROOF, (3.56, 3.04, 2.70, 2.45, 2.37), start=2),
     _record("yarn", "YaRN (s = 16)", _BOOKS, (6.5, 5.71, 5.73, 5.99, 8.51), _BOOKS_PLAIN),
     _record("yarn", "YaRN-32k", _TRAINED_32K, (79, 66, 54, 37)),
-    _record("yarn", "yarn × 8", _DEMO_LOSS, (1.617, 1.711, 1.751, 1.745), _DEMO_PLAIN),
-    _record("yarn", "yarn × 8", _TINY_LOSS, (3.159, 3.218, 3.253, 3.368), _TINY_PLAIN),
-    _record("yarn", "yarn × 2", _DEMO_FACTS, (0.998, 1.000), _FACTS_PLAIN),
-    _record("yarn", "yarn × 4", _DEMO_FACTS, (0.982, 0.980, 0.996), _FACTS_PLAIN),
-    _record("yarn --dynamic", "yarn --dynamic", _DEMO_LOSS, (1.499, 1.620, 1.823, 1.745), _DEMO_PLAIN),
-    _record("yarn --dynamic", "yarn --dynamic", _TINY_LOSS, (1.686, 1.709, 2.070, 3.368), _TINY_PLAIN),
+    _measured("yarn", "yarn × 8", _OUR_LOSS),
+    _measured("yarn", "yarn × 8", _OUR_STORIES),
+    _measured("yarn", "yarn × 2", _OUR_FACTS),
+    _measured("yarn", "yarn × 4", _OUR_FACTS),
+    _measured("yarn --dynamic", "yarn --dynamic", _OUR_LOSS),
+    _measured("yarn --dynamic", "yarn --dynamic", _OUR_STORIES),
     _record("clex", "CLEX-LLaMA-2-7B-16K", _BOOKS, (5.88, 5.68, 5.52, 5.55, 5.64), _BOOKS_PLAIN),
     _record("clex", "CLEX-32k", _TRAINED_32K, (50, 64, 64, 52)),
-    _record("ms-poe", "ms-poe 1.2-1.8, heads in order", _DEMO_FACTS, (1.000, 0.944, 0.556), _FACTS_PLAIN),
+    _measured("ms-poe", "ms-poe 1.2-1.8, heads in order", _OUR_FACTS),
 )
 
 
