@@ -16,6 +16,7 @@ from ggufrope.calibrate.ordering import Ordering, group_scores, rank_correlation
 from ggufrope.calibrate.prompts import Cut
 from ggufrope.errors import InputError
 from ggufrope.files import write_bytes
+from ggufrope.methods.parameter_files import HeadsFile
 from ggufrope.modelfile.identity import Identity
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.table import HeadRatios
@@ -118,22 +119,22 @@ def read_record(path: Path) -> CalibrationRecord:
         InputError: it cannot be read, or is something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        model = content["model"] | {k: tuple(map(int, content["model"][k])) for k in ("n_head", "n_head_kv")}
-        told = content["settings"]
+        content = HeadsFile.read(path, InputError).content
+    except InputError as error:
+        raise InputError(f"{error}; name another output") from None
+    try:
+        model, told = Identity.from_json(content["model"]), content["settings"]
         settings = CalibrationSettings(
             tuple((str(a), str(b)) for a, b in told["texts"]), tuple(told["lengths"]), told["prompts"]
         )
         cuts = tuple(Cut(s["text"], s["start"], s["length"]) for s in content["samples"])
         rows = [[float("nan") if v is None else float(v) for v in s["scores"]] for s in content["samples"]]
         samples = np.array(rows, np.float64).reshape(len(cuts), -1)
-        if content["format"] != _VERSION or (cuts and samples.shape[1] != sum(model["n_head"])):
+        if content["format"] != _VERSION or (cuts and samples.shape[1] != sum(model.n_head)):
             raise ValueError("another format or number of heads")  # noqa: TRY301  (handled like every other defect)
         _require_plausible(settings, cuts, samples)
-        return CalibrationRecord(Identity(**model), settings, cuts, samples)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        return CalibrationRecord(model, settings, cuts, samples)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{path}: not a record of `ggufrope calibrate` ({type(error).__name__}: {error}); name another output"
         ) from None

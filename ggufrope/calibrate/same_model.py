@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from ggufrope.errors import ParameterError
+from ggufrope.methods.parameter_files import HeadsFile
 from ggufrope.modelfile.identity import Identity
 from ggufrope.modelfile.model_file import ModelFile
 
@@ -24,12 +23,16 @@ def require_same_model(heads: Path, model: ModelFile) -> tuple[str, ...]:
         What a person should know, one sentence each.
 
     Raises:
-        ParameterError: the scores are another model's.
+        ParameterError: the scores are another model's, or the file cannot be read.
         GgufError: ``model`` cannot be read.
     """
-    record = _measured(heads)
-    if record is None:
+    told = HeadsFile.read(heads).content.get("model")
+    if told is None:
         return ()
+    try:
+        record = Identity.from_json(told)
+    except ValueError:
+        raise ParameterError(f'{heads}: "model" is damaged; run `ggufrope calibrate` again') from None
     here = model.identity
     if difference := record.difference(here):
         raise ParameterError(
@@ -39,18 +42,3 @@ def require_same_model(heads: Path, model: ModelFile) -> tuple[str, ...]:
     if record.weights != here.weights:
         return (f"{heads.name} was measured on another quantization of this model",)
     return ()
-
-
-def _measured(heads: Path) -> Identity | None:
-    try:
-        content: Any = json.loads(heads.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None  # the reader of ratios says what is wrong
-    told = content.get("model") if isinstance(content, dict) else None
-    if told is None:
-        return None
-    try:
-        lists = {k: tuple(int(v) for v in told[k]) for k in ("n_head", "n_head_kv")}
-        return Identity(**(told | lists))
-    except (TypeError, ValueError, KeyError, OverflowError):  # int() of an infinity
-        raise ParameterError(f'{heads}: "model" is damaged; run `ggufrope calibrate` again') from None

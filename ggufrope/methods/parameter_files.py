@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ggufrope.errors import ParameterError
+from ggufrope.errors import GgufropeError, ParameterError
 from ggufrope.files import read_json
 from ggufrope.methods.clex import ClexTable
 from ggufrope.rope.table import HeadRatios
 
-__all__ = ["READERS", "parse_counts", "read_clex_table", "read_list", "read_ratios"]
+__all__ = ["READERS", "HeadsFile", "parse_counts", "read_clex_table", "read_list"]
 
 
 def parse_counts(text: str, name: str) -> tuple[int, ...]:
@@ -40,19 +41,40 @@ def read_list(path: Path, name: str) -> tuple[float, ...]:
     return _numbers(value, f"{path}: {name}")
 
 
-def read_ratios(path: Path) -> HeadRatios:
-    """Head ratios from ``{"ratios": [[r for each KV head] for each layer]}``.
+@dataclass(frozen=True, slots=True)
+class HeadsFile:
+    """A JSON file of head ratios: a ``heads.json`` of `ggufrope calibrate`, or one made by hand.
 
-    Raises:
-        ParameterError: unreadable, not JSON, or of another structure.
+    Attributes:
+        path: the file.
+        content: the object in it; empty if it holds something else.
     """
-    value = read_json(path, ParameterError)
-    rows = value.get("ratios") if isinstance(value, dict) else None
-    if not isinstance(rows, list):
-        raise ParameterError(
-            f'{path}: no "ratios" found; it must read {{"ratios": [[r for each KV head] for each layer]}}'
-        )
-    return tuple(_numbers(row, f"{path}: ratios of layer {layer}") for layer, row in enumerate(rows))
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path, error: type[GgufropeError] = ParameterError) -> HeadsFile:
+        """Read it once, for whoever needs a part of it.
+
+        Raises:
+            ParameterError: unreadable or not JSON; ``error`` in its place if given.
+        """
+        value = read_json(path, error)
+        return cls(path, value if isinstance(value, dict) else {})
+
+    def ratios(self) -> HeadRatios:
+        """Head ratios from ``{"ratios": [[r for each KV head] for each layer]}``.
+
+        Raises:
+            ParameterError: of another structure.
+        """
+        rows = self.content.get("ratios")
+        if not isinstance(rows, list):
+            raise ParameterError(
+                f'{self.path}: no "ratios" found; it must read {{"ratios": [[r for each KV head] for each layer]}}'
+            )
+        return tuple(_numbers(row, f"{self.path}: ratios of layer {layer}") for layer, row in enumerate(rows))
 
 
 def read_clex_table(path: Path) -> ClexTable:
@@ -78,7 +100,7 @@ def read_clex_table(path: Path) -> ClexTable:
 #: What reads the file behind an option whose parameter is of this ``kind``; takes the path and the parameter's name.
 READERS: dict[str, Callable[[Path, str], Any]] = {
     "list": read_list,
-    "ratios": lambda path, _: read_ratios(path),
+    "ratios": lambda path, _: HeadsFile.read(path).ratios(),
     "layer": lambda path, _: read_clex_table(path),
 }
 

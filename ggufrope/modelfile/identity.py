@@ -41,6 +41,22 @@ class Identity:
         """An object for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
+    @classmethod
+    def from_json(cls, told: Any) -> Identity:
+        """What ``as_json`` gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            lists = {name: tuple(int(n) for n in told[name]) for name in ("n_head", "n_head_kv")}
+            read = cls(**(told | lists))
+        except (TypeError, KeyError, OverflowError) as error:  # int() of an infinity
+            raise ValueError(f"{type(error).__name__}: {error}") from None
+        if read.as_json() != told or not isinstance(read.head_dim, int):
+            raise ValueError("numbers of heads are whole numbers")
+        return read
+
     def difference(self, other: Identity) -> str:
         """How ``other`` shows to be another model, or an empty string. Quantizations of one model do not differ."""
         for name in ("architecture", "n_head", "n_head_kv", "head_dim"):
