@@ -55,20 +55,20 @@ def write_report(paths: Sequence[Path], outputs: Sequence[Path], title: str, *, 
         _check(output, outputs, paths, overwrite)
     if not outputs:
         raise UsageError("no output given: add -o report.html, or -o report.md")
-    found = study(paths)
-    made = document(found, title)
-    versions = sorted({r.ggufrope for r in found.results})
-    made_by = f"Made by ggufrope report from {len(found.results)} results of ggufrope {', '.join(versions)}."
+    measured = study(paths)
+    made = document(measured, title)
+    versions = sorted({r.ggufrope for r in measured.results})
+    made_by = f"Made by ggufrope report from {len(measured.results)} results of ggufrope {', '.join(versions)}."
     texts = [(output, FORMATS[output.suffix.lower()](made, made_by).encode("utf-8")) for output in outputs]
     for output, data in texts:
         write_bytes(output, data)
-    return Written(found, tuple((output, len(data)) for output, data in texts))
+    return Written(measured, tuple((output, len(data)) for output, data in texts))
 
 
 def _check(output: Path, outputs: Sequence[Path], paths: Sequence[Path], overwrite: bool) -> None:
     if output.suffix.lower() not in FORMATS:
-        found = f"'{output.suffix}' names no format" if output.suffix else "it has no suffix to name a format"
-        raise UsageError(f"{output}: {found}; end the name in .html or .md")
+        problem = f"'{output.suffix}' names no format" if output.suffix else "it has no suffix to name a format"
+        raise UsageError(f"{output}: {problem}; end the name in .html or .md")
     if sum(other.absolute() == output.absolute() for other in outputs) > 1:
         raise UsageError(f"{output}: is given twice; omit one")
     check_output(output, [path / NAME if path.is_dir() else path for path in paths], overwrite=overwrite)

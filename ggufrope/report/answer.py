@@ -34,20 +34,20 @@ _CHANGES = {
 def answer(group: Group) -> tuple[Block, ...]:
     """Sentences and the table of overall values.
 
-    Methods are set against each other in one type of weights and cache, and types against each other for themselves:
-    a sentence on all of both says nothing that can be remembered.
+    Methods are compared within one type of weights and cache, and types on their own: one sentence on all combinations
+    would be unreadable.
     """
     items = [_at(group, length, _of_one_kind(group)) for length in group.lengths]
     return Points((*items, *_changes(group)), group.title), _table(group)
 
 
 def head_names(group: Group) -> tuple[str, ...]:
-    """Columns that say what a row is about; the KV cache's type only where there are several."""
+    """Columns that name a row; the KV cache's type only where there are several."""
     return ("method", "weights", "KV cache") if _several_caches(group) else ("method", "weights")
 
 
 def heads(group: Group, entry: Entry) -> tuple[str, ...]:
-    """What stands there for ``entry``."""
+    """The values of those columns for ``entry``."""
     return (entry.method, entry.quantization, entry.kv_type)[: len(head_names(group))]
 
 
@@ -74,37 +74,37 @@ def _of_one_kind(group: Group) -> list[Entry]:
 
 
 def _measured(group: Group, length: int, some: Sequence[Entry]) -> dict[Entry, Estimate]:
-    found = ((e, group.get(e, length)) for e in some)
-    return {e: v for e, v in found if v is not None}
+    estimates = ((e, group.get(e, length)) for e in some)
+    return {e: v for e, v in estimates if v is not None}
 
 
-def _best(group: Group, found: dict[Entry, Estimate]) -> Entry:
-    return (max if group.higher else min)(found, key=lambda e: found[e].value)
+def _best(group: Group, values: dict[Entry, Estimate]) -> Entry:
+    return (max if group.higher else min)(values, key=lambda e: values[e].value)
 
 
-def _front(group: Group, length: int, found: dict[Entry, Estimate]) -> list[Entry]:
+def _front(group: Group, length: int, values: dict[Entry, Estimate]) -> list[Entry]:
     """The best, and all that are not told apart from it."""
-    best = _best(group, found)
+    best = _best(group, values)
     first = group.cells[best, length]
-    return [e for e in found if e is best or not told_apart(first, group.cells[e, length])]
+    return [e for e in values if e is best or not told_apart(first, group.cells[e, length])]
 
 
 def _at(group: Group, length: int, some: Sequence[Entry]) -> Prose:
     """One length in a sentence or three."""
-    found, lead = _measured(group, length, some), _lead(group, length, some[0])
-    if not found:
+    values, lead = _measured(group, length, some), _lead(group, length, some[0])
+    if not values:
         return Prose((lead, "nothing was measured."))
     digits, end = decimals(group), "highest" if group.higher else "lowest"
-    best, front = _best(group, found), _front(group, length, found)
-    value = in_words(found[best], digits)
-    if len(found) == 1:
+    best, front = _best(group, values), _front(group, length, values)
+    value = in_words(values[best], digits)
+    if len(values) == 1:
         return Prose((lead, Code(best.method), f" at {value}."))
-    if len(front) == len(found):
-        low, high = min(v.value for v in found.values()), max(v.value for v in found.values())
+    if len(front) == len(values):
+        low, high = min(v.value for v in values.values()), max(v.value for v in values.values())
         span = f"between {plain(low, digits)} and {plain(high, digits)}" if low < high else f"at {plain(low, digits)}"
-        said = f". All {len(found)} methods lie {span}; nothing is told apart from the {end}."
+        said = f". All {len(values)} methods lie {span}; nothing is told apart from the {end}."
         return Prose((lead, Strong("no difference shown"), said))
-    rest = _rest(group, [e for e in found if e not in front], found, digits)
+    rest = _rest(group, [e for e in values if e not in front], values, digits)
     if len(front) == 1:
         return Prose((lead, Strong(best.method), f" is {end}, at {value}. ", *rest))
     said = f" in front; no difference shown between the {end}, "
@@ -122,13 +122,13 @@ def _lead(group: Group, length: int, entry: Entry) -> str:
     return f"{', '.join(filter(None, parts))}: "
 
 
-def _rest(group: Group, rest: list[Entry], found: dict[Entry, Estimate], digits: int) -> tuple[str, ...]:
+def _rest(group: Group, rest: list[Entry], values: dict[Entry, Estimate], digits: int) -> tuple[str, ...]:
     """What is told apart from the best, with the unscaled model in numbers."""
     said = "Lower: " if group.higher else "Higher: "
     if len(rest) == 1:
-        return said, Code(rest[0].method), f" at {in_words(found[rest[0]], digits)}."
+        return said, Code(rest[0].method), f" at {in_words(values[rest[0]], digits)}."
     unscaled = next((e for e in rest if e.plain), None)
-    end = ("; ", Code(unscaled.method), f" at {in_words(found[unscaled], digits)}.") if unscaled else (".",)
+    end = ("; ", Code(unscaled.method), f" at {in_words(values[unscaled], digits)}.") if unscaled else (".",)
     return said, *_listed(rest, Code), *end
 
 
@@ -153,20 +153,20 @@ def _changes(group: Group) -> Iterator[Prose]:
     """What quantization costs, what methods cost in short contexts and gain in long ones."""
     trained = group.trained
     for kind, name in _CHANGES.items():
-        found = [(c, length, d) for c in compare(group, kind) for length, d in c.by_length.items()]
+        differences = [(c, length, d) for c in compare(group, kind) for length, d in c.by_length.items()]
         if kind == "method" and trained is not None:
-            yield from _change(group, f"{name} up to the trained length", [x for x in found if x[1] <= trained])
-            yield from _change(group, f"{name} beyond the trained length", [x for x in found if x[1] > trained])
+            yield from _change(group, f"{name} up to the trained length", [x for x in differences if x[1] <= trained])
+            yield from _change(group, f"{name} beyond the trained length", [x for x in differences if x[1] > trained])
         else:
-            yield from _change(group, name, found)
+            yield from _change(group, name, differences)
 
 
-def _change(group: Group, lead: str, found: list[tuple[Comparison, int, Difference]]) -> Iterator[Prose]:
+def _change(group: Group, lead: str, differences: list[tuple[Comparison, int, Difference]]) -> Iterator[Prose]:
     """How many comparisons of a kind show anything, and the greatest difference each way."""
-    better = [x for x in found if x[2].shown and (x[2].value > 0) == group.higher]
-    worse = [x for x in found if x[2].shown and (x[2].value > 0) != group.higher]
-    many = counted(len(found), "comparison")
-    if not found:
+    better = [x for x in differences if x[2].shown and (x[2].value > 0) == group.higher]
+    worse = [x for x in differences if x[2].shown and (x[2].value > 0) != group.higher]
+    many = counted(len(differences), "comparison")
+    if not differences:
         return
     if not better and not worse:
         yield Prose((f"{lead}: ", Strong("no difference shown"), f" in {many}."))
@@ -174,7 +174,7 @@ def _change(group: Group, lead: str, found: list[tuple[Comparison, int, Differen
     parts = [
         f"{len(worse)} worse",
         f"{len(better)} better",
-        f"{len(found) - len(better) - len(worse)} without a difference shown",
+        f"{len(differences) - len(better) - len(worse)} without a difference shown",
     ]
     said = "".join(_greatest(group, word, some) for word, some in (("loss", worse), ("gain", better)) if some)
     yield Prose((f"{lead}: {many}, {', '.join(p for p in parts if not p.startswith('0 '))}{said}.",))
@@ -190,14 +190,14 @@ def _greatest(group: Group, word: str, some: list[tuple[Comparison, int, Differe
 def _table(group: Group) -> Table:
     digits = decimals(group)
     columns = {length: _measured(group, length, group.entries) for length in group.lengths}
-    front = {length: _front(group, length, found) for length, found in columns.items() if len(found) > 1}
+    front = {length: _front(group, length, values) for length, values in columns.items() if len(values) > 1}
     rows = []
     for entry in group.entries:
         cells = [
             estimate_cell(
-                found.get(entry), digits, f"{_name(group, entry)}, {length} tokens", entry in front.get(length, ())
+                values.get(entry), digits, f"{_name(group, entry)}, {length} tokens", entry in front.get(length, ())
             )
-            for length, found in columns.items()
+            for length, values in columns.items()
         ]
         rows.append(Row(heads(group, entry), tuple(cells)))
     end = "highest" if group.higher else "lowest"

@@ -28,14 +28,14 @@ def compare(group: Group, kind: str) -> list[Comparison]:
 
 
 def _between(group: Group, entry: Entry, reference: Entry) -> Iterator[Comparison]:
-    found = {}
+    by_length = {}
     for length in group.lengths:
         a, b = group.cells.get((entry, length)), group.cells.get((reference, length))
         value = difference(a, b) if a and b else None
         if value is not None:
-            found[length] = value
-    if found:
-        yield Comparison(entry, reference, found)
+            by_length[length] = value
+    if by_length:
+        yield Comparison(entry, reference, by_length)
 
 
 def _unquantized(entry: Entry, others: tuple[Entry, ...]) -> Entry | None:
@@ -43,9 +43,9 @@ def _unquantized(entry: Entry, others: tuple[Entry, ...]) -> Entry | None:
     if is_float(entry.quantization) or not entry.alone:
         return None
     same = (entry.model, entry.variant, entry.kv_type)
-    found = [o for o in others if is_float(o.quantization) and o.alone and (o.model, o.variant, o.kv_type) == same]
-    known = [o for name in FLOATS for o in found if o.quantization.upper() == name]
-    return next(iter([*known, *found]), None)
+    candidates = [o for o in others if is_float(o.quantization) and o.alone and (o.model, o.variant, o.kv_type) == same]
+    known = [o for name in FLOATS for o in candidates if o.quantization.upper() == name]
+    return next(iter([*known, *candidates]), None)
 
 
 def _full_cache(entry: Entry, others: tuple[Entry, ...]) -> Entry | None:
@@ -59,9 +59,11 @@ def _without_method(entry: Entry, others: tuple[Entry, ...]) -> Entry | None:
     if entry.plain:
         return None
     same = (entry.model, entry.quantization, entry.kv_type)
-    found = [o for o in others if o.plain and (o.model, o.quantization, o.kv_type) == same]
-    found = [o for o in found if o.weights == entry.weights] or [o for o in found if o.alone and entry.alone]
-    return found[0] if len(found) == 1 else None
+    candidates = [o for o in others if o.plain and (o.model, o.quantization, o.kv_type) == same]
+    candidates = [o for o in candidates if o.weights == entry.weights] or [
+        o for o in candidates if o.alone and entry.alone
+    ]
+    return candidates[0] if len(candidates) == 1 else None
 
 
 KINDS: dict[str, Callable[[Entry, tuple[Entry, ...]], Entry | None]] = {

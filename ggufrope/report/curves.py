@@ -77,11 +77,11 @@ def _by_position(group: Group) -> Iterator[Chart]:
 
 def _kinds(group: Group) -> list[tuple[str, list[Entry]]]:
     """Entries by type of weights and KV cache: a panel compares methods, nothing else."""
-    found: dict[tuple[str, str], list[Entry]] = {}
+    kinds: dict[tuple[str, str], list[Entry]] = {}
     for e in sorted(group.entries, key=lambda e: (fineness(e.quantization), fineness(e.kv_type))):
-        found.setdefault((e.quantization, e.kv_type), []).append(e)
-    several = len({kv for _, kv in found}) > 1
-    return [(f"{weights}, KV {kv}" if several else weights, some) for (weights, kv), some in found.items()]
+        kinds.setdefault((e.quantization, e.kv_type), []).append(e)
+    several = len({kv for _, kv in kinds}) > 1
+    return [(f"{weights}, KV {kv}" if several else weights, some) for (weights, kv), some in kinds.items()]
 
 
 def _series(group: Group, some: Sequence[Entry], points: Callable[[Entry], Points | None]) -> tuple[Series, ...]:

@@ -40,7 +40,7 @@ class Difference:
 
     @property
     def shown(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
@@ -51,9 +51,9 @@ def difference(a: Result, b: Result) -> Difference | None:
         return None
     mine, theirs = _scores(a), _scores(b)
     if mine and mine.keys() == theirs.keys():
-        found = _paired({name: mine[name] - theirs[name] for name in mine})
-        if found is not None:
-            return found
+        paired = _paired({name: mine[name] - theirs[name] for name in mine})
+        if paired is not None:
+            return paired
     value = first.value - second.value
     if first.low is None or first.high is None or second.low is None or second.high is None:
         return Difference(value, None, None, "independent")
@@ -63,12 +63,12 @@ def difference(a: Result, b: Result) -> Difference | None:
 
 
 def told_apart(a: Result, b: Result) -> bool:
-    """Whether a difference is shown: the intervals do not overlap, or that of the paired difference leaves out zero."""
+    """Whether a difference is shown: the intervals do not overlap, or that of the paired difference excludes zero."""
     first, second = estimate(a), estimate(b)
     if first is None or second is None:
         return False
-    found = difference(a, b)
-    return not first.overlaps(second) or (found is not None and found.how == "paired" and found.shown)
+    gap = difference(a, b)
+    return not first.overlaps(second) or (gap is not None and gap.how == "paired" and gap.shown)
 
 
 def _scores(result: Result) -> dict[str, float]:
@@ -79,7 +79,7 @@ def _scores(result: Result) -> dict[str, float]:
 
 
 def _paired(differences: dict[str, float]) -> Difference | None:
-    """By bootstrap over texts; None for too few, or where all differ alike, of which it would make a certainty."""
+    """By bootstrap over texts; None for too few, or where all differ by the same: a bootstrap would claim certainty."""
     texts: dict[str, list[float]] = defaultdict(list)
     for name in sorted(differences):  # the same order of texts gives the same interval
         texts[text_of(name)].append(differences[name])
@@ -90,5 +90,5 @@ def _paired(differences: dict[str, float]) -> Difference | None:
     means = [s / k for s, k in zip(sums, counts, strict=True)]
     if n < _FEWEST_TEXTS or math.isclose(min(means), max(means)):
         return None
-    found = bootstrap(sums, counts)
-    return Difference(value, found.low, found.high, "paired", n)
+    resampled = bootstrap(sums, counts)
+    return Difference(value, resampled.low, resampled.high, "paired", n)

@@ -1,4 +1,4 @@
-"""The report as a whole: which parts there are, in which order, and what is said about reading them."""
+"""The report as a whole: its sections in order, and how to read them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ggufrope.text import counted
 __all__ = ["document"]
 
 
-def document(found: Study, title: str) -> Document:
+def document(study: Study, title: str) -> Document:
     """All of the report."""
     parts: list[tuple[str, str, Callable[[Group], tuple[Block, ...]]]] = [
         ("answer", "The answer", answer),
@@ -27,24 +27,24 @@ def document(found: Study, title: str) -> Document:
         ("cost", "Short-context cost beside long-context gain", cost_and_gain),
         ("numbers", "Every number", lambda group: (*by_depth(group), *by_position(group))),
     ]
-    sections = [Section(name, said, _of_all(found, make)) for name, said, make in parts]
-    sections.append(Section("settings", "Settings", settings(found)))
-    sections.append(Section("reading", "How to read this page", (_reading(found),)))
+    sections = [Section(name, said, _of_all(study, make)) for name, said, make in parts]
+    sections.append(Section("settings", "Settings", settings(study)))
+    sections.append(Section("reading", "How to read this page", (_reading(study),)))
     kept = tuple(s for s in sections if s.blocks)
-    return Document(title, _lead(found), tuple(Prose((note,)) for note in found.notes), kept)
+    return Document(title, _lead(study), tuple(Prose((note,)) for note in study.notes), kept)
 
 
-def _of_all(found: Study, make: Callable[[Group], tuple[Block, ...]]) -> tuple[Block, ...]:
-    return tuple(block for group in found.groups for block in make(group))
+def _of_all(study: Study, make: Callable[[Group], tuple[Block, ...]]) -> tuple[Block, ...]:
+    return tuple(block for group in study.groups for block in make(group))
 
 
 def _maps(group: Group) -> tuple[Block, ...]:
-    made = maps(group)
-    return (made,) if made else ()
+    block = maps(group)
+    return (block,) if block else ()
 
 
-def _lead(found: Study) -> Prose:
-    results, groups = found.results, found.groups
+def _lead(study: Study) -> Prose:
+    results, groups = study.results, study.groups
     entries = {e for g in groups for e in g.entries}
     lengths = sorted({length for g in groups for length in g.lengths})
     days = sorted({r.finished[:10] for r in results})
@@ -68,13 +68,13 @@ def entries_in_order(groups: tuple[Group, ...]) -> list[Entry]:
 _ALWAYS = (
     (
         "Intervals",
-        "are at 95%. They say how far chance in the choice of texts reaches, for this task and seed; not how well a "
-        "file does on other tasks.",
+        "are 95% confidence intervals. They cover the choice of texts, for this task and seed; they say nothing about "
+        "other tasks.",
     ),
     (
         "No difference shown",
         "means that two intervals overlap, and that the interval of the difference on the same questions, where there "
-        "is one, holds zero. It does not mean that there is no difference.",
+        "is one, contains zero. It does not mean that there is no difference.",
     ),
     (
         "Many comparisons.",
@@ -93,7 +93,7 @@ _NATS = (
     "kl, how far the probabilities are from the baseline's: lower is closer, which is better only where the baseline "
     "is right.",
 )
-_BEYOND = ("†", "marks lengths beyond what a file itself claims as its context; it was asked all the same.")
+_BEYOND = ("†", "marks lengths beyond the context that a file declares; they were measured all the same.")
 _NOT_SHOWN = (
     "Not shown:",
     "the answers themselves and single questions, which are in the results file; speed and memory; other models and "
@@ -101,8 +101,8 @@ _NOT_SHOWN = (
 )
 
 
-def _reading(found: Study) -> Points:
-    groups = found.groups
+def _reading(study: Study) -> Points:
+    groups = study.groups
     wanted = (
         (_SCORE, any(g.answers for g in groups)),
         (_NATS, any("nats" in g.unit for g in groups)),

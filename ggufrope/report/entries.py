@@ -1,4 +1,4 @@
-"""What a report has a row for: a file with a type of KV cache; how it is called, and where it stands in the order."""
+"""The rows of a report, each a file with a type of KV cache: their labels and their order."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def make_entries(files: Sequence[tuple[FileFacts, str]]) -> tuple[dict[tuple[str
 
 
 def base_name(file: FileFacts) -> str:
-    """Its name, should anybody have written a path there."""
+    """Its name without a directory, in case that results hold a path."""
     return PurePath(file.name.replace("\\", "/")).name
 
 
@@ -113,10 +113,10 @@ def _labels(facts: dict[str, FileFacts]) -> dict[str, str]:
 def _differing(params: list[dict[str, Any]]) -> list[str]:
     """Names of parameters that are not the same everywhere and short enough to be part of a label."""
     names = dict.fromkeys(name for p in params for name in p)
-    found = {name: [p.get(name) for p in params] for name in names}
+    by_name = {name: [p.get(name) for p in params] for name in names}
     return [
         name
-        for name, values in found.items()
+        for name, values in by_name.items()
         if any(v != values[0] for v in values)
         and len(name) <= 20
         and all(v is None or (isinstance(v, (str, int, float)) and len(str(v)) <= 20) for v in values)
@@ -124,11 +124,11 @@ def _differing(params: list[dict[str, Any]]) -> list[str]:
 
 
 def _same(facts: dict[str, FileFacts], what: Callable[[str, FileFacts], object]) -> list[list[str]]:
-    """Groups of two or more files that ``what`` says the same of."""
-    found: dict[object, list[str]] = {}
+    """Groups of two or more files for which ``what`` returns the same."""
+    groups: dict[object, list[str]] = {}
     for key, f in facts.items():
-        found.setdefault(what(key, f), []).append(key)
-    return [group for group in found.values() if len(group) > 1]
+        groups.setdefault(what(key, f), []).append(key)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _note(facts: dict[str, FileFacts], group: list[str]) -> str:

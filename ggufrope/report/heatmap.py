@@ -23,13 +23,15 @@ _LEGEND = 10
 
 def maps(group: Group) -> Maps | None:
     """All maps of a group, rows by type of weights and KV cache; None where the task has no depths."""
-    found = {e: {length: depth_scores(group.cells.get((e, length))) for length in group.lengths} for e in group.entries}
-    depths = sorted({d for of in found.values() for scores in of.values() for d in scores})
+    by_entry = {
+        e: {length: depth_scores(group.cells.get((e, length))) for length in group.lengths} for e in group.entries
+    }
+    depths = sorted({d for of in by_entry.values() for scores in of.values() for d in scores})
     if not depths:
         return None
     rows: dict[tuple[str, str], list[Map]] = {}
-    for e in sorted(found, key=lambda e: (fineness(e.quantization), fineness(e.kv_type))):
-        of = found[e]
+    for e in sorted(by_entry, key=lambda e: (fineness(e.quantization), fineness(e.kv_type))):
+        of = by_entry[e]
         cells = {(d, length): v for length, scores in of.items() for d, v in scores.items()}
         beyond = frozenset(length for length in group.lengths if length > e.context)
         rows.setdefault((e.quantization, e.kv_type), []).append(Map(e.method, cells, beyond))
@@ -127,6 +129,6 @@ def _cell(value: Estimate | None, depth: float, length: int) -> Node:
     if value is None:
         return h("td", "–", class_="none", title=f"depth {percent(depth)}, {length} tokens: not measured")
     where = f"depth {percent(depth)}, {length} tokens: {value.value:.3f}"
-    found = f", 95% interval {interval(value, 3)}" if value.low is not None else ""
+    bounds = f", 95% interval {interval(value, 3)}" if value.low is not None else ""
     style = f"background:{_hex(value.value)};color:{ink(value.value)}"
-    return h("td", short(value.value), style=style, title=f"{where}{found}, n = {value.n}")
+    return h("td", short(value.value), style=style, title=f"{where}{bounds}, n = {value.n}")

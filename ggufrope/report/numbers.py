@@ -1,4 +1,4 @@
-"""Numbers as a reader sees them: as many digits as they deserve, aligned, with a real minus sign."""
+"""Numbers as a reader sees them: significant digits, aligned, with a real minus sign."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def interval(value: Estimate, digits: int) -> str:
 
 def in_words(value: Estimate, digits: int) -> str:
     """``0.950 (0.912–0.978)``."""
-    found = interval(value, digits)
-    return f"{plain(value.value, digits)} ({found})" if found else f"{plain(value.value, digits)} (no interval)"
+    bounds = interval(value, digits)
+    return f"{plain(value.value, digits)} ({bounds})" if bounds else f"{plain(value.value, digits)} (no interval)"
 
 
 def estimate_cell(value: Estimate | None, digits: int, title: str = "", strong: bool = False) -> TableCell:
@@ -72,23 +72,23 @@ def estimate_cell(value: Estimate | None, digits: int, title: str = "", strong: 
     return TableCell(plain(value.value, digits), interval(value, digits), f"{title}, {said}" if title else said, strong)
 
 
-def difference_cell(found: Difference | None, digits: int, mark: bool = False) -> TableCell:
-    """A difference with its interval, standing out where that leaves out zero; ``mark`` the independent ones."""
-    if found is None:
+def difference_cell(change: Difference | None, digits: int, mark: bool = False) -> TableCell:
+    """A difference with its interval, bold where that excludes zero; ``mark`` the independent ones."""
+    if change is None:
         return TableCell("–", title="not measured")
-    how = {"paired": f"paired, {found.n} texts", "equal": f"every question scored the same, {found.n} texts"}
-    title = how.get(found.how, "independent measurements")
-    marked = " ⁱ" if mark and found.how == "independent" else ""
-    return TableCell(signed(found.value, digits), difference_interval(found, digits) + marked, title, found.shown)
+    how = {"paired": f"paired, {change.n} texts", "equal": f"every question scored the same, {change.n} texts"}
+    title = how.get(change.how, "independent measurements")
+    marked = " ⁱ" if mark and change.how == "independent" else ""
+    return TableCell(signed(change.value, digits), difference_interval(change, digits) + marked, title, change.shown)
 
 
-def difference_interval(found: Difference, digits: int) -> str:
+def difference_interval(change: Difference, digits: int) -> str:
     """``−0.030 to +0.010``; ``all equal`` where every question scored the same."""
-    if found.how == "equal":
+    if change.how == "equal":
         return "all equal"
-    if found.low is None or found.high is None:
+    if change.low is None or change.high is None:
         return "no interval"
-    return f"{signed(found.low, digits)} to {signed(found.high, digits)}"
+    return f"{signed(change.low, digits)} to {signed(change.high, digits)}"
 
 
 def short(value: float) -> str:

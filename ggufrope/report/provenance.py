@@ -1,4 +1,4 @@
-"""What the numbers were measured with: files, tasks, runtimes, machines, time, and the commands to repeat it."""
+"""What the numbers were measured with: files, tasks, runtimes, machines, time, and the commands to reproduce them."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from ggufrope.text import counted, duration, grouped, size
 __all__ = ["settings"]
 
 
-def settings(found: Study) -> tuple[Block, ...]:
-    """Everything a reader needs to judge the numbers or to make them again."""
-    commands = [Prose((Code(line),)) for group in found.groups for line in command_lines(group)]
-    said = tuple(Prose((remark,)) for remark in remarks(found.results))
+def settings(study: Study) -> tuple[Block, ...]:
+    """Everything a reader needs to judge the numbers or to reproduce them."""
+    commands = [Prose((Code(line),)) for group in study.groups for line in command_lines(group)]
+    said = tuple(Prose((remark,)) for remark in remarks(study.results))
     return (
-        _files(found),
-        _runs(found),
-        _places(found),
-        Prose(("To make these results again, from the same files:",)),
+        _files(study),
+        _runs(study),
+        _places(study),
+        Prose(("To reproduce these results from the same files, here without their directories:",)),
         Points(tuple(dict.fromkeys(commands))),
         *((Points(said, "Remarks of the runs"),) if said else ()),
     )
 
 
-def _files(found: Study) -> Table:
-    files = {identity(r.file): r.file for r in found.results}
-    files |= {identity(r.baseline): r.baseline for r in found.results if r.baseline}
-    order = {e.file: i for g in found.groups for i, e in enumerate(g.entries)}
+def _files(study: Study) -> Table:
+    files = {identity(r.file): r.file for r in study.results}
+    files |= {identity(r.baseline): r.baseline for r in study.results if r.baseline}
+    order = {e.file: i for g in study.groups for i, e in enumerate(g.entries)}
     rows = [
         Row((base_name(f),), _file_cells(f))
         for _, f in sorted(files.items(), key=lambda kv: order.get(kv[0], len(order)))
@@ -58,11 +58,11 @@ def _file_cells(file: FileFacts) -> tuple[TableCell, ...]:
     )
 
 
-def _runs(found: Study) -> Table:
+def _runs(study: Study) -> Table:
     """Tasks side by side: few columns, with more to say than fits into a row."""
-    told = [_run(group) for group in found.groups]
-    rows = [Row((name,), tuple(TableCell(of[name]) for of in told)) for name in told[0] if any(of[name] for of in told)]
-    return Table("Tasks", ("setting",), tuple(group.title for group in found.groups), tuple(rows), words=True)
+    runs = [_run(group) for group in study.groups]
+    rows = [Row((name,), tuple(TableCell(run[name]) for run in runs)) for name in runs[0] if any(r[name] for r in runs)]
+    return Table("Tasks", ("setting",), tuple(group.title for group in study.groups), tuple(rows), words=True)
 
 
 def _run(group: Group) -> dict[str, str]:
@@ -100,9 +100,9 @@ def _option(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _places(found: Study) -> Table:
+def _places(study: Study) -> Table:
     parts: dict[tuple[str, ...], list[Result]] = {}
-    for r in found.results:
+    for r in study.results:
         threads = "llama.cpp's choice" if r.runtime.threads is None else str(r.runtime.threads)
         flash = {None: "llama.cpp's choice", True: "on", False: "off"}[r.runtime.flash_attn]
         machine = f"{r.machine.cpu}, {counted(r.machine.cores, 'core')}, {r.machine.os}"
@@ -123,10 +123,10 @@ def _depths(results: Iterable[Result]) -> list[float]:
 
 
 def _span(counts: Iterable[int]) -> str:
-    found = sorted(set(counts))
-    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    ordered = sorted(set(counts))
+    return str(ordered[0]) if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
 
 
 def _span_text(times: Iterable[str]) -> str:
-    found = sorted(times)
-    return found[0] if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+    ordered = sorted(times)
+    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"

@@ -1,4 +1,4 @@
-"""The commands that make results again, from what every line of results records."""
+"""The commands that reproduce results, from what every line of results records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILES = {"data", "haystack", "wording", "text"}  # options of `ggufrope eval` i
 
 
 def command_lines(group: Group) -> list[str]:
-    """The commands that make a group's results again, and nothing else; files by their names, without directories.
+    """The commands that reproduce a group's results, and nothing else; files by their names, without directories.
 
     A command runs all files × types of the KV cache × lengths that it names. Where results do not fill such a grid, or
     were measured against several baselines, there are several commands.

@@ -56,19 +56,19 @@ class Group:
 
     def get(self, entry: Entry, length: int) -> Estimate | None:
         """The overall value of a cell, if it was measured and is finite."""
-        found = self.cells.get((entry, length))
-        return None if found is None else estimate(found)
+        result = self.cells.get((entry, length))
+        return None if result is None else estimate(result)
 
     @property
     def trained(self) -> int | None:
         """The context the models were trained for, if they agree."""
-        found = {e.trained for e in self.entries}
-        return found.pop() if len(found) == 1 else None
+        contexts = {e.trained for e in self.entries}
+        return contexts.pop() if len(contexts) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """All groups; ``results`` without repetitions; ``notes`` on what was odd."""
+    """All groups; ``results`` without repetitions; ``notes`` on inconsistencies."""
 
     groups: tuple[Group, ...]
     results: tuple[Result, ...]
@@ -97,12 +97,12 @@ def beyond(result: Result) -> bool:
 
 
 def beyond_baseline(result: Result) -> bool:
-    """Whether its baseline was asked for more than the context that that one claims."""
+    """Whether its baseline was asked for more than the context that the baseline claims."""
     return result.baseline is not None and _read_together(result) > result.baseline.context
 
 
 def _read_together(result: Result) -> int:
-    """Tokens: those of a window, where windows slide over a text."""
+    """Tokens read at once: those of a window, where windows slide over a text."""
     window = result.options.get("window")
     return window if isinstance(window, int) else result.length
 
@@ -116,7 +116,7 @@ def study(paths: Sequence[Path]) -> Study:
     Raises:
         InputError: there are none, or a file cannot be read or holds something else.
     """
-    found: list[Result] = []
+    measured: list[Result] = []
     cut: list[str] = []
     for path in paths:
         if path.is_dir() and not (path / NAME).is_file():
@@ -125,10 +125,10 @@ def study(paths: Sequence[Path]) -> Study:
         cut += [f"{path}: the last line was cut off, its cell is not shown; `ggufrope eval -o` runs it again."] * torn
         for result in results:
             _require_sense(result, path)
-        found += results
-    if not found:
+        measured += results
+    if not measured:
         raise InputError(f"{', '.join(map(str, paths))}: no results; `ggufrope eval FILE... -o results/` makes them")
-    results, notes = _without_repetitions(found)
+    results, notes = _without_repetitions(measured)
     entries, said = make_entries([(r.file, r.kv_type) for r in results])
     groups = tuple(_groups(results, entries))
     ordered = tuple(r for g in groups for r in g.cells.values())
@@ -136,7 +136,7 @@ def study(paths: Sequence[Path]) -> Study:
 
 
 def _require_sense(result: Result, path: Path) -> None:
-    """Refuse what no run can have measured: nothing could be drawn of it."""
+    """Refuse values that no run can have measured: they cannot be charted."""
     values = [result.score, result.mean, result.low, result.high]
     depths = [d.depth for d in result.by_depth or ()]
     parts = [v for d in result.by_depth or () for v in (d.score, d.low, d.high)] + [
@@ -154,11 +154,11 @@ def _require_sense(result: Result, path: Path) -> None:
         )
 
 
-def _without_repetitions(found: list[Result]) -> tuple[list[Result], list[str]]:
+def _without_repetitions(results: list[Result]) -> tuple[list[Result], list[str]]:
     """One result for each file, KV cache type, task and length: that with the most examples, then the latest."""
     kept: dict[tuple[str, ...], Result] = {}
     notes = []
-    for result in found:
+    for result in results:
         base = base_name(result.baseline) if result.baseline else ""
         key = (*_group_key(result, base), identity(result.file), result.kv_type, str(result.length))
         old = kept.setdefault(key, result)
@@ -226,9 +226,9 @@ def _groups(results: list[Result], entries: dict[tuple[str, str], Entry]) -> lis
 
 
 def _group(title: str, base: str, part: list[Result], entries: dict[tuple[str, str], Entry]) -> Group:
-    found = {(entries[identity(r.file), r.kv_type], r.length): r for r in part}
+    by_place = {(entries[identity(r.file), r.kv_type], r.length): r for r in part}
     lengths, answers = tuple(sorted({r.length for r in part})), part[0].kind == "answers"
-    cells = {(e, n): found[e, n] for e in entries.values() for n in lengths if (e, n) in found}
+    cells = {(e, n): by_place[e, n] for e in entries.values() for n in lengths if (e, n) in by_place}
     rows = tuple(dict.fromkeys(e for e, _ in cells))
     return Group(title, base, "score" if answers else part[0].unit or "", answers, rows, lengths, cells)
 
@@ -255,7 +255,7 @@ def _ways(result: Result) -> dict[str, str]:
 
 
 def remarks(results: Sequence[Result]) -> list[str]:
-    """What the runs themselves had to say, of which files; not what is beyond a context: tables mark that."""
+    """Notes of the runs with the files that they are about; tables mark lengths beyond a context, so not those."""
     files: dict[str, dict[str, None]] = {}
     for result in results:
         for note in result.coded_notes:

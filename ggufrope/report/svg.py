@@ -157,8 +157,8 @@ def _line(series: Series, frame: _Frame, dodge: float) -> Node:
 
 def _point(series: Series, x: float, y: float, value: Estimate) -> Node:
     digits = 3 if abs(value.value) >= 0.01 or not value.value else -3
-    found = f" ({interval(value, digits)})" if value.low is not None else ""
-    said = h("title", f"{series.label}: {plain(value.value, digits)}{found}, n = {value.n}")
+    bounds = f" ({interval(value, digits)})" if value.low is not None else ""
+    said = h("title", f"{series.label}: {plain(value.value, digits)}{bounds}, n = {value.n}")
     return h(
         "path", said, d=MARKERS[series.style % len(MARKERS)], class_="dot", transform=f"translate({x:.1f} {y:.1f})"
     )
