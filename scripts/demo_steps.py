@@ -103,7 +103,7 @@ def summary(files: list[Path]) -> None:
     for file in files:
         found = Inspection(ModelFile.open(file))
         size = f"{file.stat().st_size / 1e6:.1f} MB"
-        stock = found.honoured_by()["stock"]
+        stock = found.verdict.honoured_by()["stock"]
         print(f"{file.name:<28} {size:>9}  {found.decoded.method:<8} {found.decoded.context:>7}  {stock}")
 
 

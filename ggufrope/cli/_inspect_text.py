@@ -31,7 +31,9 @@ def lines(found: Inspection) -> list[str]:
     if n_files > 1 or slack:
         shards = f"{n_files} shards, " if n_files > 1 else ""
         text.append(f"padding          {shards}{slack / 1024:.3g} KiB in the header for later edits")
-    return text + [f"{name + ' llama.cpp':<18} {what}" for name, what in found.honoured_by().items()]
+    verdict = found.verdict
+    text += [f"{name + ' llama.cpp':<18} {what}" for name, what in verdict.honoured_by().items()]
+    return text + [f"warning: {warning}" for warning in verdict.warnings()]
 
 
 def _rows(found: Inspection) -> list[str]:

@@ -39,7 +39,9 @@ def show_conversion(request: ConvertRequest, done: Converted) -> None:
     for note in done.notes:
         click.echo(f"note: {note}")
     if plan is not None:
-        click.echo(f"runs on: {plan.runs_on()}")
+        click.echo(f"runs on: {plan.verdict.runs_on()}")
+        for warning in plan.verdict.warnings():
+            click.echo(f"warning: {warning}")
 
 
 def show_calibration(done: Calibration, output: Path) -> None:

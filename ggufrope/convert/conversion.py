@@ -15,8 +15,10 @@ from ggufrope.late import np
 from ggufrope.methods import Method, resolve, scaling_method
 from ggufrope.methods.head_order import STATIC
 from ggufrope.modelfile.codec import Edit, encode_heads, encode_identity, encode_scaling, length_edit
+from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
+from ggufrope.modelfile.verdict import Verdict, verdict_of_edit
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
@@ -39,6 +41,7 @@ class Conversion:
         table: the divisors that the result will apply, relative to ``model``.
         context: the context that the result aims at, in tokens.
         edit: what changes in the original.
+        verdict: who will honour the result.
         notes: what a person should know, one sentence each.
     """
 
@@ -49,6 +52,7 @@ class Conversion:
     table: RopeTable
     context: int
     edit: Edit
+    verdict: Verdict
     notes: tuple[str, ...]
 
     @property
@@ -61,21 +65,6 @@ class Conversion:
         edit = self.edit
         touched = sorted({*edit.set, *(k for k in edit.remove if k in self.source)}, key=lambda k: (k in keys.OURS, k))
         return [(k, self.source.get(k), edit.set[k].value if k in edit.set else None) for k in touched]
-
-    def runs_on(self) -> str:
-        """Which runtimes give the result's effect, and what stock llama.cpp makes of it where it does not."""
-        edit = self.edit
-        if keys.SENTINEL in edit.tensors:
-            return "the patched llama.cpp (`ggufrope run|serve`); stock llama.cpp refuses the file"
-        if not self.needs_patched:
-            return "stock llama.cpp as well as the patched one"
-        alone = keys.HEAD_FACTORS in edit.set and "+" in self.name
-        rest = f"{self.name.partition('+')[2]} without the head ratios" if alone else "the source model, unchanged"
-        if keys.LENGTH_FACTORS in edit.set:
-            rest = "the source model, unchanged"
-        if keys.ROPE_LONG in edit.tensors:
-            rest = "longrope by the allocated context" + (", without the head ratios" if alone else "")
-        return f"the patched llama.cpp (`ggufrope run|serve`); stock llama.cpp runs it as {rest}"
 
 
 def plan(
@@ -133,7 +122,8 @@ def plan(
     notes = [*conversion_notes(source, model, method, current, edit, keeps_scaling=keeps_scaling)]
     if target < declared.train_ctx:
         notes.append(f"the context shrinks from {declared.train_ctx} to {target} tokens (--context sets a longer one)")
-    return Conversion(source, model, method, name, table, target, edit, tuple(notes))
+    verdict = verdict_of_edit(EditedSource(source, edit))
+    return Conversion(source, model, method, name, table, target, edit, verdict, tuple(notes))
 
 
 def _order_key(source: Source, method: Method, table: RopeTable) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ggufrope.modelfile.codec import Decoded
 from ggufrope.modelfile.model_file import ModelFile
+from ggufrope.modelfile.verdict import Verdict, verdict_of
 
 __all__ = ["Inspection", "LayerClass"]
 
@@ -53,27 +54,14 @@ class Inspection:
             groups.setdefault((model.slides(layer), ratios), []).append(layer)
         return [LayerClass(tuple(layers), sliding, ratios) for (sliding, ratios), layers in groups.items()]
 
-    def honoured_by(self) -> dict[str, str]:
-        """One sentence for each kind of runtime."""
-        if self.file.requires_patched:
-            stock = "refuses the file (it was converted with --require-patched)"
-        elif not self.decoded.needs_patched:
-            stock = f"runs it in full ({self.decoded.method})"
-        elif self.decoded.stock_table.close_to(self.before.stock_table) and self._same_base():
-            stock = "runs it as the source model: it ignores the ggufrope keys"
-        else:
-            kind = self.decoded.stock.scaling_type or "the raised base"
-            by_head = self.decoded.table.per_head
-            ignored = [*(["the length in use"] if self.decoded.by_length else []), *(["the per-head ratios"] * by_head)]
-            stock = f"runs {kind} only: it ignores {' and '.join(ignored)}"
-        return {"patched": f"runs it in full ({self.decoded.method})", "stock": stock}
-
-    def _same_base(self) -> bool:
-        return self.decoded.model.freq_base == self.before.model.freq_base
+    @property
+    def verdict(self) -> Verdict:
+        """Who honours it."""
+        return verdict_of(self.file)
 
     def as_json(self) -> dict[str, Any]:
         """The stable object of ``inspect --json``; frequencies in radians per token, wavelengths in tokens."""
-        d, model = self.decoded, self.decoded.model
+        d, model, verdict = self.decoded, self.decoded.model, self.verdict
         plain = d.table.without_heads()
         return {
             "file": str(self.file.path),
@@ -103,7 +91,8 @@ class Inspection:
                 {"layers": list(c.layers), "sliding_window": c.sliding, "ratios": list(c.ratios)}
                 for c in self.layer_classes()
             ],
-            "honoured_by": self.honoured_by(),
+            "honoured_by": verdict.honoured_by(),
+            **verdict.as_json(),
         }
 
     def wavelengths(self) -> dict[str, list[float]]:

@@ -16,6 +16,7 @@ from ggufrope.errors import GgufropeError, NotHonouredError, ParameterError, Uns
 from ggufrope.methods import METHODS, front_method, method_names, scaling_method
 from ggufrope.methods.protocol import MAX_CONTEXT
 from ggufrope.modelfile.codec import Decoded
+from ggufrope.modelfile.foreign_runtimes import Outcome
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.planning.evidence import EvidenceRecord, evidence_for
 from ggufrope.planning.memory import PLANNED_TYPES, CacheLayout, NoLayoutError, cache_layout
@@ -190,10 +191,11 @@ def _option(file: ModelFile, name: str, params: dict[str, Any], context: int) ->
     factor = given.get("base", given).get("factor")
     cls, short_texts = front_method(name), scaling_method(name).traits.short_texts
     by_length = made.table.n_rows > 1
-    stock = not made.needs_patched
+    stock = made.verdict.stock is Outcome.FULL
     command = _command(file.path, shown, context)
     title = f"{cls.title} ({cls.paper})"
-    return Option(shown, title, factor, by_length, stock, made.runs_on(), command, evidence, made.notes, short_texts)
+    runs_on = made.verdict.runs_on()
+    return Option(shown, title, factor, by_length, stock, runs_on, command, evidence, made.notes, short_texts)
 
 
 def _command(path: Path, shown: str, context: int) -> str:
