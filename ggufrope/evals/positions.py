@@ -22,6 +22,7 @@ from ggufrope.errors import UsageError
 from ggufrope.evals.intervals import bootstrap
 from ggufrope.evals.results import PositionMean
 from ggufrope.files import read_text
+from ggufrope.inference.divergence import in_step
 
 __all__ = ["Means", "Reader", "Sums", "Window", "divergences", "losses", "pieces", "windows"]
 
@@ -200,27 +201,15 @@ def divergences(
     for ids in texts:
         kl.begin()
         same.begin()
-        both = zip(_numbered(baseline.log_probs(ids), 0), reader.log_probs(ids), strict=True)
-        for (start, left), right in both:
-            n = min(len(left), len(ids) - 1 - start)
-            same.add(start, (left.argmax(axis=1) == right.argmax(axis=1)).astype(np.float64)[:n])
-            kl.add(start, _kl(left, right)[:n])
-            done += len(left)
+        start = 0
+        for positions in in_step(baseline.log_probs(ids), reader.log_probs(ids)):
+            scored = positions[: len(ids) - 1 - start]
+            kl.add(start, np.array([position.kl for position in scored]))
+            same.add(start, np.array([float(position.same_top) for position in scored]))
+            start += len(positions)
+            done += len(positions)
             progress(done, total)
     return kl, same
-
-
-def _kl(left: Floats, right: Floats) -> Floats:
-    """``(positions,)``; a token that both find impossible adds nothing."""
-    out = np.empty(len(left))
-    for i, (a, b) in enumerate(zip(left, right, strict=True)):  # row by row: no third and fourth block
-        terms = np.exp(a)
-        with np.errstate(invalid="ignore"):
-            terms *= a - b  # and summed up without BLAS, whose threads take twenty times as long on a busy machine
-            out[i] = terms.sum()
-        if np.isnan(out[i]):  # 0 · (-inf - -inf)
-            out[i] = terms[a > -np.inf].sum()
-    return out
 
 
 def _numbered(blocks: Iterable[Floats], start: int) -> Iterator[tuple[int, Floats]]:

@@ -78,6 +78,30 @@ class Context:
             if length is not None:
                 self._api.set_length_hint(self._raw.ctx, length)
 
+    def head_factors(self) -> npt.NDArray[np.float32]:
+        """Head factors in use, ``[sum of n_head_kv over the layers]``, row-major by layer; all 1 when there are none.
+
+        Raises:
+            RuntimeLibraryError: the library has no head factors.
+        """
+        return self._with_factors().head_factors(self._raw.model.model, self._raw.ctx)
+
+    def set_head_factors(self, factors: npt.ArrayLike) -> None:
+        """Use other head factors, and forget everything.
+
+        Raises:
+            ParameterError: their number is wrong, or one is not finite and positive.
+            RuntimeLibraryError: the library has no head factors.
+        """
+        api = self._with_factors()
+        self.clear()
+        api.set_head_factors(self._raw.model.model, self._raw.ctx, factors)
+
+    def _with_factors(self) -> Api:
+        if self._api is None:
+            raise RuntimeLibraryError("head factors: this libllama is not patched; run `ggufrope runtime build`")
+        return self._api
+
     def cut(self, seq: int, length: int) -> None:
         """Forget what ``seq`` has from position ``length`` on.
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ggufrope.inference.context import Feed
+from ggufrope.inference.divergence import log_softmax
 from ggufrope.inference.requests import Likelihood
 from ggufrope.inference.stream import best
-from ggufrope.inference.strict import log_softmax
 
 __all__ = ["ScoredText"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ggufrope.errors import UnsupportedModelError, UsageError
 from ggufrope.gguf.keys import (
@@ -38,14 +39,18 @@ class InferenceSettings:
         kv_type: type of cached K and V.
         threads: for prompts and for single tokens.
         flash_attn: whether attention runs in one fused operation.
+        n_gpu_layers: layers on a GPU; None: all of them where the runtime is built for one.
     """
 
     kv_type: str
     threads: int
     flash_attn: bool
+    n_gpu_layers: int | None = None
 
     @classmethod
-    def choose(cls, kv_type: str, threads: int | None, flash_attn: bool | None) -> InferenceSettings:
+    def choose(
+        cls, kv_type: str, threads: int | None, flash_attn: bool | None, *, n_gpu_layers: int | None = None
+    ) -> InferenceSettings:
         """Fill in what is None: as many threads as there are cores, flash attention as ``KvCache.choose`` has it.
 
         Raises:
@@ -55,7 +60,7 @@ class InferenceSettings:
         threads = (os.cpu_count() or 1) if threads is None else threads
         if threads < 1:
             raise UsageError(f"threads {threads}: at least one is needed")
-        return cls(cache.kv_type, threads, cache.flash_attn)
+        return cls(cache.kv_type, threads, cache.flash_attn, n_gpu_layers)
 
 
 class Model:
@@ -81,7 +86,8 @@ class Model:
             RuntimeLibraryError, InputError: see ``ggufrope.runtime.library.load``.
         """
         # Llama insists on a context of its own, for one sequence; it is as small as can be, and goes at once
-        self._llama = load(file, n_ctx=64, n_batch=64, n_ubatch=64)
+        layers: dict[str, Any] = {} if settings.n_gpu_layers is None else {"n_gpu_layers": settings.n_gpu_layers}
+        self._llama = load(file, n_ctx=64, n_batch=64, n_ubatch=64, **layers)
         self._llama._ctx.close()
         self._api, self._raw = bindings().llama_cpp, self._llama._model.model
         self.file, self._settings = file, settings

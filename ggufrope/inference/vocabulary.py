@@ -11,7 +11,13 @@ __all__ = ["Vocabulary"]
 
 
 class Vocabulary:
-    """The vocabulary of a loaded model."""
+    """The vocabulary of a loaded model.
+
+    Attributes:
+        size: how many tokens it has.
+        begins_with_bos: whether a text begins with a BOS.
+        bos: that token; None if it has none.
+    """
 
     def __init__(self, llama_cpp: Any, model: Any) -> None:
         """Wrap a model.
@@ -25,6 +31,8 @@ class Vocabulary:
         self._pieces: dict[int, bytes] = {}
         self.size = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self.begins_with_bos = bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
+        bos = int(llama_cpp.llama_vocab_bos(self._vocab))
+        self.bos = bos if bos >= 0 else None
 
     def tokens(self, text: str, *, whole: bool, special: bool) -> list[int]:
         """Tokens of ``text``.

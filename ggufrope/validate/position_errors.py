@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ggufrope.inference.divergence import Block, in_step
+
 __all__ = ["Bucket", "PositionErrors", "bucket", "compare", "edges"]
 
 _WIDEST = 8192  # positions of one bucket
-Block = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,27 +53,14 @@ def compare(
     Raises:
         ValueError: the streams are not cut alike.
     """
-    found = array("d")
-    left_blocks, right_blocks = iter(reference), iter(runtime)
-    while (left := next(left_blocks, None)) is not None:
-        right = next(right_blocks, None)
-        if right is None:
-            raise ValueError("the second stream is shorter than the first")
-        for row, other in zip(left, right, strict=True):
-            found.extend(_errors(row, other))
-        del left, right, row, other  # or both blocks would wait for the next ones
+    numbers = array("d")
+    for positions in in_step(reference, runtime):
+        for position in positions:
+            numbers.extend(position)
         if progress:
-            progress(len(found) // 3)
-    if next(right_blocks, None) is not None:
-        raise ValueError("the first stream is shorter than the second")
-    columns = np.array(found).reshape(-1, 3).T
+            progress(len(numbers) // 3)
+    columns = np.array(numbers).reshape(-1, 3).T
     return PositionErrors(columns[0], columns[1], columns[2] != 0)
-
-
-def _errors(left: Block, right: Block) -> tuple[float, float, bool]:
-    """Of one position: a row at a time stays in the processor's cache, and needs no third block."""
-    gap = left - right
-    return float(np.exp(left) @ gap), float(np.abs(gap).max()), bool(left.argmax() == right.argmax())
 
 
 def edges(length: int, original_ctx: int) -> list[int]:

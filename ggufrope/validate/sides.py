@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from ggufrope.errors import InputError, UsageError
-from ggufrope.inference.strict import log_probs, open_strict
+from ggufrope.inference.divergence import Block
+from ggufrope.inference.session import open_strict
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.reference import ReferenceSpec
 from ggufrope.validate.agreement import require_same_model, rotation_gap
 from ggufrope.validate.claim import reference_spec, require_static, served_as
 from ggufrope.validate.parts import Weights
-from ggufrope.validate.position_errors import Block
 from ggufrope.validate.tolerances import TOLERANCES
 
 __all__ = ["Opened", "Reference", "reference_side"]
@@ -141,8 +141,5 @@ def _gguf(file: ModelFile, path: Path, length: int, any_method: bool) -> Referen
 
 @contextmanager
 def _open_gguf(file: ModelFile, length: int, chunk: int) -> Iterator[Opened]:
-    model = open_strict(file, length, chunk)
-    try:
-        yield Opened(model.n_vocab(), lambda ids, _chunk: log_probs(model, ids))
-    finally:
-        model.close()
+    with open_strict(file, length, chunk=chunk) as session:
+        yield Opened(session.n_vocab, lambda ids, _chunk: session.log_probs(ids))

@@ -3,42 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from ggufrope.errors import UsageError
 from ggufrope.files import decoded, read_bytes
 
-if TYPE_CHECKING:
-    from llama_cpp import Llama
-
-__all__ = ["random_ids", "text_ids"]
+__all__ = ["Tokenizer", "random_ids", "text_ids"]
 
 
-def random_ids(model: Llama, length: int, seed: int = 0) -> list[int]:
+class Tokenizer(Protocol):
+    """The part of a session that is needed here."""
+
+    n_vocab: int
+    first_token: int | None
+
+    def tokens(self, text: str, *, whole: bool = False, special: bool = False) -> list[int]:
+        """Tokens of a text; ``whole``: with what the model wants around it."""
+        ...
+
+
+def random_ids(model: Tokenizer, length: int, seed: int = 0) -> list[int]:
     """``length`` ids drawn evenly from the vocabulary, after the model's first token if it has one.
 
     Needs no text, reaches every part of the vocabulary, and puts no position at an advantage.
     """
-    ids = [int(i) for i in np.random.default_rng(seed).integers(0, model.n_vocab(), length)]
-    first = model.token_bos()
-    return [first, *ids[1:]] if first >= 0 else ids
+    ids = [int(i) for i in np.random.default_rng(seed).integers(0, model.n_vocab, length)]
+    return ids if model.first_token is None else [model.first_token, *ids[1:]]
 
 
-def text_ids(model: Llama, path: Path, length: int) -> list[int]:
+def text_ids(model: Tokenizer, path: Path, length: int) -> list[int]:
     """The first ``length`` tokens of a text file, by the GGUF's own tokenizer; the reference is fed the same ids.
 
     Raises:
         InputError: the file cannot be read, or is not UTF-8.
         UsageError: it has fewer tokens.
     """
-    text = read_bytes(path)
-    decoded(path, text)
-    # a token stands for at least one byte on average in no vocabulary: 16 bytes each are plenty to cut from
-    ids = model.tokenize(text[: 16 * length], add_bos=True)
+    text = decoded(path, read_bytes(path))
+    # few vocabularies take more than 16 characters for a token on average: most texts need not be read to their end
+    ids = model.tokens(text[: 16 * length], whole=True)
     if len(ids) < length:
-        ids = model.tokenize(text, add_bos=True)
+        ids = model.tokens(text, whole=True)
     if len(ids) < length:
         raise UsageError(f"{path}: has {len(ids)} tokens, --length {length} needs more; give a longer text")
-    return list(ids[:length])
+    return ids[:length]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ggufrope.errors import CheckFailed, InputError
 from ggufrope.gguf.keys import TOKEN_EMBEDDING
 from ggufrope.inference.kv_types import KvCache
-from ggufrope.inference.strict import chunk_size, log_probs, open_strict
+from ggufrope.inference.session import Session, chunk_size, open_strict
 from ggufrope.modelfile.codec import Decoded
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.validate.kv_cache import choose_cache, require_length, require_memory
@@ -21,9 +20,6 @@ from ggufrope.validate.sides import Reference, reference_side
 from ggufrope.validate.token_ids import random_ids, text_ids
 from ggufrope.validate.tolerances import limits, why_not
 
-if TYPE_CHECKING:
-    from llama_cpp import Llama
-
 __all__ = ["require", "validate"]
 
 _DEFAULT_LENGTH = 1024
@@ -31,7 +27,7 @@ _PAD = 256  # llama.cpp rounds a context up to this
 
 
 def validate(
-    file: ModelFile,
+    file: ModelFile | Path,
     reference: Path,
     *,
     length: int | None = None,
@@ -47,7 +43,7 @@ def validate(
     """Compare log-probabilities of ``file`` on the patched runtime with a reference, at every position, in step.
 
     Args:
-        file: the GGUF.
+        file: the GGUF; it is opened where it is not yet.
         reference: the Hugging Face directory that it was made from (PyTorch computes it), or another GGUF of the same
             model, such as the one that it was quantized from (the patched runtime does, with an F32 KV cache).
         length: positions to compare; default: the file's context, at most 1024.
@@ -66,19 +62,16 @@ def validate(
         UnsupportedModelError, ParameterError: the reference does not have the model or the method.
         RuntimeLibraryError: the patched runtime is missing or fails.
     """
-    cache, decoded = choose_cache(kv_type, flash_attn), file.decoded
+    cache, file = choose_cache(kv_type, flash_attn), ModelFile.of(file)
+    decoded = file.decoded
     length = min(decoded.context, _DEFAULT_LENGTH) if length is None else length
     require_length(length)
     other = reference_side(file, reference, length, any_method=any_method, as_stored=as_stored)
     caches = [cache] if other.kind == "pytorch" else [cache, KvCache()]
     require_memory(file, decoded.model, length, caches)
-    options = {"type_k": cache.type.ggml_type, "type_v": cache.type.ggml_type, "flash_attn": cache.flash_attn}
-    runtime = open_strict(file, length, chunk_size(*_sizes(file, length)), **options)
-    try:
+    with open_strict(file, length, cache=cache, chunk=chunk_size(*_sizes(file, length))) as runtime:
         ids = text_ids(runtime, text, length) if text else random_ids(runtime, length, seed)
         errors = _errors(runtime, reference, other, ids, progress)
-    finally:
-        runtime.close()
     parts = run_parts(other.parts, cache.kv_type, cache.flash_attn)
     return ValidationResult(
         file=str(file.path),
@@ -102,20 +95,20 @@ def validate(
 
 
 def _errors(
-    runtime: Llama,
+    runtime: Session,
     path: Path,
     reference: Reference,
     ids: list[int],
     progress: Callable[[int, int], None] | None,
 ) -> PositionErrors:
-    with reference.open(runtime.n_batch) as opened:
-        if runtime.n_vocab() != opened.n_vocab:
+    with reference.open(runtime.chunk) as opened:
+        if runtime.n_vocab != opened.n_vocab:
             raise InputError(
-                f"{runtime.model_path} has {runtime.n_vocab()} tokens, {path} has {opened.n_vocab}: not the same model"
+                f"{runtime.file.path} has {runtime.n_vocab} tokens, {path} has {opened.n_vocab}: not the same model"
             )
         return compare(
-            opened.log_probs(ids, runtime.n_batch),
-            log_probs(runtime, ids),
+            opened.log_probs(ids, runtime.chunk),
+            runtime.log_probs(ids),
             (lambda done: progress(done, len(ids))) if progress else None,
         )
 

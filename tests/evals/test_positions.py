@@ -97,13 +97,6 @@ def test_divergences(texts):
     assert all_same.means(0).mean == 1
 
 
-def test_a_token_that_is_impossible_for_both_adds_nothing():
-    left = np.log(np.array([[0.5, 0.5, 1e-300]]))
-    left[0, 2] = -np.inf
-    right = np.array([[np.log(0.25), np.log(0.75), -np.inf]])
-    assert positions._kl(left, right) == pytest.approx(0.5 * np.log(2) + 0.5 * np.log(2 / 3))
-
-
 def test_one_text_has_no_interval_and_what_is_not_finite_no_mean(texts):
     found = losses(Table(1), texts[:1], windows(20, 20, 10), [0, 8, 20], quiet).means(seed=0)
     assert found.low is found.high is found.by_position[0].low is None

@@ -11,6 +11,7 @@ from llama_process import run_job
 
 from ggufrope.convert.conversion import plan, write
 from ggufrope.gguf import read_header
+from ggufrope.gguf.ggml_types import F32
 from ggufrope.modelfile.model_file import ModelFile
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(3, 96, 200)]
@@ -32,11 +33,13 @@ def yarn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def logits(path: Path, **options: float) -> np.ndarray:
-    from ggufrope.inference.strict import logits, open_strict
+    from ggufrope.runtime.library import load
 
-    model = open_strict(path, len(IDS), 256, n_threads=1, **options)
+    exact = {"type_k": F32, "type_v": F32, "flash_attn": False, "n_gpu_layers": 0}
+    model = load(path, n_ctx=256, n_batch=256, logits_all=True, n_threads=1, **exact, **options)
     try:
-        return np.concatenate(list(logits(model, IDS)))
+        model.eval(IDS)
+        return model.scores[: len(IDS)].copy()
     finally:
         model.close()
 

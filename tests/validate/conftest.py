@@ -47,13 +47,13 @@ def one_thread(monkeypatch):
     """Both sides on one thread: on a busy machine two mostly wait for each other."""
     import torch
 
-    from ggufrope.inference.strict import open_strict
+    from ggufrope.inference.session import open_strict
     from ggufrope.validate import sides, validation
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    for room in (validation, sides):
-        monkeypatch.setattr(room, "open_strict", partial(open_strict, n_threads=1, n_threads_batch=1))
+    for module in (validation, sides):
+        monkeypatch.setattr(module, "open_strict", partial(open_strict, threads=1))
     yield
     torch.set_num_threads(before)
 
@@ -61,18 +61,17 @@ def one_thread(monkeypatch):
 @pytest.fixture
 def spoil(monkeypatch, one_thread):
     """A function that has FILE's side, and not the reference, run with head factors that ``change`` alters."""
-    from ggufrope.runtime import library
     from ggufrope.validate import validation
 
     right = validation.open_strict
 
     def spoil(change):
         def opened(*args, **options):
-            model = right(*args, **options)
-            factors = library.head_factors(model)
+            session = right(*args, **options)
+            factors = session.head_factors()
             change(factors)
-            library.set_head_factors(model, factors)
-            return model
+            session.set_head_factors(factors)
+            return session
 
         monkeypatch.setattr(validation, "open_strict", opened if change else right)
 

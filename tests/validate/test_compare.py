@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ggufrope.errors import CheckFailed
-from ggufrope.inference.strict import chunk_size
+from ggufrope.inference.session import chunk_size
 from ggufrope.validate import ValidationResult, require
 from ggufrope.validate.parts import CacheType, FlashAttention, Weights, run_parts
 from ggufrope.validate.position_errors import Bucket, PositionErrors, bucket, compare, edges
@@ -58,7 +58,9 @@ def test_buckets():
 def test_one_block_of_logits_stays_small():
     for n_vocab in (1, 512, 128256, 256000, 2**25):
         assert 1 <= chunk_size(n_vocab) <= 256
-        assert chunk_size(n_vocab) == 1 or chunk_size(n_vocab) * n_vocab <= 2**22
+        for itemsize in (4, 8):
+            chunk = chunk_size(n_vocab, itemsize=itemsize)
+            assert chunk == 1 or chunk * n_vocab * itemsize <= 2**24
     assert chunk_size(32000, 32 * 100_000) * 32 * 100_000 <= 2**26
     assert chunk_size(512, 8 * 2000) == 256
 

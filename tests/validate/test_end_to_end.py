@@ -13,7 +13,7 @@ import tiny_checkpoint
 from ggufrope.cli import main
 from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.gguf import read_header, rewrite
-from ggufrope.inference.strict import open_strict
+from ggufrope.inference.session import open_strict
 from ggufrope.validate import sides, validate, validation
 
 pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")
@@ -47,8 +47,8 @@ def _one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:  # on a busy machine two threads mostly wait for each other
-        for room in (validation, sides):
-            patch.setattr(room, "open_strict", partial(open_strict, n_threads=1, n_threads_batch=1))
+        for module in (validation, sides):
+            patch.setattr(module, "open_strict", partial(open_strict, threads=1))
         yield
     torch.set_num_threads(before)
 
@@ -70,16 +70,14 @@ def convert(source, out, name, params):
 
 def broken_runtime(monkeypatch, change):
     """Have ``validate`` open the file and then spoil its head factors with ``change``."""
-    from ggufrope.runtime import library
-
     real = validation.open_strict
 
     def opened(*args, **options):
-        model = real(*args, **options)
-        factors = library.head_factors(model)
+        session = real(*args, **options)
+        factors = session.head_factors()
         change(factors)
-        library.set_head_factors(model, factors)
-        return model
+        session.set_head_factors(factors)
+        return session
 
     monkeypatch.setattr(validation, "open_strict", opened)
 
@@ -203,14 +201,11 @@ def test_text(stories, shared):
 
 
 def test_chunked_runtime_equals_one_batch(stories):
-    from ggufrope.inference.strict import logits, open_strict
-
     ids, path = list(range(3, 400)), stories / "stories260K-f32.gguf"
     found = []
     for chunk in (512, 100, 31):
-        model = open_strict(path, len(ids), chunk, n_threads=1, n_threads_batch=1)
-        found += [np.concatenate(list(logits(model, ids))) for _ in range(2)]  # the second one starts afresh
-        model.close()
+        with open_strict(path, len(ids), chunk=chunk, threads=1) as session:
+            found += [np.concatenate(list(session.log_probs(ids))) for _ in range(2)]  # the second one starts afresh
     for other in found[1:]:
         assert np.abs(other - found[0]).max() < 1e-4
 

@@ -91,21 +91,18 @@ def test_types_of_matrices_only(tmp_path):
     assert ModelFile.open(path).weight_types == ("F32",)
 
 
-class _Tokenizer:
+class ByteTokenizer:
     """Stands for a loaded model: a byte is a token, with a first one before them."""
 
-    def n_vocab(self):
-        return 300
+    n_vocab, first_token = 300, 299
 
-    def token_bos(self):
-        return 299
-
-    def tokenize(self, text, add_bos):
-        return [299, *text] if add_bos else list(text)
+    def tokens(self, text, *, whole=False, special=False):
+        assert not special, "a text is data: names of special tokens in it mean nothing"
+        return [299, *text.encode()] if whole else list(text.encode())
 
 
 def test_ids(tmp_path):
-    model, text = _Tokenizer(), tmp_path / "t.txt"
+    model, text = ByteTokenizer(), tmp_path / "t.txt"
     text.write_bytes(b"abcd" * 10)
     assert text_ids(model, text, 5) == [299, 97, 98, 99, 100]
     assert text_ids(model, text, 41)[-1] == 100

@@ -39,7 +39,7 @@ def _one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "open_strict", partial(validation.open_strict, n_threads=1, n_threads_batch=1))
+        patch.setattr(validation, "open_strict", partial(validation.open_strict, threads=1))
         yield
     torch.set_num_threads(before)
 
@@ -121,12 +121,11 @@ def test_the_wrong_row_would_be_noticed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("label", ["dynamic-ntk", "yarn", "clex"])
 def test_within_the_trained_context_nothing_changes(tmp_path, label):
-    from ggufrope.inference.strict import log_probs, open_strict
+    from ggufrope.inference.session import open_strict
 
     gguf = tiny_checkpoint.make("llama", tmp_path / "hf", max_position_embeddings=128)
     ids, found = list(range(96)) + list(range(32)), []
     for file in (gguf, converted(gguf, tmp_path / "hf", tmp_path / "out.gguf", label, 128)):
-        model = open_strict(file, len(ids), 64, n_threads=1, n_threads_batch=1)
-        found.append(np.concatenate(list(log_probs(model, ids))))
-        model.close()
+        with open_strict(file, len(ids), chunk=64, threads=1) as session:
+            found.append(np.concatenate(list(session.log_probs(ids))))
     assert np.abs(found[0] - found[1]).max() <= 1e-6
