@@ -34,6 +34,7 @@ def command(files: tuple[Path, ...], as_json: bool, output: Path | None, list_ta
         return
     from ggufrope.evals.grid import plan
     from ggufrope.evals.machine import runtime_facts
+    from ggufrope.evals.result_line import to_json
     from ggufrope.evals.runner import run
     from ggufrope.evals.store import Store
 
@@ -49,6 +50,6 @@ def command(files: tuple[Path, ...], as_json: bool, output: Path | None, list_ta
         except KeyboardInterrupt:
             raise KeyboardInterrupt(watch.stopped(store.path if store else None)) from None
     if as_json:
-        click.echo(json.dumps({"schema": 1, "results": [r.as_json() for r in watch.results]}, indent=2))
+        click.echo(json.dumps({"schema": 1, "results": [to_json(r) for r in watch.results]}, indent=2))
     else:
         click.echo("\n".join(table(watch.results)))

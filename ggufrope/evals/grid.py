@@ -12,21 +12,18 @@ from typing import Any
 
 from ggufrope import __version__
 from ggufrope.errors import UsageError
-from ggufrope.evals.by_position import POSITION_TASKS, PositionTask
 from ggufrope.evals.file_facts import describe, require_same_tokenizer
-from ggufrope.evals.positions import EMPTY
 from ggufrope.evals.results import SCHEMA, FileFacts, RuntimeFacts
-from ggufrope.evals.task import AnswerTask
+from ggufrope.evals.task_kind import Task
 from ggufrope.evals.tasks import TASKS, make, record
 from ggufrope.files import read_text
 from ggufrope.inference.chat_template import own_template
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.text import did_you_mean
 
-__all__ = ["DEFAULT_DEPTHS", "Cell", "Grid", "Order", "all_tasks", "plan"]
+__all__ = ["DEFAULT_DEPTHS", "Cell", "Grid", "Order", "plan"]
 
 DEFAULT_DEPTHS = tuple(i / 8 for i in range(9))
-AnyTask = AnswerTask | PositionTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +98,7 @@ class Grid:
     """
 
     order: Order
-    task: AnyTask
+    task: Task
     options: dict[str, Any]
     depths: tuple[float, ...]
     cells: tuple[Cell, ...]
@@ -114,11 +111,6 @@ class Grid:
         for cell in self.cells:
             groups.setdefault((cell.model, cell.kv_type), []).append(cell)
         yield from ((model, kv_type, cells) for (model, kv_type), cells in groups.items())
-
-
-def all_tasks() -> dict[str, type[AnyTask]]:
-    """Every task by name."""
-    return {**TASKS, **POSITION_TASKS}
 
 
 def plan(order: Order, runtime: RuntimeFacts) -> Grid:
@@ -158,13 +150,14 @@ def plan(order: Order, runtime: RuntimeFacts) -> Grid:
             for length in lengths:
                 mine = {"header": facts.header, "weights": facts.weights, "kv": kv_type, "length": length}
                 id_ = _hash({**fixed, **mine, "chat": chat_hash})
-                cells.append(Cell(model, facts, kv_type, length, _together(task, length), id_, chat))
+                together = task.kind.together(task, length)
+                cells.append(Cell(model, facts, kv_type, length, together, id_, chat))
     return Grid(order, task, kept, depths, tuple(cells), baseline, base_model)
 
 
-def _template(order: Order, model: ModelFile, task: AnyTask) -> str | None:
+def _template(order: Order, model: ModelFile, task: Task) -> str | None:
     """The chat template that goes around a prompt for a file; None for none."""
-    if isinstance(task, PositionTask) or order.chat_template == "none":
+    if not task.kind.templated or order.chat_template == "none":
         return None
     if isinstance(order.chat_template, Path):
         return read_text(order.chat_template, empty="give a chat template, or --no-chat-template")
@@ -174,19 +167,17 @@ def _template(order: Order, model: ModelFile, task: AnyTask) -> str | None:
     return own
 
 
-def _task(order: Order) -> AnyTask:
-    tasks = all_tasks()
-    if order.task not in tasks:
-        hint = did_you_mean(order.task, tasks, f"it is one of {', '.join(tasks)}")
+def _task(order: Order) -> Task:
+    if order.task not in TASKS:
+        hint = did_you_mean(order.task, TASKS, f"it is one of {', '.join(TASKS)}")
         raise UsageError(f"--task: unknown task '{order.task}': {hint}")
-    task: AnyTask = make(tasks[order.task], order.settings)
-    if isinstance(task, PositionTask):
-        read_text(task.given(), empty=EMPTY)
+    task = make(TASKS[order.task], order.settings)
+    task.kind.check(task)
     return task
 
 
-def _depths(order: Order, task: AnyTask) -> tuple[float, ...]:
-    if not isinstance(task, PositionTask) and task.by_depth:
+def _depths(order: Order, task: Task) -> tuple[float, ...]:
+    if task.kind.by_depth(task):
         for depth in order.depths:
             if not 0 <= depth <= 1 or math.isnan(depth):
                 raise UsageError(f"--depths {depth:g}: a depth goes from 0 (the beginning) to 1 (the end)")
@@ -214,8 +205,8 @@ def _files(paths: Sequence[Path]) -> dict[ModelFile, FileFacts]:
     return found
 
 
-def _baseline(order: Order, task: AnyTask, files: Sequence[ModelFile]) -> ModelFile | None:
-    if not isinstance(task, PositionTask) or not task.compares:
+def _baseline(order: Order, task: Task, files: Sequence[ModelFile]) -> ModelFile | None:
+    if not task.kind.compares(task):
         if order.baseline is not None:
             raise UsageError(f"--baseline: {task.name} has no baseline; the option is for kl")
         return None
@@ -228,25 +219,20 @@ def _baseline(order: Order, task: AnyTask, files: Sequence[ModelFile]) -> ModelF
     return baseline
 
 
-def _lengths(order: Order, task: AnyTask, files: list[FileFacts]) -> list[int]:
+def _lengths(order: Order, task: Task, files: list[FileFacts]) -> list[int]:
     lengths = sorted(order.lengths) or [min(f.context for f in files)]
     _each_once("--lengths", lengths)
     for length in lengths:
         if length < 1:
             raise UsageError(f"--lengths {length}: at least 1 token is needed")
-        if isinstance(task, PositionTask):
-            task.check(length)
+        task.kind.check_length(task, length)
         for facts in files:
-            if _together(task, length) > facts.context and not order.beyond_context:
+            if task.kind.together(task, length) > facts.context and not order.beyond_context:
                 raise UsageError(
                     f"--lengths {length}: {facts.name} has a context of {facts.context} tokens; convert it for more "
                     "(`ggufrope plan` shows how), or add --beyond-context to see what it does there"
                 )
     return lengths
-
-
-def _together(task: AnyTask, length: int) -> int:
-    return task.together(length) if isinstance(task, PositionTask) else length
 
 
 def _each_once(name: str, values: Sequence[Any]) -> None:

@@ -12,17 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ggufrope import __version__
-from ggufrope.evals.answers import Asked, ask
-from ggufrope.evals.by_position import PositionReading, PositionTask
 from ggufrope.evals.grid import Cell, Grid
-from ggufrope.evals.intervals import too_few
 from ggufrope.evals.machine import machine
-from ggufrope.evals.notes import Note, baseline_beyond_context, beyond_context, fewer_texts_in_text, one_text
+from ggufrope.evals.notes import Note, baseline_beyond_context, beyond_context
 from ggufrope.evals.results import FileFacts, Result, RuntimeFacts, TokenCounts
 from ggufrope.evals.store import Store
+from ggufrope.evals.task_kind import CellRun, Measured
 from ggufrope.inference.chat_template import chat_of
 from ggufrope.modelfile.model_file import ModelFile
-from ggufrope.validate.position_errors import edges
 
 __all__ = ["CellDone", "OpenEngine", "run"]
 
@@ -121,10 +118,11 @@ def _engine() -> OpenEngine:
 def _run_cell(grid: Grid, cell: Cell, runtime: RuntimeFacts, engines: _Engines, progress: Progress) -> Result:
     engine, start = engines.file(cell.together), time.monotonic()
     evaluated, asked = engine.evaluated, engine.asked
-    parts = _measure(grid, cell, engines, lambda done, total: progress(cell, done, total))
-    notes: list[Note] = [*_beyond(cell, grid.baseline), *parts.pop("notes", ())]
+    measured = _measure(grid, cell, engines, progress)
+    notes = [*_beyond(cell, grid.baseline), *measured.notes]
     read = engine.evaluated - evaluated
     return Result(
+        kind=grid.task.kind.name,
         task=grid.task.name,
         options=_options(grid, cell),
         cell=cell.id,
@@ -132,6 +130,7 @@ def _run_cell(grid: Grid, cell: Cell, runtime: RuntimeFacts, engines: _Engines, 
         kv_type=cell.kv_type,
         length=cell.length,
         seed=grid.order.seed,
+        n=measured.n,
         runtime=_settings(runtime, engine),
         machine=machine(),
         ggufrope=__version__,
@@ -140,35 +139,32 @@ def _run_cell(grid: Grid, cell: Cell, runtime: RuntimeFacts, engines: _Engines, 
         finished=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         notes=tuple(note.text for note in notes),
         note_codes=tuple(note.code for note in notes),
-        **parts,
+        low=measured.low,
+        high=measured.high,
+        interval=measured.interval,
+        **measured.parts,
     )
 
 
-def _measure(grid: Grid, cell: Cell, engines: _Engines, progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """The parts of a result that depend on the kind of task."""
-    order, engine = grid.order, engines.file(cell.together)
-    if isinstance(grid.task, PositionTask):
-        reading = PositionReading(cell.length, order.limit, edges(cell.length, cell.file.trained), order.seed)
-        means = grid.task.measure(engine, engines.baseline(cell.together), reading, progress)
-        short = [fewer_texts_in_text(means.n, cell.length, order.limit)]
-        kind = "bootstrap 95%, over texts"
-        return {
-            "kind": "positions", "n": means.n, "unit": grid.task.unit, "mean": means.mean, "low": means.low,
-            "high": means.high, "interval": kind, "by_position": means.by_position,
-            "baseline": grid.baseline, "top1": means.top1,
-            "notes": short * (means.n < order.limit) + [one_text()] * (means.n == 1) + too_few(kind, means.n),
-        }  # fmt: skip
-    asked = Asked(cell.length, grid.depths, order.limit, order.seed, _wrapper(grid, cell, engine))
-    found = ask(engine, grid.task, asked, progress)
-    return {
-        "kind": "answers", "n": len(found.examples), "score": found.score, "low": found.interval.low,
-        "high": found.interval.high, "interval": found.interval.kind, "by_depth": found.by_depth,
-        "examples": found.examples, "notes": found.notes,
-    }  # fmt: skip
+def _measure(grid: Grid, cell: Cell, engines: _Engines, progress: Progress) -> Measured:
+    engine, order = engines.file(cell.together), grid.order
+    run = CellRun(
+        engine=engine,
+        baseline=engines.baseline(cell.together),
+        length=cell.length,
+        depths=grid.depths,
+        limit=order.limit,
+        seed=order.seed,
+        file=cell.file,
+        baseline_file=grid.baseline,
+        wrap=_wrapper(grid, cell, engine),
+        progress=lambda done, total: progress(cell, done, total),
+    )
+    return grid.task.kind.measure(grid.task, run)
 
 
 def _options(grid: Grid, cell: Cell) -> dict[str, Any]:
-    if isinstance(grid.task, PositionTask):
+    if not grid.task.kind.templated:
         return {**grid.options, "limit": grid.order.limit}
     given = grid.order.chat_template
     chat: Any = "none" if cell.chat is None else "the model's own"

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import BinaryIO
 
 from ggufrope.errors import InputError, OutputError
-from ggufrope.evals.results import Result, from_json
+from ggufrope.evals.result_line import from_json, to_json
+from ggufrope.evals.results import Result
 from ggufrope.files import read_bytes, try_lock
 
 __all__ = ["NAME", "Store", "read_results"]
@@ -76,7 +77,7 @@ class Store:
         Raises:
             OutputError: that failed; lines before it are safe.
         """
-        text = json.dumps(result.as_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(to_json(result), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         line = text.encode("utf-8", errors="backslashreplace") + b"\n"
         end, why = self._file.seek(0, os.SEEK_END), "the disk is full"
         try:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from ggufrope.evals.task_kind import Task
+
 __all__ = ["AnswerTask", "Example", "Room"]
 
 
@@ -53,20 +55,14 @@ class Room:
         return self.length - max_new - self.count(prompt, start)
 
 
-class AnswerTask(Protocol):
-    """A task whose answers are scored one by one. Its options are the fields of a frozen dataclass.
+class AnswerTask(Task, Protocol):
+    """A task whose answers are scored one by one.
 
-    Attributes:
-        name: as on the command line.
-        summary: one line for people.
-        paper: where the task comes from.
+    Attributes, beside those of ``Task``:
         by_depth: whether examples are asked at given depths.
         max_new: tokens an answer may take.
     """
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    paper: ClassVar[str]
     by_depth: ClassVar[bool]
 
     @property

@@ -19,7 +19,7 @@ _SCORES = (0.0, 1.0)
 
 def charts(group: Group) -> list[Chart]:
     """All charts that the group's results allow."""
-    if group.answers:
+    if group.scores:
         return [*_by_length(group), *_by_depth(group)]
     return [*_by_length(group), *_by_position(group)]
 
@@ -94,13 +94,13 @@ def _trained(group: Group) -> tuple[float, str] | None:
 
 
 def _bounds(group: Group) -> tuple[float, float] | None:
-    return _SCORES if group.answers else None
+    return _SCORES if group.scores else None
 
 
 def _by_factors(group: Group, values: Sequence[Estimate]) -> bool:
     lowest = [v.value if v.low is None else v.low for v in values]
     greatest = max((v.value for v in values), default=0.0)
-    return not group.answers and min(lowest, default=0.0) > 0 and greatest / min(lowest) > _LOG_FROM
+    return not group.scores and min(lowest, default=0.0) > 0 and greatest / min(lowest) > _LOG_FROM
 
 
 def _round_positions(longest: int) -> list[int]:

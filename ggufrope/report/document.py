@@ -104,7 +104,7 @@ _NOT_SHOWN = (
 def _reading(study: Study) -> Points:
     groups = study.groups
     wanted = (
-        (_SCORE, any(g.answers for g in groups)),
+        (_SCORE, any(g.scores for g in groups)),
         (_NATS, any("nats" in g.unit for g in groups)),
         (_BEYOND, any(beyond(g, length) for g in groups for length in g.lengths)),
     )

@@ -29,7 +29,7 @@ def decimals(group: Group) -> int:
     Where that is not enough either, -3: three digits and a power of ten.
     """
     values = [abs(v.value) for key in group.cells if (v := group.get(*key)) is not None and v.value]
-    if group.answers or not values:
+    if group.scores or not values:
         return 3
     needed = 1 + math.ceil(-math.log10(min(values)))
     return -3 if needed > 5 else max(3, needed)

@@ -12,12 +12,14 @@ from ggufrope.errors import InputError
 from ggufrope.evals.notes import NoteCode
 from ggufrope.evals.results import Result
 from ggufrope.evals.store import NAME, read_results
+from ggufrope.evals.tasks import kinds
 from ggufrope.report.blocks import Estimate
 from ggufrope.report.entries import Entry, base_name, identity, is_float, make_entries, natural
 
 __all__ = ["Group", "Study", "beyond", "beyond_baseline", "estimate", "remarks", "study", "text_of", "texts"]
 
 _LIMIT = "limit"
+_ROUNDING = 1e-9  # of a mean of scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,9 @@ class Group:
         return next(iter(self.cells.values()))
 
     @property
-    def answers(self) -> bool:
-        """Whether it holds scores of answers, not means over positions."""
-        return self.any.kind == "answers"
+    def scores(self) -> bool:
+        """Whether its values are scores from 0 to 1."""
+        return kinds()[self.any.kind].bounds == (0.0, 1.0)
 
     def get(self, entry: Entry, length: int) -> Estimate | None:
         """The overall value of a cell, if it was measured and is finite."""
@@ -77,7 +79,7 @@ class Study:
 
 def estimate(result: Result) -> Estimate | None:
     """The overall value of a cell."""
-    value = result.score if result.kind == "answers" else result.mean
+    value = kinds()[result.kind].overall(result)
     return None if value is None else Estimate(value, result.low, result.high, result.n)
 
 
@@ -143,7 +145,8 @@ def _require_sense(result: Result, path: Path) -> None:
         e.score for e in result.examples or ()
     ]
     means = [v for p in result.by_position or () for v in (p.mean, p.low, p.high)]
-    low, high = (-1e-9, 1 + 1e-9) if result.kind == "answers" else (-math.inf, math.inf)
+    bounds = kinds()[result.kind].bounds
+    low, high = bounds[0] - _ROUNDING, bounds[1] + _ROUNDING
     numbers = [v for v in (*values, *parts, *means) if v is not None]
     odd = [v for v in numbers if not (math.isfinite(v) and low <= v <= high)] + [d for d in depths if not 0 <= d <= 1]
     odd += [float(n) for n in (result.length, result.file.trained, result.file.context) if n < 1]
@@ -227,10 +230,10 @@ def _groups(results: list[Result], entries: dict[tuple[str, str], Entry]) -> lis
 
 def _group(title: str, base: str, part: list[Result], entries: dict[tuple[str, str], Entry]) -> Group:
     by_place = {(entries[identity(r.file), r.kv_type], r.length): r for r in part}
-    lengths, answers = tuple(sorted({r.length for r in part})), part[0].kind == "answers"
+    lengths, kind = tuple(sorted({r.length for r in part})), kinds()[part[0].kind]
     cells = {(e, n): by_place[e, n] for e in entries.values() for n in lengths if (e, n) in by_place}
     rows = tuple(dict.fromkeys(e for e, _ in cells))
-    return Group(title, base, "score" if answers else part[0].unit or "", answers, rows, lengths, cells)
+    return Group(title, base, kind.unit(part[0]), kind.higher_is_better, rows, lengths, cells)
 
 
 def _titles(firsts: list[Result], bases: list[str]) -> list[str]:

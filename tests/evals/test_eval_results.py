@@ -10,7 +10,7 @@ import result_maker
 
 from ggufrope.errors import InputError, OutputError
 from ggufrope.evals.notes import Note
-from ggufrope.evals.results import from_json
+from ggufrope.evals.result_line import from_json, to_json
 from ggufrope.evals.store import Store, read_results
 
 
@@ -26,26 +26,26 @@ def test_a_line_comes_back_as_it_was(made, tmp_path):
     assert json.loads(data) == made
     assert data.endswith(b"}\n")
     assert data.startswith(b'{"schema":1,')
-    assert [r.as_json() for r in read_results(tmp_path / "new/results")[0]] == [made]
+    assert [to_json(r) for r in read_results(tmp_path / "new/results")[0]] == [made]
 
 
 def test_parts_that_have_no_meaning_are_absent():
     made = result_maker.answers()
     del made["by_depth"], made["notes"]
-    assert from_json(made, "here").as_json() == made | {"notes": []}
+    assert to_json(from_json(made, "here")) == made | {"notes": []}
 
 
 def test_notes_have_a_code_each():
     made = result_maker.answers(note_codes=["of-a-later-version"])
     result = from_json(made, "here")
-    assert result.as_json() == made
+    assert to_json(result) == made
     assert result.coded_notes == (Note("of-a-later-version", "a note"),)
 
 
 def test_old_lines_have_no_codes_and_come_back_without():
     result = from_json(result_maker.answers(), "here")
     assert result.coded_notes == (Note("", "a note"),)
-    assert "note_codes" not in result.as_json()
+    assert "note_codes" not in to_json(result)
 
 
 def test_keys_of_later_versions_are_passed_over():

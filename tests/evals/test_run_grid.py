@@ -12,7 +12,9 @@ from fake_engine import FakeEngine, model_file
 
 from ggufrope.errors import InputError, UsageError
 from ggufrope.evals import answers
+from ggufrope.evals import grid as grid_module
 from ggufrope.evals.grid import DEFAULT_DEPTHS, Order, plan
+from ggufrope.evals.result_line import to_json
 from ggufrope.evals.results import RuntimeFacts
 from ggufrope.evals.runner import run
 from ggufrope.evals.store import Store
@@ -48,7 +50,7 @@ def results(wanted, store=None, **options):
 
 
 def timeless(result):
-    value = result.as_json()
+    value = to_json(result)
     del value["seconds"], value["finished"]
     return value
 
@@ -378,3 +380,22 @@ def test_a_text_too_short_loses_nothing(files, tmp_path):
         results(ppl(files, tmp_path / "text"), store)
     assert len(store.results) == 1
     assert fake_engine.N_VOCAB
+
+
+def test_cells_keep_their_ids(tmp_path, text, monkeypatch):
+    """Or a grid that is half done would begin anew: ids as the version before kinds of task gave them."""
+    monkeypatch.setattr(grid_module, "__version__", "0.0")
+    plain = model_file(tmp_path / "a.gguf")
+    chat = model_file(tmp_path / "b.gguf", seed=1, template="<user>{{ messages[0].content }}</user>")
+    orders = [
+        Order((chat,), "niah", {"keys": "4"}, (256,), (0.0, 0.5), limit=2),
+        Order((plain,), "ruler-vt", {}, (256,), kv_types=("q8_0",)),
+        Order((plain,), "ppl", {"text": text, "window": "64"}, (256,)),
+        Order((plain,), "kl", {"text": text}, (256,), baseline=chat, seed=3),
+    ]
+    assert [plan(wanted, RUNTIME).cells[0].id[:16] for wanted in orders] == [
+        "fa67f7302ebf417f",
+        "ef8c38ce23170685",
+        "83f1f85fd5824621",
+        "fbb7fbd2a9adf79c",
+    ]

@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 
 from ggufrope.convert.request import ConvertRequest, carry_out
-from ggufrope.evals.by_position import KlDivergence, Perplexity, PositionReading
+from ggufrope.evals.position_kind import PositionReading
+from ggufrope.evals.result_line import to_json
 from ggufrope.evals.store import read_results
+from ggufrope.evals.tasks.kl_divergence import KlDivergence
+from ggufrope.evals.tasks.perplexity import Perplexity
 from ggufrope.runtime.programs import quantize
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,7 +161,7 @@ def command(models, out, *options):
 
 def timeless(out):
     """Every line but for time."""
-    lines = [r.as_json() for r in read_results(out)[0]]
+    lines = [to_json(r) for r in read_results(out)[0]]
     for line in lines:
         del line["seconds"], line["finished"]
     return lines

@@ -7,7 +7,7 @@ import math
 import pytest
 import results_maker as made
 
-from ggufrope.evals.results import from_json
+from ggufrope.evals.result_line import from_json
 from ggufrope.report.difference import difference, told_apart
 
 

@@ -1,20 +1,24 @@
-"""The one table of tasks that are answered. A new task is one file here and one line in ``TASKS``."""
+"""The one table of tasks, whatever their kind. A new task is one file here and one line in ``TASKS``."""
 
 from __future__ import annotations
 
-from ggufrope.evals.task import AnswerTask
+from typing import Any
+
+from ggufrope.evals.task_kind import Task, TaskKind
+from ggufrope.evals.tasks.kl_divergence import KlDivergence
 from ggufrope.evals.tasks.kv_retrieval import KvRetrieval
 from ggufrope.evals.tasks.mdqa import Mdqa
 from ggufrope.evals.tasks.niah import Niah, NiahMultikey, NiahMultivalue, NiahSingle
 from ggufrope.evals.tasks.passkey import Passkey
+from ggufrope.evals.tasks.perplexity import Perplexity
 from ggufrope.evals.tasks.ruler_cwe import RulerCwe
 from ggufrope.evals.tasks.ruler_fwe import RulerFwe
 from ggufrope.evals.tasks.ruler_vt import RulerVt
 from ggufrope.evals.tasks.task_options import make, options, record
 
-__all__ = ["TASKS", "make", "options", "record"]
+__all__ = ["TASKS", "kinds", "make", "options", "record"]
 
-TASKS: dict[str, type[AnswerTask]] = {
+TASKS: dict[str, type[Task]] = {
     "passkey": Passkey,
     "niah": Niah,
     "niah-single": NiahSingle,
@@ -25,4 +29,11 @@ TASKS: dict[str, type[AnswerTask]] = {
     "ruler-vt": RulerVt,
     "ruler-cwe": RulerCwe,
     "ruler-fwe": RulerFwe,
+    "ppl": Perplexity,
+    "kl": KlDivergence,
 }
+
+
+def kinds() -> dict[str, TaskKind[Any]]:
+    """The kinds that the tasks are of, by name."""
+    return {task.kind.name: task.kind for task in TASKS.values()}

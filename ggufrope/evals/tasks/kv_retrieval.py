@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ggufrope.errors import InputError, UsageError
+from ggufrope.evals.answer_kind import ANSWERS
 from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task_kind import TaskKind
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.placing import nearest
 from ggufrope.evals.tasks.records import read_records
@@ -44,6 +46,7 @@ class KvRetrieval:
     ``shuffled`` is a control: the expected answer is the value of the next pair, which the question does not ask for.
     """
 
+    kind: ClassVar[TaskKind[Any]] = ANSWERS
     name: ClassVar[str] = "kv-retrieval"
     summary: ClassVar[str] = "the value of one key in a JSON object of random UUIDs"
     paper: ClassVar[str] = "arXiv 2307.03172"

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ggufrope.errors import InputError, UsageError
+from ggufrope.evals.answer_kind import ANSWERS
 from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task_kind import TaskKind
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.placing import nearest
 from ggufrope.evals.tasks.records import read_records
@@ -55,6 +57,7 @@ class Mdqa:
     output has to hold one of the answers; both lose case, punctuation and articles first.
     """
 
+    kind: ClassVar[TaskKind[Any]] = ANSWERS
     name: ClassVar[str] = "mdqa"
     summary: ClassVar[str] = "a question whose answer stands in one of many documents"
     paper: ClassVar[str] = "arXiv 2307.03172"

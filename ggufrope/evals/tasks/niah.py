@@ -6,9 +6,11 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from ggufrope.evals.answer_kind import ANSWERS
 from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task_kind import TaskKind
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.haystack import HAYSTACK, Filler
 from ggufrope.evals.tasks.placing import groups, spread
@@ -36,6 +38,7 @@ class Niah:
     that something is wrong with the measurement.
     """
 
+    kind: ClassVar[TaskKind[Any]] = ANSWERS
     name: ClassVar[str] = "niah"
     summary: ClassVar[str] = "many facts in one text, a question about the one at each depth"
     paper: ClassVar[str] = "arXiv 2404.06654"
@@ -132,6 +135,7 @@ class NiahMultivalue:
     there is no depth. With more ``keys`` the others are distractors with as many values each.
     """
 
+    kind: ClassVar[TaskKind[Any]] = ANSWERS
     name: ClassVar[str] = "niah-multivalue"
     summary: ClassVar[str] = "several values for one key, all asked for at once"
     paper: ClassVar[str] = "arXiv 2404.06654"

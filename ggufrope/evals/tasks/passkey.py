@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ggufrope.errors import UsageError
+from ggufrope.evals.answer_kind import ANSWERS
 from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task_kind import TaskKind
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, read_sentences
 from ggufrope.evals.tasks.placing import spread
@@ -43,6 +45,7 @@ class Passkey:
     of its own; up to the needle they are the same, also from sample to sample.
     """
 
+    kind: ClassVar[TaskKind[Any]] = ANSWERS
     name: ClassVar[str] = "passkey"
     summary: ClassVar[str] = "one number in a text that repeats itself"
     paper: ClassVar[str] = "arXiv 2305.16300"

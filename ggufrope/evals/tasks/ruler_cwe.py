@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ggufrope.errors import UsageError
+from ggufrope.evals.answer_kind import ANSWERS
 from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task_kind import TaskKind
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
 from ggufrope.evals.tasks.task_options import at_least_one
@@ -29,6 +31,7 @@ class RulerCwe:
     answer.
     """
 
+    kind: ClassVar[TaskKind[Any]] = ANSWERS
     name: ClassVar[str] = "ruler-cwe"
     summary: ClassVar[str] = "common words: the ten that come up most often in a long list"
     paper: ClassVar[str] = "arXiv 2404.06654"

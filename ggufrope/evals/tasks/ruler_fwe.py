@@ -7,10 +7,12 @@ import random
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ggufrope.errors import UsageError
+from ggufrope.evals.answer_kind import ANSWERS
 from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task_kind import TaskKind
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
 from ggufrope.evals.tasks.task_options import at_least_one
@@ -40,6 +42,7 @@ class RulerFwe:
     brings the frequencies closer together. The score is the share of the three words that stand in the answer.
     """
 
+    kind: ClassVar[TaskKind[Any]] = ANSWERS
     name: ClassVar[str] = "ruler-fwe"
     summary: ClassVar[str] = "frequent words: the three most frequent ones of a text in code"
     paper: ClassVar[str] = "arXiv 2404.06654"

@@ -7,9 +7,11 @@ import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from ggufrope.evals.answer_kind import ANSWERS
 from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task_kind import TaskKind
 from ggufrope.evals.tasks.fitting import Sheet, filled
 from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, made_up, read_sentences
 from ggufrope.evals.tasks.placing import spread
@@ -32,6 +34,7 @@ class RulerVt:
     chain's variables that stand in the answer.
     """
 
+    kind: ClassVar[TaskKind[Any]] = ANSWERS
     name: ClassVar[str] = "ruler-vt"
     summary: ClassVar[str] = "variable tracking: all names of one value, through a chain of assignments"
     paper: ClassVar[str] = "arXiv 2404.06654"
