@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ggufrope.convert.conversion_notes import conversion_notes
+from ggufrope.convert.encoding import encode
 from ggufrope.convert.saving import Progress, Saved, save_as, save_in_place
-from ggufrope.errors import NotHonouredError, ParameterError, UnsupportedModelError
-from ggufrope.gguf import TypedValue, drop_ahead, keys
-from ggufrope.late import np
-from ggufrope.methods import Method, resolve, scaling_method
-from ggufrope.methods.head_order import STATIC
-from ggufrope.modelfile.codec import Edit, encode_heads, encode_identity, encode_scaling, length_edit
+from ggufrope.errors import ParameterError
+from ggufrope.gguf import drop_ahead, keys
+from ggufrope.methods import Method
+from ggufrope.methods.fitted import fit
+from ggufrope.modelfile.codec import Edit
 from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
 from ggufrope.modelfile.verdict import Verdict, verdict_of_edit
 from ggufrope.rope.model import ModelRope
-from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
 
 if TYPE_CHECKING:
@@ -89,51 +88,19 @@ def plan(
         UnsupportedModelError, NotHonouredError: the model or the runtime cannot carry the method.
     """
     source = file.original
-    declared, current = source.model, source.stock
-    base_model = replace(declared, train_ctx=declared.original_ctx)
-    scaling = scaling_method(name)
-    keeps_scaling = scaling.traits.keeps_scaling
-    if keeps_scaling and context not in (None, declared.train_ctx):
-        first, *others = scaling.traits.suggested_bases
-        raise ParameterError(
-            f"--context {context}: {name} alone keeps the model's context ({declared.train_ctx}); "
-            f"to extend it use --method {name}+{first} (or +{', +'.join(others)})"
-        )
-    model = declared if keeps_scaling else base_model
-    own = scaling.from_file(declared, current)
-    params = {**own, **{k: v for k, v in params.items() if v is not None}}
-    method = resolve(name, params, model, None if keeps_scaling else context)
-    table = method.table(model)
-    target = context or method.context(model)
-    edit = Edit()
-    if own and table.without_heads().close_to(current.table(model), rtol=1e-5):
-        edit = length_edit(table, target, current, model)
-    elif not keeps_scaling:
-        _require_replaceable(source, model, current)
-        edit = encode_scaling(table, method.stock(model), model, target)
-        _require_no_product(source, edit, current, require_patched)
-    else:
-        table = current.table(declared) * table
-    if table.n_head_kv:
-        edit = edit | encode_heads(table, _order_key(source, method, table))
-    if require_patched:
-        edit = edit | Edit(tensors={keys.SENTINEL: np.ones(1, dtype=np.float32)})
-    edit = _book(source, _counted(source, edit), name, method)
-    notes = [*conversion_notes(source, model, method, current, edit, keeps_scaling=keeps_scaling)]
-    if target < declared.train_ctx:
-        notes.append(f"the context shrinks from {declared.train_ctx} to {target} tokens (--context sets a longer one)")
-    verdict = verdict_of_edit(EditedSource(source, edit))
-    return Conversion(source, model, method, name, table, target, edit, verdict, tuple(notes))
-
-
-def _order_key(source: Source, method: Method, table: RopeTable) -> str:
-    order = method.runtime_order()
-    if order != STATIC and table.n_rows > 1:
-        raise NotHonouredError(
-            f"{source.path}: this version's runtime does not order heads per prompt where frequencies follow the "
-            "length; use a static order or another base"
-        )
-    return order
+    fitted = fit(name, params, source.model, source.stock, context)
+    edit = encode(source, fitted, require_patched)
+    return Conversion(
+        source=source,
+        model=fitted.model,
+        method=fitted.method,
+        name=name,
+        table=fitted.table,
+        context=fitted.context,
+        edit=edit,
+        verdict=verdict_of_edit(EditedSource(source, edit)),
+        notes=tuple(conversion_notes(source, fitted, edit)),
+    )
 
 
 def write(plan: Conversion, out: Path, progress: Progress | None = None) -> Saved:
@@ -197,54 +164,3 @@ def _undo(source: Source) -> Edits:
         "drop_tensors": source.added_tensors,
         "restore": source.facts,
     }
-
-
-def _book(source: Source, edit: Edit, name: str, method: Method) -> Edit:
-    """``edit`` less what changes nothing, with our bookkeeping keys."""
-    put = {k: v for k, v in edit.set.items() if k not in source or not _equal(source.get(k), v.value)}
-    gone = frozenset(k for k in edit.remove if k in source)
-    changed = gone | {k for k in put if k in source}
-    added = {k for k in put if k not in source}
-    added |= {keys.VERSION, keys.METHOD, keys.PARAMS, keys.ORIGINAL, keys.PADDING}
-    original = source.record(frozenset(changed), frozenset(added), frozenset(edit.tensors))
-    return Edit(put, gone, edit.tensors) | encode_identity(name, method.params(), original)
-
-
-def _equal(a: Any, b: Any) -> bool:
-    """Whether two values of a key are the same; either may be an array."""
-    left, right = (v.tolist() if hasattr(v, "tolist") else v for v in (a, b))
-    return bool(left == right)
-
-
-def _counted(source: Source, edit: Edit) -> Edit:
-    """``edit`` with the number of tensors that llama.cpp expects in all shards together."""
-    if not (source.shards and edit.tensors and keys.SPLIT_TENSORS in source):
-        return edit
-    count = source.header.typed(keys.SPLIT_TENSORS)
-    total = int(source.get(keys.SPLIT_TENSORS)) + len(edit.tensors)
-    return edit | Edit({keys.SPLIT_TENSORS: TypedValue(count.type, total)})
-
-
-def _require_replaceable(source: Source, model: ModelRope, current: StockRope) -> None:
-    log_mul = keys.stock(keys.YARN_LOG_MUL, model.arch)
-    if log_mul in source:
-        raise UnsupportedModelError(
-            f"{source.path}: {log_mul} ties this model's YaRN to its attention scale, so its scaling cannot be "
-            "replaced; ms-poe without a base keeps it"
-        )
-    if current.long:
-        raise UnsupportedModelError(
-            f"{source.path}: {keys.ROPE_LONG} holds the model's own LongRoPE factors, which llama.cpp always applies; "
-            "ms-poe without a base keeps them, and longrope without lists picks among them by the length in use"
-        )
-
-
-def _require_no_product(source: Source, edit: Edit, current: StockRope, require_patched: bool) -> None:
-    scaled = current.kind != "none" or current.attn_factor != 1.0
-    left_alone = keys.stock(keys.SCALING_TYPE, source.architecture) in edit.set
-    if keys.LENGTH_FACTORS in edit.set and scaled and not left_alone and not require_patched:
-        kind = current.kind if current.kind != "none" else "attention"
-        raise NotHonouredError(
-            f"{source.path}: the file declares {kind} scaling for stock llama.cpp and the new method needs the patched "
-            "one, so stock would lose its scaling; add --require-patched to accept that"
-        )

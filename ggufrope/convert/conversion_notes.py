@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ggufrope.gguf import keys
-from ggufrope.methods import Method
+from ggufrope.methods.fitted import FittedMethod
 from ggufrope.modelfile.codec import Edit
 from ggufrope.modelfile.original import Source
 from ggufrope.rope.model import ModelRope
@@ -14,24 +14,20 @@ from ggufrope.rope.stock import StockRope
 __all__ = ["conversion_notes"]
 
 
-def conversion_notes(
-    source: Source, model: ModelRope, method: Method, current: StockRope, edit: Edit, *, keeps_scaling: bool
-) -> Iterator[str]:
+def conversion_notes(source: Source, fitted: FittedMethod, edit: Edit) -> Iterator[str]:
     """Notes on a conversion.
 
     Args:
         source: the file.
-        model: its facts.
-        method: the method with its parameters.
-        current: the scaling that the file declares.
+        fitted: the method that it gets.
         edit: what changes.
-        keeps_scaling: the declared scaling stays.
     """
+    model, current, keeps_scaling = fitted.model, source.stock, fitted.keeps_scaling
     points = edit.set[keys.LENGTH_POINTS].value if keys.LENGTH_POINTS in edit.set else ()
     by_length = len(points) > 1
     if source.converted:
         yield "the file was converted before; this starts again from its recorded original"
-    yield from method.notes(model)
+    yield from fitted.method.notes(model)
     if any(model.sliding) and by_length:
         yield f"{sum(model.sliding)} sliding-window layers keep their rotation at every length"
     elif any(model.sliding) and not keeps_scaling:
@@ -47,6 +43,8 @@ def conversion_notes(
         )
     elif keys.ROPE_LONG in edit.tensors or current.long:
         yield "short or long factors are chosen by the allocated context, not by the length in use"
+    if fitted.context < (before := source.model.train_ctx):
+        yield f"the context shrinks from {before} to {fitted.context} tokens (--context sets a longer one)"
 
 
 def _of_what_is_replaced(model: ModelRope, current: StockRope, *, kept: bool) -> Iterator[str]:

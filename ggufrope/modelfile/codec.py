@@ -14,6 +14,7 @@ from ggufrope.errors import GgufError, NotHonouredError, ParameterError
 from ggufrope.gguf import keys
 from ggufrope.gguf.values import TypedValue, ValueType
 from ggufrope.late import np
+from ggufrope.methods.fitted import FittedMethod
 from ggufrope.methods.head_order import PER_PROMPT, STATIC
 from ggufrope.modelfile.facts import KeySource, read_model, read_stock
 from ggufrope.rope import architectures
@@ -33,6 +34,7 @@ __all__ = [
     "encode_heads",
     "encode_identity",
     "encode_scaling",
+    "encode_table",
     "length_edit",
 ]
 
@@ -116,6 +118,24 @@ class Decoded:
         read with the long factors.
         """
         return self.row_chosen_by == "allocated context"
+
+
+def encode_table(fitted: FittedMethod, current: StockRope) -> Edit:
+    """Keys for the table of a method on a model, on top of the scaling that the file declares where it keeps that.
+
+    Args:
+        fitted: the method on the model.
+        current: what the file declares.
+
+    Raises:
+        NotHonouredError: no runtime of this version would apply the table.
+    """
+    table, edit = fitted.table, Edit()
+    if fitted.keeps_tensors:
+        edit = length_edit(table, fitted.context, current, fitted.model)
+    elif not fitted.keeps_scaling:
+        edit = encode_scaling(table, fitted.stock, fitted.model, fitted.context)
+    return edit | encode_heads(table, fitted.method.runtime_order()) if table.n_head_kv else edit
 
 
 def encode_scaling(wanted: RopeTable, stock: StockRope | None, model: ModelRope, context: int) -> Edit:

@@ -16,6 +16,7 @@ from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.facts import KeySource
 from ggufrope.modelfile.foreign_runtimes import RUNTIMES, FileKind, ForeignRuntime, Outcome
 from ggufrope.modelfile.model_file import ModelFile
+from ggufrope.rope.stock import LINEAR, LONGROPE, YARN
 
 __all__ = ["Verdict", "verdict_of", "verdict_of_edit"]
 
@@ -172,11 +173,11 @@ def _means(now: Decoded, changed: bool) -> tuple[FileKind, ...]:
     if now.needs_patched and not changed:
         return (FileKind.OURS_ONLY,)
     stock, found = now.stock, []
-    if stock.long or stock.scaling_type == "longrope":
+    if stock.long or stock.scaling_type == LONGROPE:
         found.append(FileKind.LONGROPE)
-    elif stock.scaling_type == "yarn":
+    elif stock.scaling_type == YARN:
         found.append(FileKind.YARN)
-    elif stock.kind == "linear":
+    elif stock.kind == LINEAR:
         found.append(FileKind.LINEAR)
     if now.model.own_factors:
         found.append(FileKind.FACTORS if stock.attn_factor == 1.0 else FileKind.FACTORS_AND_SCALE)
@@ -190,7 +191,7 @@ def _by_means(runtime: ForeignRuntime, now: Decoded, means: tuple[FileKind, ...]
     that was measured (``FileKind.COMPOSED``), and a test compares.
     """
     ramp = (now.stock.beta_fast, now.stock.beta_slow)
-    if changed and now.stock.scaling_type == "yarn" and ramp != _DEFAULT_RAMP:
+    if changed and now.stock.scaling_type == YARN and ramp != _DEFAULT_RAMP:
         return Outcome.NOT_MEASURED  # as keys; only as a tensor it was, which Llama's architecture takes
     does = min((runtime.on(kind) for kind in means), key=_WORST_FIRST.index)
     return Outcome.BASE if does is Outcome.FULL and now.needs_patched else does

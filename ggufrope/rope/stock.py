@@ -15,10 +15,12 @@ from ggufrope.rope import architectures
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.table import RopeTable, yarn_factors
 
-__all__ = ["SCALING_TYPES", "StockRope"]
+__all__ = ["LINEAR", "LONGROPE", "SCALING_TYPES", "YARN", "StockRope"]
+
+LINEAR, YARN, LONGROPE = "linear", "yarn", "longrope"
 
 #: Values of ``rope.scaling.type`` that scale; llama.cpp aborts on any other but ``none``.
-SCALING_TYPES = ("linear", "yarn", "longrope")
+SCALING_TYPES = (LINEAR, YARN, LONGROPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +54,17 @@ class StockRope:
     @property
     def kind(self) -> str:
         """The scaling in force: its type, and ``linear`` where a factor stands without one."""
-        return self.scaling_type or ("none" if self.factor == 1.0 else "linear")
+        return self.scaling_type or ("none" if self.factor == 1.0 else LINEAR)
 
     @property
     def takes_factor(self) -> bool:
         """Whether the type reads ``rope.scaling.factor``."""
-        return self.scaling_type in ("linear", "yarn")
+        return self.scaling_type in (LINEAR, YARN)
 
     @property
     def takes_ramp(self) -> bool:
         """Whether the type reads ``rope.scaling.yarn_beta_fast`` and ``yarn_beta_slow``."""
-        return self.scaling_type == "yarn"
+        return self.scaling_type == YARN
 
     def as_read_by(self, arch: str) -> StockRope:
         """These settings less what llama.cpp does not read for ``arch``."""

@@ -19,6 +19,7 @@ REGISTRIES = {
     "methods": "where methods are",
     "reference": "the independent oracle: its formulas have a registry of their own and share nothing with methods/",
     "planning/evidence.py": "published numbers, each under the method that it was measured with",
+    "planning/measured.py": "measured figures, written by scripts/docs, each under the row that it comes from",
     "rope/stock.py": "llama.cpp's values of rope.scaling.type, three of which are called like methods",
     "convert/clex_solver.py": "solves the layer of one method with torch, which methods/ may not know",
 }

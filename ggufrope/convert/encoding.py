@@ -1,0 +1,94 @@
+"""Which keys change when a file gets a method: scaling, heads, and the record that undoes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ggufrope.errors import NotHonouredError, UnsupportedModelError
+from ggufrope.gguf import TypedValue, keys
+from ggufrope.late import np
+from ggufrope.methods.fitted import FittedMethod
+from ggufrope.methods.head_order import STATIC
+from ggufrope.modelfile.codec import Edit, encode_identity, encode_table
+from ggufrope.modelfile.original import Source
+
+__all__ = ["encode"]
+
+
+def encode(source: Source, fitted: FittedMethod, require_patched: bool = False) -> Edit:
+    """What changes in ``source``.
+
+    Args:
+        source: the file, seen as it was before any conversion.
+        fitted: the method that it gets.
+        require_patched: add a tensor that makes stock llama.cpp refuse the file.
+
+    Raises:
+        UnsupportedModelError, NotHonouredError: the model or the runtime cannot carry the method.
+    """
+    replaces = not (fitted.keeps_scaling or fitted.keeps_tensors)
+    if replaces:
+        _require_replaceable(source)
+    edit = encode_table(fitted, source.stock)
+    if replaces:
+        _require_no_product(source, edit, require_patched)
+    if fitted.method.runtime_order() != STATIC and fitted.table.n_rows > 1:
+        raise NotHonouredError(
+            f"{source.path}: this version's runtime does not order heads per prompt where frequencies follow the "
+            "length; use a static order or another base"
+        )
+    if require_patched:
+        edit = edit | Edit(tensors={keys.SENTINEL: np.ones(1, dtype=np.float32)})
+    return _book(source, _counted(source, edit), fitted)
+
+
+def _require_replaceable(source: Source) -> None:
+    log_mul = keys.stock(keys.YARN_LOG_MUL, source.architecture)
+    if log_mul in source:
+        raise UnsupportedModelError(
+            f"{source.path}: {log_mul} ties this model's YaRN to its attention scale, so its scaling cannot be "
+            "replaced; ms-poe without a base keeps it"
+        )
+    if source.stock.long:
+        raise UnsupportedModelError(
+            f"{source.path}: {keys.ROPE_LONG} holds the model's own LongRoPE factors, which llama.cpp always applies; "
+            "ms-poe without a base keeps them, and longrope without lists picks among them by the length in use"
+        )
+
+
+def _require_no_product(source: Source, edit: Edit, require_patched: bool) -> None:
+    current = source.stock
+    scaled = current.kind != "none" or current.attn_factor != 1.0
+    left_alone = keys.stock(keys.SCALING_TYPE, source.architecture) in edit.set
+    if keys.LENGTH_FACTORS in edit.set and scaled and not left_alone and not require_patched:
+        kind = current.kind if current.kind != "none" else "attention"
+        raise NotHonouredError(
+            f"{source.path}: the file declares {kind} scaling for stock llama.cpp and the new method needs the patched "
+            "one, so stock would lose its scaling; add --require-patched to accept that"
+        )
+
+
+def _book(source: Source, edit: Edit, fitted: FittedMethod) -> Edit:
+    """``edit`` less what changes nothing, with our bookkeeping keys."""
+    put = {k: v for k, v in edit.set.items() if k not in source or not _equal(source.get(k), v.value)}
+    gone = frozenset(k for k in edit.remove if k in source)
+    changed = gone | {k for k in put if k in source}
+    added = {k for k in put if k not in source}
+    added |= {keys.VERSION, keys.METHOD, keys.PARAMS, keys.ORIGINAL, keys.PADDING}
+    original = source.record(frozenset(changed), frozenset(added), frozenset(edit.tensors))
+    return Edit(put, gone, edit.tensors) | encode_identity(fitted.name, fitted.method.params(), original)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two values of a key are the same; either may be an array."""
+    left, right = (v.tolist() if hasattr(v, "tolist") else v for v in (a, b))
+    return bool(left == right)
+
+
+def _counted(source: Source, edit: Edit) -> Edit:
+    """``edit`` with the number of tensors that llama.cpp expects in all shards together."""
+    if not (source.shards and edit.tensors and keys.SPLIT_TENSORS in source):
+        return edit
+    count = source.header.typed(keys.SPLIT_TENSORS)
+    total = int(source.get(keys.SPLIT_TENSORS)) + len(edit.tensors)
+    return edit | Edit({keys.SPLIT_TENSORS: TypedValue(count.type, total)})

@@ -1,0 +1,83 @@
+"""A method on a model: from a name and parameters to the table that its file will carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ggufrope.errors import ParameterError
+from ggufrope.methods import Method, resolve, scaling_method
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.stock import StockRope
+from ggufrope.rope.table import RopeTable
+
+__all__ = ["FittedMethod", "fit"]
+
+
+@dataclass(frozen=True, slots=True)
+class FittedMethod:
+    """A method with its parameters, and what follows from them for one model.
+
+    Attributes:
+        name: its full name, e.g. ``ms-poe+yarn``.
+        method: the method.
+        model: the facts that its table is relative to: those of the file, without the scaling that it declares unless
+            the method keeps it.
+        table: the divisors, those that the file keeps included.
+        stock: settings with which stock llama.cpp might compute them, or None.
+        context: the context that it aims at, in tokens.
+        keeps_scaling: what the file declares stays as it is.
+        keeps_tensors: the file's own tensors say what the table says.
+    """
+
+    name: str
+    method: Method
+    model: ModelRope
+    table: RopeTable
+    stock: StockRope | None
+    context: int
+    keeps_scaling: bool
+    keeps_tensors: bool
+
+
+def fit(
+    name: str, params: Mapping[str, Any], declared: ModelRope, current: StockRope, context: int | None = None
+) -> FittedMethod:
+    """Fit a method to a file's model.
+
+    Args:
+        name: a name of ``method_names()``.
+        params: the method's parameters by field name; None counts as not given.
+        declared: the file's facts.
+        current: the scaling that the file declares.
+        context: target context in tokens; gives the factor where none is given.
+
+    Raises:
+        UnknownMethodError: no such method.
+        UsageError, ParameterError: the parameters do not make sense.
+        UnsupportedModelError: the model cannot carry the method.
+    """
+    scaling = scaling_method(name)
+    keeps = scaling.traits.keeps_scaling
+    if keeps and context not in (None, declared.train_ctx):
+        first, *others = scaling.traits.suggested_bases
+        raise ParameterError(
+            f"--context {context}: {name} alone keeps the model's context ({declared.train_ctx}); "
+            f"to extend it use --method {name}+{first} (or +{', +'.join(others)})"
+        )
+    model = declared if keeps else replace(declared, train_ctx=declared.original_ctx)
+    own = scaling.from_file(declared, current)
+    given = {**own, **{k: v for k, v in params.items() if v is not None}}
+    method = resolve(name, given, model, None if keeps else context)
+    table = method.table(model)
+    return FittedMethod(
+        name=name,
+        method=method,
+        model=model,
+        table=current.table(declared) * table if keeps else table,
+        stock=method.stock(model),
+        context=context or method.context(model),
+        keeps_scaling=keeps,
+        keeps_tensors=bool(own) and table.without_heads().close_to(current.table(model), rtol=1e-5),
+    )
