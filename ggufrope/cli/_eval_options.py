@@ -113,20 +113,20 @@ def make_order(files: tuple[Path, ...], options: dict[str, Any]) -> Order:
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for text in options["settings"]:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UsageError(f"--set {text}: not NAME=VALUE")
-        if name in found:
+        if name in settings:
             raise UsageError(f"--set {name}: given twice")
-        found[name] = value
+        settings[name] = value
     for name in _TASK_FILES:
         if options[name] is not None:
-            if name in found:
+            if name in settings:
                 raise UsageError(f"--{name}: was also given with --set; give it once")
-            found[name] = options[name]
-    return found
+            settings[name] = options[name]
+    return settings
 
 
 def _template(options: dict[str, Any]) -> Path | str | None:

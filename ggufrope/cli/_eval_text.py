@@ -95,13 +95,13 @@ def _fit(text: str, width: int, column: int) -> str:
 
 
 def _notes(results: Iterable[Result]) -> Iterator[str]:
-    told: dict[str, list[str]] = {}
+    cells_by_note: dict[str, list[str]] = {}
     for r in results:
         for note in r.notes:
-            told.setdefault(note, []).append(f"{r.file.name} kv {r.kv_type} {r.length}")
-    if told:
+            cells_by_note.setdefault(note, []).append(f"{r.file.name} kv {r.kv_type} {r.length}")
+    if cells_by_note:
         yield ""
-    for note, cells in told.items():
+    for note, cells in cells_by_note.items():
         where = cells[0] if len(cells) == 1 else f"{cells[0]} and {len(cells) - 1} more"
         yield f"note: {note} ({where})"
 

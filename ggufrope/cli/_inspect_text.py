@@ -11,38 +11,38 @@ __all__ = ["lines"]
 _SHOWN = 8
 
 
-def lines(found: Inspection) -> list[str]:
+def lines(inspection: Inspection) -> list[str]:
     """What a person wants to know first: method, contexts, layers, frequencies, runtimes."""
-    d, model = found.decoded, found.decoded.model
+    d, model = inspection.decoded, inspection.decoded.model
     text = [
-        f"{found.file.path}: {model.arch}, {model.n_layer} layers, {_span(model.n_head)} heads, "
+        f"{inspection.file.path}: {model.arch}, {model.n_layer} layers, {_span(model.n_head)} heads, "
         f"{_span(model.n_head_kv)} KV heads, {model.rot_dim} of {model.head_dim} dimensions rotate ({model.pairing})",
         f"method           {d.method}{_settings(d.params)}",
-        f"context          trained {found.before.model.original_ctx}, now {d.context}",
-        f"frequency base   {model.freq_base:g}" + (f" (was {found.before.model.freq_base:g})" if _moved(found) else ""),
-        *_rows(found),
+        f"context          trained {inspection.before.model.original_ctx}, now {d.context}",
+        f"frequency base   {model.freq_base:g}" + (f" (was {inspection.before.model.freq_base:g})" if _moved(inspection) else ""),
+        *_rows(inspection),
     ]
-    text += [f"{'head ratios' if i == 0 else '':<16} {_class(c)}" for i, c in enumerate(found.layer_classes())]
-    curves = found.wavelengths()
+    text += [f"{'head ratios' if i == 0 else '':<16} {_class(c)}" for i, c in enumerate(inspection.layer_classes())]
+    curves = inspection.wavelengths()
     picks = np.unique(np.linspace(0, model.n_pairs - 1, min(_SHOWN, model.n_pairs)).astype(int))
     text.append("wavelength       tokens per turn at pair " + " ".join(f"{i:>9}" for i in picks))
     text += [f"  {name:<37} " + " ".join(f"{_short(values[i]):>9}" for i in picks) for name, values in curves.items()]
-    n_files, slack = len(found.file.headers), found.file.slack
+    n_files, slack = len(inspection.file.headers), inspection.file.slack
     if n_files > 1 or slack:
         shards = f"{n_files} shards, " if n_files > 1 else ""
         text.append(f"padding          {shards}{slack / 1024:.3g} KiB in the header for later edits")
-    verdict = found.verdict
+    verdict = inspection.verdict
     text += [f"{name + ' llama.cpp':<18} {what}" for name, what in verdict.honoured_by().items()]
     return text + [f"warning: {warning}" for warning in verdict.warnings()]
 
 
-def _rows(found: Inspection) -> list[str]:
+def _rows(inspection: Inspection) -> list[str]:
     """The attention scale; where there are several rows, with the length up to which each one serves."""
-    table = found.decoded.table
+    table = inspection.decoded.table
     scales = [f"{s:.6g}" for s in table.attn_scale]
     if len(scales) == 1:
         return [f"attention scale  {scales[0]}"]
-    text = [f"rows             {len(scales)}, chosen by the {found.decoded.row_chosen_by}"]
+    text = [f"rows             {len(scales)}, chosen by the {inspection.decoded.row_chosen_by}"]
     for start in range(0, len(scales), _SHOWN):
         part = slice(start, start + _SHOWN)
         text.append("  to length      " + " ".join(f"{p:>8}" for p in table.length_points[part]))
@@ -55,8 +55,8 @@ def _short(value: float) -> str:
     return text if len(text) <= 9 else f"{value:.3g}"
 
 
-def _moved(found: Inspection) -> bool:
-    return found.decoded.model.freq_base != found.before.model.freq_base
+def _moved(inspection: Inspection) -> bool:
+    return inspection.decoded.model.freq_base != inspection.before.model.freq_base
 
 
 def _settings(params: dict[str, object]) -> str:

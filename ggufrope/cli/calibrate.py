@@ -58,8 +58,10 @@ def command(file: Path, texts: tuple[Path, ...], output: Path, lengths: str | No
     from ggufrope.modelfile.model_file import ModelFile
 
     prompts, overwrite = options.pop("prompts"), options.pop("overwrite")
-    asked = parse_counts(lengths, "--lengths") if lengths else ()
-    request = CalibrateRequest(ModelFile.open(file), texts, output, asked, prompts, Ordering(**options), overwrite)
+    prompt_lengths = parse_counts(lengths, "--lengths") if lengths else ()
+    request = CalibrateRequest(
+        ModelFile.open(file), texts, output, prompt_lengths, prompts, Ordering(**options), overwrite
+    )
     with ProgressLine() as line:
         done = calibrate(request, line)
     show_calibration(done, output)

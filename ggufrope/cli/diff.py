@@ -22,11 +22,11 @@ def command(a: Path, b: Path, as_json: bool) -> int:
     from ggufrope.gguf import differences
     from ggufrope.modelfile.model_file import ModelFile
 
-    found = differences(ModelFile.open(a).headers, ModelFile.open(b).headers)
+    different = differences(ModelFile.open(a).headers, ModelFile.open(b).headers)
     if as_json:
-        facts = {"a": str(a), "b": str(b), "equal": not found, "differences": [d.as_json() for d in found]}
+        facts = {"a": str(a), "b": str(b), "equal": not different, "differences": [d.as_json() for d in different]}
         click.echo(json.dumps(facts, indent=2))
     else:
-        for d in found:
+        for d in different:
             click.echo(f"{d.kind} {d.name}: {side_text(d.a)} → {side_text(d.b)}")
-    return int(bool(found))
+    return int(bool(different))

@@ -19,10 +19,10 @@ def command(file: Path, as_json: bool, plot: Path | None) -> None:
     from ggufrope.inspection.summary import Inspection
     from ggufrope.modelfile.model_file import ModelFile
 
-    found = Inspection(ModelFile.open(file))
-    click.echo(json.dumps(found.as_json(), indent=2) if as_json else "\n".join(lines(found)))
+    inspection = Inspection(ModelFile.open(file))
+    click.echo(json.dumps(inspection.as_json(), indent=2) if as_json else "\n".join(lines(inspection)))
     if plot:
         from ggufrope.inspection.wavelengths import plot_wavelengths
 
-        plot_wavelengths(found, plot)
+        plot_wavelengths(inspection, plot)
         click.echo(f"drew {plot}", err=True)

@@ -22,5 +22,5 @@ def command(file: Path, context: int, as_json: bool) -> None:
     from ggufrope.modelfile.model_file import ModelFile
     from ggufrope.planning import plan_context
 
-    made = plan_context(ModelFile.open(file), context)
-    click.echo(json.dumps(made.as_json(), indent=2) if as_json else "\n".join(lines(made)))
+    plan = plan_context(ModelFile.open(file), context)
+    click.echo(json.dumps(plan.as_json(), indent=2) if as_json else "\n".join(lines(plan)))

@@ -66,16 +66,16 @@ def info(backend: str | None, stock: bool, as_json: bool) -> None:
 
     runtime = locate(backend, stock=stock)
     facts = asdict(runtime) | {"path": str(runtime.path)}
-    found = devices(runtime)
+    present = devices(runtime)
     if as_json:
-        click.echo(json.dumps(facts | {"devices": [asdict(device) for device in found]}, indent=2))
+        click.echo(json.dumps(facts | {"devices": [asdict(device) for device in present]}, indent=2))
         return
     for name, value in facts.items():
         if value or name not in ("toolkit", "architectures", "defines"):
             click.echo(f"{name:<13} {' '.join(value) if isinstance(value, tuple) else value or '-'}")
-    for device in found:
+    for device in present:
         click.echo(f"device        {device}")
-    if runtime.backend not in ("cpu", "unknown") and all(device.kind == "cpu" for device in found):
+    if runtime.backend not in ("cpu", "unknown") and all(device.kind == "cpu" for device in present):
         click.echo(f"no {runtime.backend} device was found: models run on the CPU", err=True)
     if backend is None and not stock and (note := outdated()):
         click.echo(note, err=True)

@@ -18,7 +18,7 @@ __all__ = ["plot_wavelengths"]
 _STYLES = (("#000000", "--"), ("#0072B2", "-"), ("#E69F00", "-."), ("#D55E00", ":"))
 
 
-def plot_wavelengths(found: Inspection, out: Path) -> None:
+def plot_wavelengths(inspection: Inspection, out: Path) -> None:
     """Draw tokens per turn against the pair's index to ``out`` (PNG, SVG or PDF by its suffix).
 
     Where rows follow the length, a second panel shows at which lengths they change, and what.
@@ -33,14 +33,14 @@ def plot_wavelengths(found: Inspection, out: Path) -> None:
     except ImportError:
         raise UsageError("--plot needs matplotlib: pip install 'ggufrope[plot]'") from None
     out = out if out.suffix else out.with_name(f"{out.name}.png")
-    check_output(out, [found.file.path])
-    several = found.decoded.by_length
+    check_output(out, [inspection.file.path])
+    several = inspection.decoded.by_length
     figure = Figure(figsize=(12.5 if several else 7.5, 4.5), layout="constrained")
     panels = figure.subplots(1, 1 + several, squeeze=False)[0]
-    _draw_wavelengths(panels[0], found)
+    _draw_wavelengths(panels[0], inspection)
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     if several:
-        _draw_lengths(panels[1], found)
+        _draw_lengths(panels[1], inspection)
     for axes in panels:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
@@ -52,10 +52,10 @@ def plot_wavelengths(found: Inspection, out: Path) -> None:
     write_bytes(out, drawn.getvalue())
 
 
-def _draw_wavelengths(axes: Any, found: Inspection) -> None:
-    for (name, values), (colour, dash) in zip(found.wavelengths().items(), _STYLES, strict=False):
+def _draw_wavelengths(axes: Any, inspection: Inspection) -> None:
+    for (name, values), (colour, dash) in zip(inspection.wavelengths().items(), _STYLES, strict=False):
         axes.plot(range(len(values)), values, dash, color=colour, label=name, linewidth=1.8)
-    trained, context = found.before.model.original_ctx, found.decoded.context
+    trained, context = inspection.before.model.original_ctx, inspection.decoded.context
     axes.axhline(trained, color="#999999", linewidth=0.8)
     axes.annotate(f"trained context {trained}", (0, trained), (2, 3), textcoords="offset points", fontsize=8)
     if context != trained:
@@ -64,12 +64,12 @@ def _draw_wavelengths(axes: Any, found: Inspection) -> None:
     axes.set_yscale("log")
     axes.set_xlabel("rotated pair")
     axes.set_ylabel("wavelength in tokens")
-    axes.set_title(f"{found.file.path.name}: {found.decoded.method}", fontsize=11)
+    axes.set_title(f"{inspection.file.path.name}: {inspection.decoded.method}", fontsize=11)
 
 
-def _draw_lengths(axes: Any, found: Inspection) -> None:
+def _draw_lengths(axes: Any, inspection: Inspection) -> None:
     """Steps at the switch points: divisors of the slowest and a middle pair, and the attention scale."""
-    table = found.decoded.table
+    table = inspection.decoded.table
     edges = np.array([0, *table.length_points])
     middle = table.n_pairs // 2
     curves = {

@@ -130,9 +130,9 @@ class GgufropeLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
         """Log-probability of each text, read through windows of ``n_ctx`` that do not overlap."""
         texts = [request.args[0] for request in requests]
         windows = [(place, window) for place, text in enumerate(texts) for window in self._windows(text)]
-        found = self._likelihoods([window for _, window in windows], "loglikelihood_rolling", disable_tqdm)
+        likelihoods = self._likelihoods([window for _, window in windows], "loglikelihood_rolling", disable_tqdm)
         totals = [0.0] * len(texts)
-        for (place, _), (log_prob, _) in zip(windows, found, strict=True):
+        for (place, _), (log_prob, _) in zip(windows, likelihoods, strict=True):
             totals[place] += log_prob
         for text, total in zip(texts, totals, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", (text,), total)
@@ -141,11 +141,11 @@ class GgufropeLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """The greedy answer to each request, up to the first string of its ``until``."""
         wanted = [Generation.read(request.args[1], self.max_gen_toks) for request in requests]
-        asked = [self._request(request.args[0], how) for request, how in zip(requests, wanted, strict=True)]
+        engine_requests = [self._request(request.args[0], how) for request, how in zip(requests, wanted, strict=True)]
         self.cuts.report("generate_until", len(requests))
         texts = [""] * len(requests)
         with _bar(len(requests), "generate_until", disable_tqdm) as advance:
-            for place, answer in self.engine.greedy(asked):
+            for place, answer in self.engine.greedy(engine_requests):
                 texts[place] = self._answer(answer.tokens, answer.text, wanted[place])
                 self.cache_hook.add_partial("generate_until", requests[place].args, texts[place])
                 advance()
@@ -183,8 +183,8 @@ class GgufropeLM(TemplateLM):  # type: ignore[misc]  # lm_eval ships no types
     ) -> list[tuple[float, bool]]:
         results = [(0.0, True)] * len(pairs)
         with _bar(len(pairs), what, quiet) as advance:
-            for place, found in self.engine.likelihoods(pairs):
-                results[place] = (found.log_prob, found.greedy)
+            for place, likelihood in self.engine.likelihoods(pairs):
+                results[place] = (likelihood.log_prob, likelihood.greedy)
                 keep(place, results[place])
                 advance()
         return results

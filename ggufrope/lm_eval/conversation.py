@@ -57,10 +57,10 @@ class Template:
         """
         if self._file is not None:
             return read_text(self._file)
-        found = self._header.get(CHAT_TEMPLATE if self._name is None else f"{CHAT_TEMPLATE}.{self._name}")
-        if not isinstance(found, str) or not found.strip():
+        template = self._header.get(CHAT_TEMPLATE if self._name is None else f"{CHAT_TEMPLATE}.{self._name}")
+        if not isinstance(template, str) or not template.strip():
             raise UsageError(f"{self._header.path}: {self._missing()}; {_REMEDY}")
-        return found
+        return template
 
     def write(self, messages: Messages, add_generation_prompt: bool) -> str:
         """A conversation, to which the model shall answer; or whose last message it shall continue.

@@ -64,9 +64,9 @@ class Generation:
 def _refuse_sampling(given: Mapping[str, Any]) -> None:
     sample, temperature = given.get("do_sample"), given.get("temperature") or 0
     if sample or (sample is None and temperature):
-        found = [f"{name}={given[name]}" for name in ("do_sample", "temperature") if given.get(name) is not None]
+        sampling = [f"{name}={given[name]}" for name in ("do_sample", "temperature") if given.get(name) is not None]
         raise UsageError(
-            f"{', '.join(found)}: the task asks for sampled answers, and this model gives the likeliest token only; "
+            f"{', '.join(sampling)}: the task asks for sampled answers, and this model gives the likeliest token only; "
             "--gen_kwargs do_sample=false,temperature=0 takes that instead"
         )
 

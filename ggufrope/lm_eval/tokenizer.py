@@ -96,5 +96,5 @@ class LmTokens:
 
 
 def _id(header: Header, key: str) -> int | None:
-    found = header.get(key)
-    return found if isinstance(found, int) and found >= 0 else None
+    token = header.get(key)
+    return token if isinstance(token, int) and token >= 0 else None

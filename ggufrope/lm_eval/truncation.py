@@ -53,10 +53,10 @@ def fit_pair(context: Sequence[int], continuation: Sequence[int], cuts: Cuts) ->
     """
     if len(continuation) > cuts.limit:
         raise UsageError(f"a continuation of {len(continuation)} tokens does not fit n_ctx={cuts.limit}")
-    room = cuts.limit + 1 - len(continuation)
-    if len(context) > room:
+    budget = cuts.limit + 1 - len(continuation)
+    if len(context) > budget:
         cuts.note(len(context) + len(continuation) - 1)
-    return tuple(context[-room:]), tuple(continuation)
+    return tuple(context[-budget:]), tuple(continuation)
 
 
 def fit_prompt(prompt: Sequence[int], max_new: int, cuts: Cuts) -> tuple[int, ...]:
@@ -65,12 +65,12 @@ def fit_prompt(prompt: Sequence[int], max_new: int, cuts: Cuts) -> tuple[int, ..
     Raises:
         UsageError: they leave no room for a prompt.
     """
-    room = cuts.limit - max_new
-    if room < 1:
+    budget = cuts.limit - max_new
+    if budget < 1:
         raise UsageError(
             f"an answer of up to {max_new} tokens leaves no tokens for a prompt in n_ctx={cuts.limit}; "
             "--gen_kwargs max_gen_toks=N asks for fewer, --model_args n_ctx=N gives more"
         )
-    if len(prompt) > room:
+    if len(prompt) > budget:
         cuts.note(len(prompt) + max_new)
-    return tuple(prompt[-room:])
+    return tuple(prompt[-budget:])
