@@ -35,8 +35,8 @@ class Api:
         """
         version = api_version(library)
         if version != API_VERSION:
-            found = f"has interface {version}, expected {API_VERSION}" if version else "is not patched"
-            raise RuntimeLibraryError(f"{library._name} {found}; run `ggufrope runtime build`")
+            problem = f"has interface {version}, expected {API_VERSION}" if version else "is not patched"
+            raise RuntimeLibraryError(f"{library._name} {problem}; run `ggufrope runtime build`")
         self._method = declared(library, "ggufrope_method")
         self._count = declared(library, "ggufrope_n_head_factors")
         self._get = declared(library, "ggufrope_get_head_factors")

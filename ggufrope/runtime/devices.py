@@ -161,8 +161,8 @@ def _main(folder: str) -> None:
         ggml = _Ggml(Path(folder))
     except (OSError, AttributeError) as error:
         raise SystemExit(str(error)) from None
-    found = [_describe(ggml, ggml.dev_get(index)) for index in range(ggml.dev_count())]
-    print(json.dumps(found))
+    described = [_describe(ggml, ggml.dev_get(index)) for index in range(ggml.dev_count())]
+    print(json.dumps(described))
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ def sdist(pin: Pin) -> Path:
     """
     folder = cache_dir() / "sdist" / pin.sha256[:12]
     with locked(folder.parent / f"{pin.sha256[:12]}.lock"):
-        found = _archive_in(folder)
-        if found is not None and _sha256(found) == pin.sha256:
-            return found
+        archive = _archive_in(folder)
+        if archive is not None and _sha256(archive) == pin.sha256:
+            return archive
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".download-") as temporary:
             _pip_download(pin, Path(temporary))
             archive = _archive_in(Path(temporary))

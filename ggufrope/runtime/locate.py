@@ -124,8 +124,10 @@ def locate(backend: str | None = None, *, stock: bool = False, programs: tuple[s
     backend = backend or default_backend()
     options = "".join([" --stock" if stock else "", f" --backend {backend}" if backend != default_backend() else ""])
     there = backend in stale or any(runtime.backend == backend for runtime in usable)
-    found = "none of the built runtimes matches these patches and this CPU" if there else "the runtime is not built yet"
-    raise RuntimeLibraryError(f"{found}; run `ggufrope runtime build{options}` (about five minutes)")
+    problem = (
+        "none of the built runtimes matches these patches and this CPU" if there else "the runtime is not built yet"
+    )
+    raise RuntimeLibraryError(f"{problem}; run `ggufrope runtime build{options}` (about five minutes)")
 
 
 def outdated() -> str | None:

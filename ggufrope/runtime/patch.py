@@ -87,14 +87,14 @@ def export_series(tree: Path, patches: Path) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory() as temporary:
         outside = ("--", ".", f":(exclude){OUR_SOURCES}")
         run_git(tree, "format-patch", "--quiet", *_FORMAT, "-o", temporary, f"{_BASE}..HEAD", *outside)
-        made = sorted(Path(temporary).iterdir())
+        exported = sorted(Path(temporary).iterdir())
         known = {_subject(path): path.name for path in patches.glob("*.patch")}
-        names = tuple(known.get(_subject(path)) or _slug(_subject(path)) for path in made)
+        names = tuple(known.get(_subject(path)) or _slug(_subject(path)) for path in exported)
         if len(set(names)) != len(names):
             raise UsageError(f"{tree}: two commits have the same subject; a patch is named by it")
         for old in patches.glob("*.patch"):
             old.unlink()
-        for path, name in zip(made, names, strict=True):
+        for path, name in zip(exported, names, strict=True):
             shutil.copyfile(path, patches / name)
     (patches / "series").write_text("".join(f"{name}\n" for name in names), encoding="utf-8", newline="\n")
     _replace_sources(tree, patches)
@@ -172,8 +172,8 @@ def _commit_all(tree: Path, message: str) -> None:
 
 def _subject(patch: Path) -> str:
     """Subject of a formatted patch, folded lines joined, without ``[PATCH]``."""
-    found = re.search(r"^Subject: (.*(?:\n .*)*)", patch.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    subject = found.group(1).replace("\n", "") if found else ""
+    match = re.search(r"^Subject: (.*(?:\n .*)*)", patch.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    subject = match.group(1).replace("\n", "") if match else ""
     return re.sub(r"^\[PATCH[^\]]*\] ", "", subject)
 
 

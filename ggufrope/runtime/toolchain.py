@@ -49,9 +49,9 @@ def find_tools() -> Tools:
     return Tools(cmake, _packaged("ninja", "BIN_DIR") if use_ninja else None, compiler)
 
 
-def compiler_missing(found: str = "no C++ compiler found") -> BuildError:
+def compiler_missing(problem: str = "no C++ compiler found") -> BuildError:
     """The error for a machine that cannot compile C++."""
-    return BuildError(f"{found}; {COMPILER_REMEDY.get(sys.platform, 'install g++ or clang++')}")
+    return BuildError(f"{problem}; {COMPILER_REMEDY.get(sys.platform, 'install g++ or clang++')}")
 
 
 def cpu_identity() -> str:
@@ -92,7 +92,7 @@ def _packaged(name: str, attribute: str) -> Path:
             return path
     except (ImportError, AttributeError):
         pass
-    found = shutil.which(name)
-    if found is None:
+    program = shutil.which(name)
+    if program is None:
         raise BuildError(f"{name} is missing; install it with {Path(sys.executable).name} -m pip install {name}")
-    return Path(found)
+    return Path(program)

@@ -16,12 +16,12 @@ __all__ = ["copy_touched", "refresh", "touched_files"]
 
 def touched_files(series: tuple[Path, ...]) -> set[str]:
     """Paths in the tree that the patches change, create or delete."""
-    found: set[str] = set()
+    paths: set[str] = set()
     for patch in series:
         text = patch.read_text(encoding="utf-8", errors="surrogateescape")
         for old, new in re.findall(r"^diff --git a/(\S+) b/(\S+)$", text, re.MULTILINE):
-            found |= {old, new}
-    return found
+            paths |= {old, new}
+    return paths
 
 
 def copy_touched(pristine: Path, series: tuple[Path, ...], target: Path) -> None:

@@ -67,12 +67,12 @@ def find_cuda(architectures: tuple[str, ...] = ()) -> Toolkit:
 def _nvcc() -> Path:
     compiler = os.environ.get("CUDACXX")
     if compiler:
-        if found := first_program(compiler, ["PATH"]):
-            return found
+        if program := first_program(compiler, ["PATH"]):
+            return program
         raise BuildError(f"CUDACXX is {compiler}, where there is no program; unset it or name nvcc")
     places = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "PATH", *_usual_places()]
-    if found := first_program("nvcc", places):
-        return found
+    if program := first_program("nvcc", places):
+        return program
     raise BuildError(f"nvcc, the CUDA compiler, is not in CUDA_HOME, CUDA_PATH, PATH or /usr/local/cuda; {_INSTALL}")
 
 
@@ -86,10 +86,10 @@ def _usual_places() -> list[str]:
 def _version(nvcc: Path) -> tuple[str, str]:
     """Such as ``("13.0", "13.0.88")``."""
     text = ask([str(nvcc), "--version"])[1]
-    found = re.search(r"release (\d+\.\d+)(?:, V([\d.]+))?", text)
-    if found is None:
+    match = re.search(r"release (\d+\.\d+)(?:, V([\d.]+))?", text)
+    if match is None:
         raise BuildError(f"{nvcc} --version does not answer as nvcc does; {_INSTALL}")
-    return found[1], found[2] or found[1]
+    return match[1], match[2] or match[1]
 
 
 def _architectures(wanted: tuple[str, ...], known: set[str], release: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -113,18 +113,20 @@ def _architectures(wanted: tuple[str, ...], known: set[str], release: str) -> tu
 
 
 def _normal(name: str) -> str:
-    found = re.fullmatch(r"(?:sm_|compute_)?(\d{1,2})\.?(\d)([af]?)(-real|-virtual)?", name)
-    if found is None:
+    match = re.fullmatch(r"(?:sm_|compute_)?(\d{1,2})\.?(\d)([af]?)(-real|-virtual)?", name)
+    if match is None:
         raise UsageError(f"--gpu-arch {name}: not a compute capability; write 86 or 8.6, as nvidia-smi shows it")
-    return f"{found[1]}{found[2]}{found[3]}{found[4] or '-real'}"
+    return f"{match[1]}{match[2]}{match[3]}{match[4] or '-real'}"
 
 
 def _present() -> list[str]:
     """Compute capabilities of the cards here without the dot, each once; empty without a driver."""
     smi = first_program("nvidia-smi", ["PATH", "/usr/lib/wsl/lib", "/usr/local/nvidia"])
     code, text = ask([str(smi), "--query-gpu=compute_cap", "--format=csv,noheader"]) if smi else (-1, "")
-    found = [line.strip() for line in text.splitlines() if re.fullmatch(r"\d+\.\d", line.strip())] if code == 0 else []
-    return sorted({name.replace(".", "") for name in found}, key=int)
+    capabilities = (
+        [line.strip() for line in text.splitlines() if re.fullmatch(r"\d+\.\d", line.strip())] if code == 0 else []
+    )
+    return sorted({name.replace(".", "") for name in capabilities}, key=int)
 
 
 def _cublas(nvcc: Path, release: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -154,8 +156,8 @@ def _library_dirs(nvcc: Path) -> tuple[str, ...]:
 
 def _root(nvcc: Path) -> Path:
     """Where the toolkit is, also when nvcc is a script or a link that stands elsewhere."""
-    found = re.search(r"^#\$ TOP=(.+)$", ask([str(nvcc), "--dryrun", "-x", "cu", "-E", "-"])[1], re.MULTILINE)
-    return Path(found[1].strip()).resolve() if found else nvcc.resolve().parents[1]
+    match = re.search(r"^#\$ TOP=(.+)$", ask([str(nvcc), "--dryrun", "-x", "cu", "-E", "-"])[1], re.MULTILINE)
+    return Path(match[1].strip()).resolve() if match else nvcc.resolve().parents[1]
 
 
 def _driver(nvcc: Path) -> dict[str, str]:

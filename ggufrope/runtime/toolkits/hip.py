@@ -66,7 +66,7 @@ def _present() -> tuple[str, ...]:
     for name in ("rocminfo", "amdgpu-arch"):
         program = first_program(name, ["PATH", os.environ.get("ROCM_PATH"), "/opt/rocm", "/opt/rocm/llvm"])
         code, text = ask([str(program)]) if program else (-1, "")
-        found = set(re.findall(r"\bgfx[0-9a-f]{3,4}\b", text)) - {"gfx000"} if code == 0 else set()
-        if found:
-            return tuple(sorted(found))
+        names = set(re.findall(r"\bgfx[0-9a-f]{3,4}\b", text)) - {"gfx000"} if code == 0 else set()
+        if names:
+            return tuple(sorted(names))
     return ()

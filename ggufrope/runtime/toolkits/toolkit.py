@@ -46,8 +46,8 @@ def first_program(name: str, roots: Iterable[str | None], *, folder: str = "bin"
         if not root:
             continue
         where = None if root == "PATH" else str(Path(root, folder)) + os.pathsep + root
-        if found := shutil.which(name, path=where):
-            return Path(found)
+        if program := shutil.which(name, path=where):
+            return Path(program)
     return None
 
 

@@ -58,10 +58,10 @@ def _header_version(sdk: str | None) -> str:
     include = [f"-I{sdk}/include"] if sdk else []
     text = "#include <vulkan/vulkan.hpp>\nheader_version = VK_HEADER_VERSION\n"
     code, answer = ask([*_compiler(), "-x", "c++", "-E", "-P", *include, "-"], text=text)
-    found = re.search(r"header_version = (\d+)", answer)
-    if code != 0 or found is None:
+    match = re.search(r"header_version = (\d+)", answer)
+    if code != 0 or match is None:
         raise BuildError(f"Vulkan's headers are missing (no vulkan/vulkan.hpp); {_INSTALL}")
-    return found[1]
+    return match[1]
 
 
 def _loader(sdk: str | None) -> bool:
