@@ -117,13 +117,13 @@ def _known(request: CalibrateRequest, empty: CalibrationRecord) -> CalibrationRe
         if not path.exists():
             continue
         try:
-            found = read_record(path)
+            record = read_record(path)
         except InputError:
             if own or request.overwrite:
                 continue
             raise
-        if (found.model, found.settings) == (empty.model, empty.settings):
-            return found
+        if (record.model, record.settings) == (empty.model, empty.settings):
+            return record
         if not own and not request.overwrite:
             raise OutputError(f"{path}: is of another model, text or length of prompts; --overwrite replaces it")
     return empty

@@ -97,7 +97,7 @@ def cut(texts: Sequence[Sequence[int]], names: Sequence[str], lengths: Sequence[
     for name, ids in zip(names, texts, strict=True):
         if len(ids) < max(lengths) - front:
             raise InputError(f"{name}: {len(ids)} tokens are less than one prompt of {max(lengths)}; {_REMEDY}")
-    place: Callable[[int, int, int], int] = lambda room, i, of: room * i // max(of - 1, 1)  # noqa: E731  # a formula
+    place: Callable[[int, int, int], int] = lambda span, i, of: span * i // max(of - 1, 1)  # noqa: E731  # a formula
     cuts = []
     for length in lengths:
         for i in range(n):

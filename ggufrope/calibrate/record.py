@@ -76,8 +76,8 @@ class CalibrationRecord:
         chosen = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))[:_PAIRS]]
         result = []
         for scores in self.of_kv_heads(group):
-            found = [rank_correlation(scores[a], scores[b]) for a, b in chosen if scores.shape[1] > 1]
-            known = [value for value in found if np.isfinite(value)]
+            correlations = [rank_correlation(scores[a], scores[b]) for a, b in chosen if scores.shape[1] > 1]
+            known = [value for value in correlations if np.isfinite(value)]
             result.append(float(np.mean(known)) if known else float("nan"))
         return result
 
@@ -123,9 +123,9 @@ def read_record(path: Path) -> CalibrationRecord:
     except InputError as error:
         raise InputError(f"{error}; name another output") from None
     try:
-        model, told = Identity.from_json(content["model"]), content["settings"]
+        model, stored = Identity.from_json(content["model"]), content["settings"]
         settings = CalibrationSettings(
-            tuple((str(a), str(b)) for a, b in told["texts"]), tuple(told["lengths"]), told["prompts"]
+            tuple((str(a), str(b)) for a, b in stored["texts"]), tuple(stored["lengths"]), stored["prompts"]
         )
         cuts = tuple(Cut(s["text"], s["start"], s["length"]) for s in content["samples"])
         rows = [[float("nan") if v is None else float(v) for v in s["scores"]] for s in content["samples"]]
@@ -142,8 +142,8 @@ def read_record(path: Path) -> CalibrationRecord:
 
 def _require_plausible(settings: CalibrationSettings, cuts: tuple[Cut, ...], samples: npt.NDArray[np.float64]) -> None:
     """Refuse what no run writes, with ValueError: shares beyond 0 to 1, other lengths, layers scored now and then."""
-    asked = [length for length in settings.lengths for _ in range(settings.prompts)]
-    if [c.length for c in cuts] != asked[: len(cuts)]:
+    expected = [length for length in settings.lengths for _ in range(settings.prompts)]
+    if [c.length for c in cuts] != expected[: len(cuts)]:
         raise ValueError("its samples are not of the lengths that its settings name")
     absent = np.isnan(samples)
     if (absent != absent[:1]).any() or not ((samples >= 0) & (samples <= 1) | absent).all():

@@ -19,7 +19,8 @@ def lines(inspection: Inspection) -> list[str]:
         f"{_span(model.n_head_kv)} KV heads, {model.rot_dim} of {model.head_dim} dimensions rotate ({model.pairing})",
         f"method           {d.method}{_settings(d.params)}",
         f"context          trained {inspection.before.model.original_ctx}, now {d.context}",
-        f"frequency base   {model.freq_base:g}" + (f" (was {inspection.before.model.freq_base:g})" if _moved(inspection) else ""),
+        f"frequency base   {model.freq_base:g}"
+        + (f" (was {inspection.before.model.freq_base:g})" if _moved(inspection) else ""),
         *_rows(inspection),
     ]
     text += [f"{'head ratios' if i == 0 else '':<16} {_class(c)}" for i, c in enumerate(inspection.layer_classes())]

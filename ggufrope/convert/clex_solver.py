@@ -115,7 +115,7 @@ def _of_file(path: Path, torch: Any) -> dict[str, Any]:
             return {n: tensor.double() for key, tensor in weights.items() if (n := _within(key))}
         with safe_open(path, framework="pt") as file:
             return {n: file.get_tensor(key).double() for key in file.keys() if (n := _within(key))}  # noqa: SIM118  # no mapping
-    except Exception as error:  # whatever a damaged file makes of the two readers
+    except Exception as error:  # whatever the two readers raise for a damaged file
         raise CheckpointError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
 
 

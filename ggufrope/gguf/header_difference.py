@@ -65,17 +65,17 @@ def differences(a: Sequence[Header], b: Sequence[Header]) -> list[HeaderDifferen
         GgufError: a file cannot be read.
     """
     keys_a, keys_b = ({f.key: f for f in side[0].fields if f.key != PADDING} for side in (a, b))
-    found = []
+    different = []
     for name in sorted(keys_a.keys() | keys_b.keys()):
         left, right = keys_a.get(name), keys_b.get(name)
         if not (left and right and a[0].raw(left) == b[0].raw(right)):
-            found.append(HeaderDifference("key", name, _key(a[0], left), _key(b[0], right)))
+            different.append(HeaderDifference("key", name, _key(a[0], left), _key(b[0], right)))
     tensors_a, tensors_b = ({info.name: info for header in side for info in header.tensors} for side in (a, b))
     for name in sorted(tensors_a.keys() | tensors_b.keys()):
         sides = _tensor(tensors_a, name), _tensor(tensors_b, name)
         if sides[0] != sides[1]:
-            found.append(HeaderDifference("tensor", name, *sides))
-    return found
+            different.append(HeaderDifference("tensor", name, *sides))
+    return different
 
 
 def _key(header: Header, entry: Field | None) -> Side | None:

@@ -113,8 +113,8 @@ def _writable(path: Path, target: Path) -> BinaryIO:
     try:
         return target.open("r+b", buffering=0)
     except PermissionError as error:
-        found = f"no permission to change the file ({error.strerror})"
-        raise OutputError(f"{path}: {found}; write a copy with -o, or change its permissions") from error
+        problem = f"no permission to change the file ({error.strerror})"
+        raise OutputError(f"{path}: {problem}; write a copy with -o, or change its permissions") from error
 
 
 def _change(file: BinaryIO, header: Header, plan: RewritePlan) -> Change:

@@ -43,7 +43,7 @@ def mapped_by(path: Path) -> list[str]:
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
     # btrfs and overlays show other device numbers there; the name is right unless the file was renamed
     wanted = (f" {device} {status.st_ino} ".encode(), f" {os.path.realpath(path)}\n".encode())
-    return [found for process in Path("/proc").glob("[0-9]*") if (found := _maps(process, wanted))]
+    return [user for process in Path("/proc").glob("[0-9]*") if (user := _maps(process, wanted))]
 
 
 def _maps(process: Path, wanted: tuple[bytes, bytes]) -> str:

@@ -100,12 +100,12 @@ def _scan_prefix(scanner: Scanner) -> tuple[int, int, int]:
         remedy = "convert the original model again" if version < 2 else "update ggufrope"
         raise GgufError(f"{scanner.label}: GGUF version {version}, only 2 and 3 are supported; {remedy}")
     n_tensors, n_fields = scanner.u64(), scanner.u64()
-    room = scanner.size - scanner.pos
+    remaining = scanner.size - scanner.pos
     for what, count, least, most in (
         ("keys", n_fields, _MIN_FIELD_BYTES, MAX_FIELDS),
         ("tensors", n_tensors, _MIN_TENSOR_BYTES, MAX_TENSORS),
     ):
-        if count > room // least:
+        if count > remaining // least:
             scanner.fail(f"claims {count} {what}, more than a file of {scanner.size} bytes can hold")
         if count > most:
             scanner.fail(f"claims {count} {what}, more than the {most} that ggufrope reads", "is it really a model?")

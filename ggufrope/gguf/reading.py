@@ -40,8 +40,8 @@ def fingerprint(*parts: bytes) -> bytes:
 def open_source(path: Path) -> BinaryIO:
     try:
         if not path.is_file():
-            found = "a directory" if path.is_dir() else "not a regular file" if path.exists() else "no such file"
-            raise GgufError(f"{path}: {found}; give the path of a GGUF file")
+            problem = "a directory" if path.is_dir() else "not a regular file" if path.exists() else "no such file"
+            raise GgufError(f"{path}: {problem}; give the path of a GGUF file")
         return path.open("rb", buffering=0)
     except OSError as error:
         raise GgufError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error

@@ -96,10 +96,10 @@ def _close(file: BinaryIO, journal: Journal) -> bool:
         _require_same(file, journal, change.shift)
         collapse_range(descriptor, 0, length)
         return True
-    found = [start for start, end in holes(descriptor, 0, size) if end - start >= length]
-    if not found or (change.holed and found[0] != 0):
+    starts = [start for start, end in holes(descriptor, 0, size) if end - start >= length]
+    if not starts or (change.holed and starts[0] != 0):
         return False
-    collapse_range(descriptor, found[0], length)
+    collapse_range(descriptor, starts[0], length)
     return True
 
 

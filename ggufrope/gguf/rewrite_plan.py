@@ -143,8 +143,8 @@ def _entry_bytes(header: Header, key: str, value: TypedValue | bytes) -> bytes:
     if isinstance(value, TypedValue):
         return encode_entry(key, value)
     label = f"{header.path}: the recorded entry of {key!r}"
-    if (found := parse_entry(value, label).key) != key:
-        raise GgufError(f"{label} is one of {found!r}; the file was tampered with: convert the original again")
+    if (stored_key := parse_entry(value, label).key) != key:
+        raise GgufError(f"{label} is one of {stored_key!r}; the file was tampered with: convert the original again")
     return value
 
 

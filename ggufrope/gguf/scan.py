@@ -37,9 +37,9 @@ class Scanner:
         self.where = "the header"
         self.pos = 0
 
-    def fail(self, found: str, remedy: str = TRUNCATED) -> NoReturn:
+    def fail(self, problem: str, remedy: str = TRUNCATED) -> NoReturn:
         """Raise a ``GgufError`` that names the file, the place, what was found and what to do."""
-        raise GgufError(f"{self.label}: {self.where} {found}; {remedy}")
+        raise GgufError(f"{self.label}: {self.where} {problem}; {remedy}")
 
     def u32(self) -> int:
         """Next unsigned 32-bit integer."""

@@ -117,11 +117,11 @@ def _link(source: Path, out: Path) -> bool:
 def _check(shards: Sequence[Header]) -> None:
     first, seen = shards[0], set[str]()
     for number, shard in enumerate(shards):
-        found = _count(shard, SPLIT_COUNT, 1), _count(shard, SPLIT_NUMBER, 0)
-        if found != (len(shards), number):
+        stored = _count(shard, SPLIT_COUNT, 1), _count(shard, SPLIT_NUMBER, 0)
+        if stored != (len(shards), number):
             raise GgufError(
-                f"{shard.path}: is shard {found[1] + 1} of {found[0]} by its keys, not {number + 1} of {len(shards)}; "
-                "fetch it again"
+                f"{shard.path}: is shard {stored[1] + 1} of {stored[0]} by its keys, not {number + 1} of "
+                f"{len(shards)}; fetch it again"
             )
         if twice := seen.intersection(info.name for info in shard.tensors):
             raise GgufError(f"{shard.path}: tensor {min(twice)!r} is in an earlier shard too; fetch the shards again")

@@ -1,7 +1,7 @@
-"""Room for the next edit: where tensor data starts, and the key that fills the header up to there.
+"""Padding for the next edit: where tensor data starts, and the key that fills the header up to there.
 
-GGUF knows no gap between header and data: data starts where the header ends, rounded up to the alignment. So room to
-spare must be an entry of its own, the last one: ``ggufrope.padding``, an array of zero bytes.
+GGUF knows no gap between header and data: data starts where the header ends, rounded up to the alignment. So
+spare space must be an entry of its own, the last one: ``ggufrope.padding``, an array of zero bytes.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Layout:
 
     def padding(self, length: int, alignment: int) -> bytes:
         """The padding entry behind a header of ``length`` bytes; empty when it ends at the right place without one."""
-        room = self.base - length
-        if self.stay and 0 <= room < alignment:
+        size = self.base - length
+        if self.stay and 0 <= size < alignment:
             return b""
-        if not (self.stay and room >= _EMPTY_BYTES):
+        if not (self.stay and size >= _EMPTY_BYTES):
             step = max(BLOCK, alignment)
-            room += step * max(0, -(-(_EMPTY_BYTES + SLACK - room) // step))
-        return padding_entry(room)
+            size += step * max(0, -(-(_EMPTY_BYTES + SLACK - size) // step))
+        return padding_entry(size)
 
 
 def padding_entry(length: int) -> bytes:

@@ -63,7 +63,7 @@ def fit_prompt(prompt: Sequence[int], max_new: int, cuts: Cuts) -> tuple[int, ..
     """The prompt's end such that ``max_new`` tokens fit behind it.
 
     Raises:
-        UsageError: they leave no room for a prompt.
+        UsageError: they leave no tokens for a prompt.
     """
     budget = cuts.limit - max_new
     if budget < 1:

@@ -27,7 +27,7 @@ class DynamicNtk(Method):
     Deviations:
       * Frequencies change at length points (``granularity``), not with every token; those of a row are right for the
         longest length it serves, and exact at the original context and at the end.
-      * Cached keys are rotated anew when the row changes. transformers leaves them at the base they were written with.
+      * Cached keys are re-rotated when the row changes. transformers leaves them at the base they were written with.
     """
 
     name: ClassVar[str] = "dynamic-ntk"

@@ -160,8 +160,8 @@ def plan_context(file: ModelFile, context: int) -> ContextPlan:
     refusals: list[Refusal] = []
     if context > trained:
         for name, params in _candidates():
-            made = _option(file, name, params, context)
-            (options if isinstance(made, Option) else refusals).append(made)  # type: ignore[arg-type]  # by kind
+            outcome = _option(file, name, params, context)
+            (options if isinstance(outcome, Option) else refusals).append(outcome)  # type: ignore[arg-type]  # by kind
     options.sort(key=lambda option: not option.stock)
     memory, full, why = _memory(file, context)
     weights = sum(info.nbytes for header in file.headers for info in header.tensors)
@@ -182,20 +182,20 @@ def _option(file: ModelFile, name: str, params: dict[str, Any], context: int) ->
     shown = " ".join([name, *(f"--{key.replace('_', '-')}" for key in params)])  # variants are set by flags
     evidence = tuple(evidence_for(shown))
     try:
-        made = plan_conversion(file, name, params, context)
+        conversion = plan_conversion(file, name, params, context)
     except (ParameterError, UnsupportedModelError, NotHonouredError) as error:
         return Refusal(shown, str(error).removeprefix(f"{file.path}: "), evidence)
     except GgufropeError as error:  # a damaged key that only this method reads
         return Refusal(shown, str(error), evidence)
-    given = made.method.params()
+    given = conversion.method.params()
     factor = given.get("base", given).get("factor")
     cls, short_texts = front_method(name), scaling_method(name).traits.short_texts
-    by_length = made.table.n_rows > 1
-    stock = made.verdict.stock is Outcome.FULL
+    by_length = conversion.table.n_rows > 1
+    stock = conversion.verdict.stock is Outcome.FULL
     command = _command(file.path, shown, context)
     title = f"{cls.title} ({cls.paper})"
-    runs_on = made.verdict.runs_on()
-    return Option(shown, title, factor, by_length, stock, runs_on, command, evidence, made.notes, short_texts)
+    runs_on = conversion.verdict.runs_on()
+    return Option(shown, title, factor, by_length, stock, runs_on, command, evidence, conversion.notes, short_texts)
 
 
 def _command(path: Path, shown: str, context: int) -> str:

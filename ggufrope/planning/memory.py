@@ -22,7 +22,7 @@ __all__ = ["PLANNED_TYPES", "CacheLayout", "NoLayoutError", "cache_layout"]
 PLANNED_TYPES = tuple(name for name in KV_TYPES if name != "f32")
 
 _CELLS = 256  # llama.cpp rounds contexts and windows up to whole multiples of this
-_UBATCH = 512  # default --ubatch-size, which a window's cache has room for on top
+_UBATCH = 512  # default --ubatch-size, which a window's cache holds on top
 _F32 = 4
 
 #: Windows that llama.cpp takes where the file says nothing, or (smallthinker) whatever it says.

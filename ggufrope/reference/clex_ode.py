@@ -1,7 +1,7 @@
 """A CLEX layer written from its paper (arXiv 2310.16450), and the frequencies it gives at a length.
 
 Section 3.2: log-frequencies z(t) obey dz/dt = φ(z, t) from z(1), those of plain RoPE. Section 3.3: φ is the
-derivative of NTK's log-frequencies plus what a small network makes of z and of those log-frequencies. The equation is
+derivative of NTK's log-frequencies plus the output of a small network for z and those log-frequencies. The equation is
 integrated in float64 with the 3/8 rule, in the step that the checkpoint names. Shares nothing with
 ``ggufrope.convert.clex_solver``.
 """

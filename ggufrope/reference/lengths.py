@@ -49,8 +49,8 @@ def frequencies(directory: Path, config: Any, spec: ReferenceSpec, length: int) 
         return theta ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim), 1.0
     if hasattr(config, "original_max_position_embeddings"):
         config.original_max_position_embeddings = original
-    found, scale = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"), seq_len=length)
-    return found.double(), float(scale)
+    inv_freq, scale = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"), seq_len=length)
+    return inv_freq.double(), float(scale)
 
 
 def length_rows(directory: Path, config: Any, spec: ReferenceSpec, points: Sequence[int]) -> LengthRows:
@@ -60,8 +60,8 @@ def length_rows(directory: Path, config: Any, spec: ReferenceSpec, points: Seque
 
 
 def _clex(directory: Path, spec: ReferenceSpec, length: int) -> tuple[Tensor, float]:
-    layer, told = load_clex(directory)
-    t = min(math.ceil(length / told["context"]), spec.params.get("max_factor") or told["max_factor"])
+    layer, config = load_clex(directory)
+    t = min(math.ceil(length / config["context"]), spec.params.get("max_factor") or config["max_factor"])
     given = spec.params.get("log_scale")
-    scaled = told["log_scale"] if given is None else given
-    return layer.frequencies(t), log_scale(length, told["context"]) if scaled else 1.0
+    scaled = config["log_scale"] if given is None else given
+    return layer.frequencies(t), log_scale(length, config["context"]) if scaled else 1.0

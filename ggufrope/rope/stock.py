@@ -1,4 +1,4 @@
-"""What stock llama.cpp makes of its own rope keys: the settings it reads, and the table it computes from them.
+"""How stock llama.cpp reads its own rope keys: the settings, and the table it computes from them.
 
 This is the arithmetic of llama.cpp at the pin (context set-up and the rope kernel), not of any paper. The codec uses it
 to find out whether a method can be left to stock; ``inspect`` uses it to say what a file really does.
