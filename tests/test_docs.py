@@ -102,3 +102,17 @@ def test_forms_and_the_workflow_can_be_read():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     assert [step["run"] for step in workflow["jobs"]["test"]["steps"] if step.get("run") == ".ci/run"]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["cff-version"] == "1.2.0"
+
+
+def test_architecture_names_files_that_exist():
+    """Every path in backticks, from the root. ``NAME`` stands for one that is to be written."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`((?:ggufrope|patches|tests|scripts|docs)/[\w./-]*|[\w-]+\.(?:toml|txt))`", text))
+    assert len(paths) > 60
+    assert sorted(p for p in paths if "NAME" not in p and not (ROOT / p).exists()) == []
+
+
+def test_architecture_has_every_part_of_the_package():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    parts = {f"`{p.name}/`" for p in (ROOT / "ggufrope").iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert {part for part in parts if f"| {part} |" not in text} == set()
