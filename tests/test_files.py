@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from ggufrope import files
-from ggufrope.errors import InputError, OutputError, ParameterError
+from ggufrope.convert.checkpoint import read_config
+from ggufrope.errors import CheckpointError, InputError, OutputError, ParameterError
 from ggufrope.files import check_output, decoded, hold, read_bytes, read_json, read_text, replacing, stamp, write_bytes
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals and links as POSIX has them")
@@ -356,3 +358,38 @@ def test_a_file_system_without_locks_is_no_reason_to_stop(tmp_path, monkeypatch)
 def test_what_is_written_can_be_read(tmp_path):
     write_bytes(tmp_path / "a.json", (json.dumps({"ä": "—"}, ensure_ascii=False) + "\n").encode())
     assert read_json(tmp_path / "a.json") == {"ä": "—"}
+
+
+@pytest.mark.parametrize(
+    ("word", "users"),
+    [
+        (r"\bmkstemp\b|NamedTemporaryFile", {"files.py"}),
+        (r"\b(fcntl|msvcrt)\b", {"files.py"}),
+        (r"\bsamefile\b", {"files.py", "gguf/shards.py"}),  # a shard that already is where it is to be
+        (r"exists already", {"files.py"}),
+        (r"not UTF-8 text", {"files.py"}),
+    ],
+)
+def test_what_is_here_is_nowhere_else(word, users):
+    package = Path(files.__file__).parent
+    found = {p.relative_to(package).as_posix() for p in package.rglob("*.py") if re.search(word, p.read_text("utf-8"))}
+    assert found == users
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "hf: no config.json; give a Hugging Face model directory or a GGUF file"),
+        (b"{", "hf/config.json: not JSON (Expecting"),
+        (b"\xff", "hf/config.json: not UTF-8 text (byte 0)"),
+        (b"[]", "hf/config.json: an object is needed, found a list"),
+    ],
+)
+def test_a_checkpoint_s_configuration(tmp_path, content, said):
+    folder = tmp_path / "hf"
+    folder.mkdir()
+    if content is not None:
+        (folder / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        read_config(folder)
+    assert str(caught.value).startswith(f"{tmp_path}/{said}")
