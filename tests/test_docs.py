@@ -116,3 +116,12 @@ def test_architecture_has_every_part_of_the_package():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     parts = {f"`{p.name}/`" for p in (ROOT / "ggufrope").iterdir() if p.is_dir() and p.name != "__pycache__"}
     assert {part for part in parts if f"| {part} |" not in text} == set()
+
+
+def test_architecture_names_things_that_are_where_it_says():
+    """``name`` in ``path``: the word stands in that file."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    placed = re.findall(r"`([\w.]+)`\s+in\s+`((?:ggufrope|patches|tests)/[\w./-]+)`", text)
+    assert len(placed) > 10
+    missing = [(word, path) for word, path in placed if not re.search(rf"\b{word}\b", (ROOT / path).read_text("utf-8"))]
+    assert missing == []
