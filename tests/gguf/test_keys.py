@@ -12,8 +12,9 @@ from ggufrope.gguf import keys
 
 PACKAGE = Path(keys.__file__).parents[1]
 
-#: Files whose messages may name keys: ``rope/`` stands beneath ``gguf/`` and reads none of them.
-EXCEPTIONS = {"rope/model.py", "rope/stock.py"}
+#: Files whose sentences may name keys, and that read none: ``rope/`` stands beneath ``gguf/``; what foreign programs
+#: refuse is told in the words that people search for.
+EXCEPTIONS = {"rope/model.py", "rope/stock.py", "modelfile/foreign_runtimes.py"}
 _NAMES = [name for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)]
 #: Everything with a point in it that keys.py names, without the architecture.
 _KNOWN = {getattr(keys, name).removeprefix("{arch}.").rstrip(".") for name in _NAMES} - {keys.PREFIX.rstrip(".")}
