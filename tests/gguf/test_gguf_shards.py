@@ -70,6 +70,15 @@ def test_where_there_are_no_links_the_others_are_copied(first, tmp_path, monkeyp
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", *(f"out-0000{n}-of-00003.gguf" for n in (1, 2, 3))]
 
 
+def test_the_first_has_a_time_of_its_own_and_links_have_the_one_of_what_they_link_to(first, tmp_path):
+    for path in first.parent.iterdir():
+        os.utime(path, (1, 2))
+    write(plan(ModelFile.open(first), "yarn", {"factor": 2.0}), tmp_path / "out.gguf")
+    times = [(tmp_path / f"out-0000{number}-of-00003.gguf").stat().st_mtime for number in (1, 2, 3)]
+    assert times[0] > 2 and times[1:] == [2, 2]
+    assert first.stat().st_mtime == 2
+
+
 def test_in_place_touches_the_first_alone(first):
     stamps = {p: p.stat().st_mtime_ns for p in first.parent.iterdir() if p != first}
     before = first.read_bytes()

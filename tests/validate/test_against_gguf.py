@@ -8,12 +8,12 @@ from itertools import product
 import numpy as np
 import pytest
 import tiny_checkpoint
+from validate_path import validate
 
 from ggufrope.cli import main
 from ggufrope.errors import InputError, UsageError
 from ggufrope.gguf import read_header
 from ggufrope.runtime.programs import quantize
-from ggufrope.validate import validate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

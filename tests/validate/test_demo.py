@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from validate_path import validate
 
 import ggufrope
 from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.runtime import library
-from ggufrope.validate import validate
 
 pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")
 pytestmark = [

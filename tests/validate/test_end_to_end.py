@@ -9,12 +9,13 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import tiny_checkpoint
+from validate_path import validate
 
 from ggufrope.cli import main
 from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.gguf import read_header, rewrite
 from ggufrope.inference.session import open_strict
-from ggufrope.validate import sides, validate, validation
+from ggufrope.validate import sides, validation
 
 pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")
 pytestmark = [

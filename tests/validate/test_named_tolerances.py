@@ -6,8 +6,8 @@ One KV head's ratio is wrong in one of six layers, which is about the smallest m
 from __future__ import annotations
 
 import pytest
+from validate_path import validate
 
-from ggufrope.validate import validate
 from ggufrope.validate.tolerances import TOLERANCES
 
 LENGTH = 512

@@ -9,10 +9,11 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import tiny_checkpoint
+from validate_path import validate
 
 from ggufrope.convert.request import ConvertRequest, carry_out
 from ggufrope.gguf import read_header
-from ggufrope.validate import sides, validate, validation
+from ggufrope.validate import sides, validation
 
 pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")
 pytestmark = [

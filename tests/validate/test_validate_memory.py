@@ -23,9 +23,10 @@ SMALL = {"vocab_size": N_VOCAB, "hidden_size": 64, "intermediate_size": 64, "num
 CODE = """
 import json, resource, sys
 from pathlib import Path
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.validate import validate
 file, reference, length, flash = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "on"
-result = validate(file, reference, length=length, flash_attn=flash)
+result = validate(ModelFile.open(file), reference, length=length, flash_attn=flash)
 unit = 1 if sys.platform == "darwin" else 1024
 print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, result.as_json()]))
 """
