@@ -23,7 +23,7 @@ class Settings:
 
 
 class FakeEngine:
-    """Words are tokens. It answers what is hoped for or its reverse, as a hash of the prompt has it.
+    """Words are tokens. It answers its draft or the reverse, as a hash of the prompt has it.
 
     ``opened`` lists the engines that were made, ``mood`` may be ``silent``, or a number: after so many answers in all
     engines together it raises KeyboardInterrupt.
@@ -66,13 +66,15 @@ class FakeEngine:
             self.answered += 1
             self.evaluated += 1
             self.asked += len(request.prompt)
-            text = self.text(request.hoped)
-            drawn = hashlib.sha256(f"{self.path.name} {self.kv_type} {self.text(request.prompt[1:])}".encode()).digest()
-            text = text if drawn[0] % 3 else text[::-1] + "\u2603 no"
-            if self.mood == "silent" or (self.mood == "shy" and drawn[1] % 2):
+            text = self.text(request.draft)
+            digest = hashlib.sha256(
+                f"{self.path.name} {self.kv_type} {self.text(request.prompt[1:])}".encode()
+            ).digest()
+            text = text if digest[0] % 3 else text[::-1] + "\u2603 no"
+            if self.mood == "silent" or (self.mood == "shy" and digest[1] % 2):
                 yield index, Answer("", (), "end")
             else:
-                yield index, Answer(text, request.hoped, "limit")
+                yield index, Answer(text, request.draft, "limit")
             if progress:
                 progress(self.answered, len(requests))
 

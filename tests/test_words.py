@@ -95,3 +95,29 @@ def test_messages_use_the_words_of_the_field(module):
 )
 def test_phrases_are_found_as_whole_words_and_across_lines(text, found):
     assert len(banned(text)) == found
+
+
+@pytest.mark.parametrize("package", ["evals", "inference", "lm_eval", "validate"])
+def test_names_in_code_say_what_they_hold(package):
+    """Draft, margin, prefix, sample, budget; and what was found, by what it is."""
+    banned_names = {
+        "hope",
+        "hoped",
+        "hoping",
+        "doubt",
+        "doubtful",
+        "trunk",
+        "sheet",
+        "sheets",
+        "room",
+        "rooms",
+        "found",
+    }
+    wrong = [
+        f"{path.name}:{getattr(node, 'lineno', 0)} {name}"
+        for path in sorted((ROOT / "ggufrope" / package).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (getattr(node, kind, None) for kind in ("id", "attr", "arg", "name"))
+        if isinstance(name, str) and name.strip("_").lower() in banned_names
+    ]
+    assert wrong == []

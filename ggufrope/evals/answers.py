@@ -10,7 +10,7 @@ from typing import Protocol
 from ggufrope.evals.intervals import Interval, score_interval, too_few
 from ggufrope.evals.notes import Note, all_empty, fewer_texts_in_file, some_empty
 from ggufrope.evals.results import DepthScore, ExampleScore
-from ggufrope.evals.task import AnswerTask, Example, Room
+from ggufrope.evals.task import AnswerTask, Budget, Example
 from ggufrope.inference.requests import Answer, Request
 
 __all__ = ["Answers", "Asked", "Asker", "ask"]
@@ -75,7 +75,7 @@ def ask(engine: Asker, task: AnswerTask, asked: Asked, progress: Progress) -> An
     """Ask everything, and score it.
 
     Raises:
-        UsageError: the length has no room for the task.
+        UsageError: the length is too short for the task.
         InputError: a data file that cannot be used.
         RuntimeLibraryError: llama.cpp failed.
     """
@@ -99,11 +99,11 @@ def ask(engine: Asker, task: AnswerTask, asked: Asked, progress: Progress) -> An
 
 def _batches(engine: Asker, task: AnswerTask, asked: Asked) -> Iterator[tuple[list[Example], list[Request]]]:
     """As many questions at a time as have ``_TOKENS`` tokens: prompts are long, and Python's integers are large."""
-    room = Room(asked.length, lambda prompt, start: len(engine.prompt(asked.wrap(prompt) + start)))
+    budget = Budget(asked.length, lambda prompt, start: len(engine.prompt(asked.wrap(prompt) + start)))
     examples: list[Example] = []
     requests: list[Request] = []
     tokens = 0
-    for example in task.examples(room, asked.depths or (0.0,), asked.limit, asked.seed):
+    for example in task.examples(budget, asked.depths or (0.0,), asked.limit, asked.seed):
         examples.append(example)
         requests.append(_request(engine, task, asked, example))
         tokens += len(requests[-1].prompt)
@@ -116,11 +116,11 @@ def _batches(engine: Asker, task: AnswerTask, asked: Asked) -> Iterator[tuple[li
 
 def _request(engine: Asker, task: AnswerTask, asked: Asked, example: Example) -> Request:
     text = asked.wrap(example.prompt) + example.start
-    prompt, whole = engine.prompt(text), engine.prompt(text + example.hoped)
+    prompt, whole = engine.prompt(text), engine.prompt(text + example.draft)
     # tokenized with the prompt, so that a space at their border means what it will mean in the answer
-    hoped = whole[len(prompt) :] if whole[: len(prompt)] == prompt else []
+    draft = whole[len(prompt) :] if whole[: len(prompt)] == prompt else []
     return Request(
-        prompt=tuple(prompt), hoped=tuple(hoped), max_new=task.max_new, settled=partial(task.settled, example=example)
+        prompt=tuple(prompt), draft=tuple(draft), max_new=task.max_new, settled=partial(task.settled, example=example)
     )
 
 
@@ -134,12 +134,12 @@ def _texts(scored: Sequence[ExampleScore]) -> list[list[float]]:
 
 def _by_depth(scored: Sequence[ExampleScore], seed: int) -> tuple[DepthScore, ...] | None:
     depths = sorted({one.depth for one in scored if one.depth is not None})
-    found = []
+    scores = []
     for depth in depths:
         here = [one for one in scored if one.depth == depth]
         interval = score_interval(_texts(here), seed)
-        found.append(DepthScore(depth, len(here), sum(o.score for o in here) / len(here), interval.low, interval.high))
-    return tuple(found) or None
+        scores.append(DepthScore(depth, len(here), sum(o.score for o in here) / len(here), interval.low, interval.high))
+    return tuple(scores) or None
 
 
 def _few(texts: int, limit: int) -> Iterator[Note]:

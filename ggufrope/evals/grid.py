@@ -191,18 +191,18 @@ def _depths(order: Order, task: Task) -> tuple[float, ...]:
 def _files(paths: Sequence[Path]) -> dict[ModelFile, FileFacts]:
     if not paths:
         raise UsageError("no file given")
-    found: dict[ModelFile, FileFacts] = {}
+    known: dict[ModelFile, FileFacts] = {}
     for path in paths:
         facts = describe(model := ModelFile.open(path))
-        for other, theirs in found.items():
+        for other, theirs in known.items():
             if (facts.header, facts.weights) == (theirs.header, theirs.weights):
                 raise UsageError(
                     f"{other.path} and {path} are the same model, byte for byte as far as was looked; drop one"
                 )
             if facts.name == theirs.name:
                 raise UsageError(f"{other.path} and {path} would have the same name in the results; rename one")
-        found[model] = facts
-    return found
+        known[model] = facts
+    return known
 
 
 def _baseline(order: Order, task: Task, files: Sequence[ModelFile]) -> ModelFile | None:

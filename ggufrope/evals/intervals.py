@@ -62,8 +62,8 @@ def bootstrap(sums: npt.ArrayLike, counts: npt.ArrayLike, seed: int = 0) -> Inte
     rng, n = np.random.default_rng(seed), len(top)
     means, block = [], max(1, 2**20 // n)
     for start in range(0, _RESAMPLES, block):
-        drawn = rng.multinomial(n, np.full(n, 1 / n), size=min(block, _RESAMPLES - start))
-        means.append((drawn @ top) / (drawn @ bottom))
+        picked = rng.multinomial(n, np.full(n, 1 / n), size=min(block, _RESAMPLES - start))
+        means.append((picked @ top) / (picked @ bottom))
     low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return Interval(float(low), float(high), "bootstrap 95%")
 
@@ -88,7 +88,7 @@ def score_interval(texts: Sequence[Sequence[float]], seed: int = 0) -> Interval:
     if not several and all(m in (0.0, 1.0) for m in means):
         return wilson(sum(means), len(means))
     if max(means, default=0.0) == min(means, default=0.0):
-        found = wilson(sum(means), len(means))
+        interval = wilson(sum(means), len(means))
     else:
-        found = bootstrap([sum(t) for t in texts], [len(t) for t in texts], seed)
-    return Interval(found.low, found.high, found.kind + over)
+        interval = bootstrap([sum(t) for t in texts], [len(t) for t in texts], seed)
+    return Interval(interval.low, interval.high, interval.kind + over)

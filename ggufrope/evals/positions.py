@@ -111,8 +111,8 @@ def _mean(sums: Floats, counts: Floats, start: int, end: int, seed: int) -> Posi
         return PositionMean(start, end, n, None, None, None)
     if used.sum() < 2:  # one text says nothing about others
         return PositionMean(start, end, n, mean, None, None)
-    found = bootstrap(sums[used], counts[used], seed)
-    return PositionMean(start, end, n, mean, found.low, found.high)
+    interval = bootstrap(sums[used], counts[used], seed)
+    return PositionMean(start, end, n, mean, interval.low, interval.high)
 
 
 def pieces(reader: Reader, text: Path, length: int, limit: int) -> list[list[int]]:
@@ -149,11 +149,11 @@ def windows(length: int, size: int, stride: int) -> list[Window]:
 
     Every position is scored once: in the first window, or in the first one that reaches the token behind it.
     """
-    found = [Window(0, min(size, length), 0)]
-    while found[-1].end < length:
-        end = min(found[-1].end + stride, length)
-        found.append(Window(end - size, end, found[-1].end - 1))
-    return found
+    cuts = [Window(0, min(size, length), 0)]
+    while cuts[-1].end < length:
+        end = min(cuts[-1].end + stride, length)
+        cuts.append(Window(end - size, end, cuts[-1].end - 1))
+    return cuts
 
 
 def losses(

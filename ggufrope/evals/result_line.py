@@ -101,13 +101,13 @@ def _object(kind: Any, value: Any, name: str) -> Any:
     if not isinstance(value, dict):
         raise _WrongError(f"{name} is {_shown(value)}, not an object")
     hints, prefix = typing.get_type_hints(kind), f"{name}." if name else ""
-    found = {}
+    values = {}
     for f in fields(kind):
         if f.name in value:
-            found[f.name] = _read(hints[f.name], value[f.name], prefix + f.name)
+            values[f.name] = _read(hints[f.name], value[f.name], prefix + f.name)
         elif f.default is MISSING:
             raise _WrongError(f"{prefix}{f.name} is missing")
-    return kind(**found)
+    return kind(**values)
 
 
 _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "an object"}

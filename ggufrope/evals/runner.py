@@ -54,7 +54,7 @@ def run(
         open_engine: makes an engine; ``Engine`` if None.
 
     Raises:
-        UsageError: a length has no room for the task.
+        UsageError: a length is too short for the task.
         InputError, RuntimeLibraryError: llama.cpp refused a file or failed. Cells before it are kept.
         OutputError: a result cannot be written.
     """
@@ -74,7 +74,7 @@ def run(
 class _Engines:
     """The engine of one file and type of the KV cache, and the baseline's: opened when first needed.
 
-    They have room for the most tokens that a cell reads together, except where a file rotates by the context that was
+    Their context holds the most tokens that a cell reads together, except where a file rotates by the context that was
     allocated: those get a new one for each length.
     """
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 
 from ggufrope.evals.task_kind import Task
 
-__all__ = ["AnswerTask", "Example", "Room"]
+__all__ = ["AnswerTask", "Budget", "Example"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Example:
             white space at its end then goes; without one, ``start`` follows it as it is.
         start: the beginning of the model's answer, which it is given and continues; empty for none.
         answers: right answers; what they mean is the task's ``score``.
-        hoped: what a perfect model would write. The engine tries it in one pass first; it never changes a result.
+        draft: what a perfect model would write. The engine tries it in one pass first; it never changes a result.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Example:
     prompt: str
     start: str
     answers: tuple[str, ...]
-    hoped: str
+    draft: str
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Budget:
     """How much text an example may have.
 
     Attributes:
@@ -70,14 +70,14 @@ class AnswerTask(Task, Protocol):
         """Tokens an answer may take."""
         ...
 
-    def examples(self, room: Room, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
+    def examples(self, budget: Budget, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
         """``n`` texts with a question for each of ``depths`` (``n`` questions where depths have no meaning).
 
         The same arguments give the same examples, on any machine. Questions about one text follow each other. A file
         with fewer examples gives fewer texts: asked twice, they would count as two.
 
         Raises:
-            UsageError: the length has no room for the task; says the smallest that has.
+            UsageError: the length is too short for the task; says the shortest that is not.
             InputError: a data file that cannot be used.
         """
         ...

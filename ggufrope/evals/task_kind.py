@@ -146,7 +146,7 @@ class TaskKind(ABC, Generic[_T]):
         """Measure one cell.
 
         Raises:
-            UsageError: a length has no room for the task.
+            UsageError: a length is too short for the task.
             InputError, RuntimeLibraryError: a data file cannot be used, or llama.cpp failed.
         """
 

@@ -16,7 +16,7 @@ __all__ = ["Decoder", "Reading", "alone"]
 
 R = TypeVar("R", bound="Reading")
 
-_TRUNK = 0  # the sequence that holds what a family shares
+_PREFIX = 0  # the sequence that holds what a family shares
 _ALIGNED = 16  # kernels take rows in groups of up to so many, and what is left over in another way
 
 
@@ -30,8 +30,8 @@ class Reading(Protocol):
         asked: tokens that it would have read alone, without drafts.
         cached: tokens of it that the cache has and that hold.
         over: whether it needs nothing more.
-        doubtful: whether a choice was too close to make in company.
-        void: whether what it found does not hold, and must be found ``alone``.
+        too_close: whether a choice was too close to make in company.
+        void: whether its result does not hold, and it must be read ``alone``.
     """
 
     @property
@@ -47,7 +47,7 @@ class Reading(Protocol):
     @property
     def over(self) -> bool: ...
     @property
-    def doubtful(self) -> bool: ...
+    def too_close(self) -> bool: ...
     @property
     def void(self) -> bool: ...
 
@@ -64,7 +64,7 @@ class Reading(Protocol):
         """Go on: all rows were accepted. ``cached`` then says how much of what was read holds."""
 
     def afresh(self: R) -> R:
-        """The same from the start, to be found ``alone``: without guesses, without doubts."""
+        """The same from the start, to be read ``alone``: without drafts, whatever its margins."""
 
 
 def alone(context: Context, reading: Reading) -> None:
@@ -72,7 +72,7 @@ def alone(context: Context, reading: Reading) -> None:
     context.clear(length=len(reading.prompt))
     reading.begin(0)
     while not reading.over:
-        _step(context, [(_TRUNK, reading)])
+        _step(context, [(_PREFIX, reading)])
 
 
 def _step(context: Context, active: Sequence[tuple[int, Reading]]) -> None:
@@ -104,17 +104,17 @@ class Decoder(Generic[R]):
         """
         self._context, self._n_cells, self._repeatable = context, n_cells, repeatable
         self._free = list(range(n_parallel, 0, -1))
-        self._trunk: Sequence[int] = ()
+        self._prefix: Sequence[int] = ()
 
     def run(self, readings: Sequence[R], common: int) -> Iterator[tuple[int, R]]:
         """Run ``readings``, which share their first ``common`` tokens; yields each, with its place, when it is over."""
-        places, doubtful = {id(reading): place for place, reading in enumerate(readings)}, list[R]()
+        places, undecided = {id(reading): place for place, reading in enumerate(readings)}, list[R]()
         for reading in self._beside(readings, common):
-            if reading.doubtful and self._repeatable:
-                doubtful.append(reading)
+            if reading.too_close and self._repeatable:
+                undecided.append(reading)
             else:
                 yield places[id(reading)], reading
-        for reading in doubtful:
+        for reading in undecided:
             again = reading.afresh()
             self._behind(again, common)
             yield places[id(reading)], again
@@ -132,33 +132,33 @@ class Decoder(Generic[R]):
                 yield reading
 
     def _grow(self, prefix: Sequence[int]) -> None:
-        """Make the trunk ``prefix``."""
-        kept = common_prefix(self._trunk, prefix)
+        """Keep ``prefix``, and nothing else, for the readings to begin with."""
+        kept = common_prefix(self._prefix, prefix)
         if kept < len(prefix):
             kept -= kept % _ALIGNED
         self._cut(kept)
         if kept < len(prefix):
-            for _ in self._context.read(Feed(_TRUNK, kept, prefix[kept:])):
+            for _ in self._context.read(Feed(_PREFIX, kept, prefix[kept:])):
                 pass
-        self._trunk = prefix
+        self._prefix = prefix
 
     def _cut(self, length: int) -> None:
-        if length < len(self._trunk):
-            self._context.cut(_TRUNK, length)
-            self._trunk = self._trunk[:length]
+        if length < len(self._prefix):
+            self._context.cut(_PREFIX, length)
+            self._prefix = self._prefix[:length]
 
     def _behind(self, reading: R, common: int) -> None:
-        """Run ``reading`` as ``alone`` does, but for the trunk, which has the bits that ``alone`` would give it.
+        """Run ``reading`` as ``alone`` does, but for the prefix, which has the bits that ``alone`` would give it.
 
         Nothing else is in the cache, so that its tokens come to lie in the same cells. At least two tokens of the
         prompt are read, as one alone is computed in another way, and the batches end where those of ``alone`` do.
         """
         kept = max(0, min(common, len(reading.prompt) - 2))
         self._cut(kept - kept % _ALIGNED)
-        reading.begin(len(self._trunk))
+        reading.begin(len(self._prefix))
         while not reading.over:
-            _step(self._context, [(_TRUNK, reading)])
-        self._context.cut(_TRUNK, len(self._trunk))
+            _step(self._context, [(_PREFIX, reading)])
+        self._context.cut(_PREFIX, len(self._prefix))
 
     def _admit(self, waiting: deque[R], active: list[tuple[int, R]], common: int) -> None:
         """Start as many of ``waiting`` as have a sequence and, whatever they will write, cells."""
@@ -168,6 +168,6 @@ class Decoder(Generic[R]):
             if active and reserved > self._n_cells:
                 return
             seq, reading = self._free.pop(), waiting.popleft()
-            self._context.copy(_TRUNK, seq, common)
+            self._context.copy(_PREFIX, seq, common)
             reading.begin(common)
             active.append((seq, reading))

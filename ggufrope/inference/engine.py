@@ -10,7 +10,7 @@ from ggufrope.errors import UsageError
 from ggufrope.inference.context import Context
 from ggufrope.inference.decoder import Decoder, Reading, alone
 from ggufrope.inference.likelihood import ScoredText
-from ggufrope.inference.margin import doubt
+from ggufrope.inference.margin import margin
 from ggufrope.inference.opening import UBATCH, InferenceSettings
 from ggufrope.inference.prefixes import families
 from ggufrope.inference.requests import Answer, Likelihood, Request
@@ -31,8 +31,8 @@ _SPARE = 64  # cells beyond n_ctx for each of the answers that are decoded side 
 class Engine(Session):
     """A GGUF file on the patched llama.cpp, to be asked many questions.
 
-    Prompts that begin alike are evaluated once; answers go on side by side; an answer that was hoped for is checked in
-    the pass that reads the prompt. ``share=False`` does none of this.
+    Prompts that begin alike are evaluated once; answers go on side by side; a draft of an answer is checked in the
+    pass that reads the prompt. ``share=False`` does none of this.
 
     Attributes, beside those of ``Session``:
         asked: tokens that decoding each request alone would have read.
@@ -69,13 +69,13 @@ class Engine(Session):
             RuntimeLibraryError, InputError: the runtime is not built, or refused the file.
         """
         if n_ctx < 1 or n_batch < 1 or not 1 <= n_parallel < _MAX_SEQ:
-            found = f"n_ctx {n_ctx}, n_batch {n_batch}, n_parallel {n_parallel}"
-            raise UsageError(f"{found}: each is at least 1, n_parallel at most {_MAX_SEQ - 1}")
+            given = f"n_ctx {n_ctx}, n_batch {n_batch}, n_parallel {n_parallel}"
+            raise UsageError(f"{given}: each is at least 1, n_parallel at most {_MAX_SEQ - 1}")
         file = ModelFile.of(file)
         super().__init__(file, n_ctx=n_ctx, settings=InferenceSettings.choose(kv_type, threads, flash_attn))
-        self._doubt = doubt(file, kv_type, flash_attn=self.settings.flash_attn)
+        self._margin = margin(file, kv_type, flash_attn=self.settings.flash_attn)
         self._share = share and self._model.divisible and not self._model.per_prompt and n_batch > 1
-        self._hoping = share and self._model.divisible
+        self._drafting = share and self._model.divisible
         self._n_cells = n_ctx + self._model.spare(n_ctx, _SPARE * n_parallel if self._share else 0)
         self._n_batch = min(n_batch, UBATCH, self._n_cells)
         self._n_parallel = min(n_parallel, self._n_batch - 1)
@@ -110,10 +110,10 @@ class Engine(Session):
 
         def shared(index: int) -> Stream:
             limit = longest_answer(points, len(requests[index].prompt))
-            return Stream(requests[index], vocabulary, limit=limit, early=True, doubt=self._doubt)
+            return Stream(requests[index], vocabulary, limit=limit, early=True, margin=self._margin)
 
         def single(index: int) -> Stream:
-            return Stream(requests[index], vocabulary, late=self._hoping and not self._share)
+            return Stream(requests[index], vocabulary, late=self._drafting and not self._share)
 
         for index, stream in self._run(len(requests), shared, single):
             self.asked += stream.asked
@@ -121,7 +121,7 @@ class Engine(Session):
 
     def _likelihoods(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Likelihood]]:
         def shared(index: int) -> ScoredText:
-            return ScoredText(*pairs[index], doubt=self._doubt)
+            return ScoredText(*pairs[index], margin=self._margin)
 
         def single(index: int) -> ScoredText:
             return ScoredText(*pairs[index], apart=self._model.per_prompt)

@@ -22,11 +22,11 @@ class ScoredText:
         prompt: all that is read: everything but the continuation's last token.
         longest: the context without its last token.
         cached: tokens that the cache has.
-        doubtful: whether a choice between the continuation and another token was too close to call.
+        too_close: whether a choice between the continuation and another token was too close to call.
     """
 
     def __init__(
-        self, context: Sequence[int], continuation: Sequence[int], *, apart: bool = False, doubt: float = 0.0
+        self, context: Sequence[int], continuation: Sequence[int], *, apart: bool = False, margin: float = 0.0
     ) -> None:
         """Set up.
 
@@ -34,15 +34,15 @@ class ScoredText:
             context: what comes before; at least one token.
             continuation: what is judged.
             apart: whether the context is read in a batch of its own.
-            doubt: a lead of one token over another by less than this (in logits) is too close to call.
+            margin: a lead of one token over another by less than this (in logits) is too close to call.
         """
         self._pair = context, continuation
         self.prompt = (*context, *continuation[:-1])
         self.longest = len(context) - 1
         self._stages = [len(context), len(self.prompt)] if apart else [len(self.prompt)]
-        self._targets, self._doubt = list(continuation), doubt
+        self._targets, self._margin = list(continuation), margin
         self._done, self._log_prob, self._greedy = 0, 0.0, True
-        self.cached, self.doubtful = 0, False
+        self.cached, self.too_close = 0, False
 
     @property
     def over(self) -> bool:
@@ -52,7 +52,7 @@ class ScoredText:
     @property
     def void(self) -> bool:
         """Whether it must be read in another way."""
-        return self.doubtful
+        return self.too_close
 
     @property
     def reserve(self) -> int:
@@ -70,7 +70,7 @@ class ScoredText:
         return Likelihood(self._log_prob, self._greedy)
 
     def afresh(self) -> ScoredText:
-        """The same pair, without doubt."""
+        """The same pair, whatever its margins."""
         return ScoredText(*self._pair)
 
     def begin(self, cached: int) -> None:
@@ -86,8 +86,8 @@ class ScoredText:
         """Judge the next tokens."""
         targets = np.array(self._targets[self._done : self._done + len(rows)])
         self._log_prob += float(log_softmax(rows)[np.arange(len(rows)), targets].sum())
-        for target, (token, gap) in zip(targets, best(rows, gaps=self._doubt > 0), strict=True):
-            self.doubtful |= gap < self._doubt and self._greedy
+        for target, (token, gap) in zip(targets, best(rows, gaps=self._margin > 0), strict=True):
+            self.too_close |= gap < self._margin and self._greedy
             self._greedy &= bool(token == target)
         self._done += len(rows)
 

@@ -21,12 +21,12 @@ from __future__ import annotations
 from ggufrope.gguf.ggml_types import F16, F32
 from ggufrope.modelfile.model_file import ModelFile
 
-__all__ = ["doubt"]
+__all__ = ["margin"]
 
 _EXACT, _F16, _F16_SUMS, _BLOCKS = 1e-4, 0.03, 0.12, 0.3
 
 
-def doubt(file: ModelFile, kv_type: str, *, flash_attn: bool) -> float:
+def margin(file: ModelFile, kv_type: str, *, flash_attn: bool) -> float:
     """A lead of the likeliest token (in logits) above which every way to evaluate the file gives that token."""
     types = {tensor.ggml_type for header in file.headers for tensor in header.tensors if len(tensor.shape) > 1}
     if not types <= {F32, F16}:

@@ -48,12 +48,12 @@ def families(prompts: Sequence[Sequence[int]], longest: Sequence[int]) -> list[F
     most = [longest[i] for i in order]
     shared = [common_prefix(prompts[a], prompts[b]) for a, b in itertools.pairwise(order)]
     shared = [min(n, *most[k : k + 2]) for k, n in enumerate(shared)]
-    found, start = [], 0
+    groups, start = [], 0
     while start < len(order):
         end, common = _family_from(start, most, shared)
-        found.append(Family(tuple(order[start:end]), common))
+        groups.append(Family(tuple(order[start:end]), common))
         start = end
-    return found
+    return groups
 
 
 def _family_from(start: int, most: Sequence[int], shared: Sequence[int]) -> tuple[int, int]:
@@ -68,6 +68,6 @@ def _family_from(start: int, most: Sequence[int], shared: Sequence[int]) -> tupl
         if sum(shared[start:end]) - smaller * (end - start) > _TWICE:
             break
         end, common = end + 1, smaller
-    if end == start + 1:  # nobody beside it: keep in the trunk what its neighbours in the order can use
+    if end == start + 1:  # nobody beside it: keep what its neighbours in the order can use
         common = min(common, max(shared[max(0, start - 1) : end], default=0))
     return end, common

@@ -14,14 +14,14 @@ class Request:
 
     Attributes:
         prompt: its tokens, special ones included; at least one.
-        hoped: tokens that the answer may well begin with; only a matter of speed.
+        draft: tokens that the answer may well begin with; only a matter of speed.
         max_new: at most so many tokens.
         settled: whether an output (text so far) is all that is needed; generation stops there.
         stop: strings that end an answer; they are not part of it.
     """
 
     prompt: tuple[int, ...]
-    hoped: tuple[int, ...] = ()
+    draft: tuple[int, ...] = ()
     max_new: int = 32
     settled: Callable[[str], bool] = lambda _text: False
     stop: tuple[str, ...] = ()

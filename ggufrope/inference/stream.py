@@ -1,4 +1,4 @@
-"""A request while it is answered: what to read next, and which of the tokens that were hoped for hold."""
+"""A request while it is answered: what to read next, and how much of its draft holds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stream:
         writer: the answer so far.
         prompt: the request's prompt.
         cached: tokens that the cache has and that hold.
-        doubtful: whether a choice was too close to make; then the answer says nothing.
+        too_close: whether a choice was too close to make; then the answer says nothing.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Stream:
         limit: int | None = None,
         early: bool = False,
         late: bool = False,
-        doubt: float = 0.0,
+        margin: float = 0.0,
     ) -> None:
         """Begin an answer.
 
@@ -43,28 +43,28 @@ class Stream:
             request: what is asked.
             vocabulary: of the model.
             limit: tokens at most, where that is less than the request's ``max_new``.
-            early: whether hoped-for tokens are read in one batch with the end of the prompt.
-            late: whether they are read in one batch behind it, once the prompt has given their first one.
-            doubt: a choice by less than this (in logits) is too close.
+            early: whether the draft is read in one batch with the end of the prompt.
+            late: whether it is read in one batch behind it, once the prompt has given its first token.
+            margin: a choice by less than this (in logits) is too close.
         """
         self.writer = Writer(request, vocabulary, limit)
         self._request, self._vocabulary, self._limit = request, vocabulary, limit
-        self.prompt, self._hoped = request.prompt, list(request.hoped)
-        self._early, self._late, self._doubt = early, late, doubt
-        self.cached, self.doubtful = 0, False
-        self._pending: list[int] = []  # what is certain, then drafts
-        self._drafts = 0
-        self._found: list[tuple[int, float]] = []
+        self.prompt, self._draft = request.prompt, list(request.draft)
+        self._early, self._late, self._margin = early, late, margin
+        self.cached, self.too_close = 0, False
+        self._pending: list[int] = []  # what is certain, then what is drafted
+        self._n_drafted = 0
+        self._choices: list[tuple[int, float]] = []  # tokens, and by how much they lead
 
     @property
     def over(self) -> bool:
-        """Whether the answer ended, or is doubtful."""
-        return self.doubtful or bool(self.writer.reason)
+        """Whether the answer ended, or a choice was too close."""
+        return self.too_close or bool(self.writer.reason)
 
     @property
     def void(self) -> bool:
         """Whether the request must be answered in another way."""
-        return self.doubtful or self.writer.cut_short
+        return self.too_close or self.writer.cut_short
 
     @property
     def longest(self) -> int:
@@ -88,38 +88,38 @@ class Stream:
     def begin(self, cached: int) -> None:
         """Read the prompt from position ``cached`` on."""
         self.cached = cached
-        self._pend(list(self.prompt[cached:]), hoping=self._early)
+        self._pend(list(self.prompt[cached:]), drafting=self._early)
 
     def feed(self, seq: int) -> Feed:
-        """What is pending, with logits for the last certain token and every draft."""
-        return Feed(seq, self.cached, self._pending, self._drafts + 1)
+        """What is pending, with logits for the last certain token and every drafted one."""
+        return Feed(seq, self.cached, self._pending, self._n_drafted + 1)
 
     def accept(self, rows: npt.NDArray[np.float32]) -> None:
         """Keep what each row says."""
-        self._found += best(rows, gaps=self._doubt > 0)
+        self._choices += best(rows, gaps=self._margin > 0)
 
     def advance(self) -> None:
-        """Write the likeliest tokens: a draft that is the likeliest one holds, and so does the token behind it.
+        """Write the likeliest tokens: a drafted one that is the likeliest holds, and so does the token behind it.
 
-        The first draft that is not ends this: what was read behind it is void.
+        The first one that is not ends this: what was read behind it is void.
         """
-        certain = len(self._pending) - self._drafts
-        for place, (token, gap) in enumerate(self._found):
-            self.doubtful = gap < self._doubt
-            if self.doubtful or self.writer.add(token):
+        certain = len(self._pending) - self._n_drafted
+        for place, (token, gap) in enumerate(self._choices):
+            self.too_close = gap < self._margin
+            if self.too_close or self.writer.add(token):
                 break
-            if place == self._drafts or self._pending[certain + place] != token:
+            if place == self._n_drafted or self._pending[certain + place] != token:
                 self.cached += certain + place
-                self._pend([token], hoping=self._early or self._late)
+                self._pend([token], drafting=self._early or self._late)
                 break
-        self._found = []
+        self._choices = []
 
-    def _pend(self, certain: list[int], *, hoping: bool) -> None:
+    def _pend(self, certain: list[int], *, drafting: bool) -> None:
         written = self.writer.tokens
-        room = self.writer.limit - 1 - len(written)
-        hoping = hoping and room > 0 and self._hoped[: len(written)] == written
-        drafts = self._hoped[len(written) :][:room] if hoping else []
-        self._pending, self._drafts = certain + drafts, len(drafts)
+        left = self.writer.limit - 1 - len(written)
+        drafting = drafting and left > 0 and self._draft[: len(written)] == written
+        drafted = self._draft[len(written) :][:left] if drafting else []
+        self._pending, self._n_drafted = certain + drafted, len(drafted)
 
 
 def longest_answer(points: Sequence[int], prompt: int) -> int | None:

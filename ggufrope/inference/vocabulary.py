@@ -43,13 +43,13 @@ class Vocabulary:
             special: whether the names of special tokens in it mean those tokens.
         """
         data = text.encode()
-        room = len(data) + 8
+        space = len(data) + 8
         while True:
-            ids = (ctypes.c_int32 * room)()
-            n = self._api.llama_tokenize(self._vocab, data, len(data), ids, room, whole, special)
+            ids = (ctypes.c_int32 * space)()
+            n = self._api.llama_tokenize(self._vocab, data, len(data), ids, space, whole, special)
             if n >= 0:
                 return list(ids[:n])
-            room = -n
+            space = -n
 
     def piece(self, token: int) -> bytes:
         """What ``token`` adds to a text; nothing for special tokens."""

@@ -66,9 +66,9 @@ class Writer:
         return Answer(self._text, tuple(self.tokens), self.reason)
 
     def _stopped(self) -> bool:
-        found = [at for stop in self._request.stop if stop and (at := self._text.find(stop)) >= 0]
-        if not found:
+        stops = [at for stop in self._request.stop if stop and (at := self._text.find(stop)) >= 0]
+        if not stops:
             return False
-        self._text = self._text[: min(found)]
+        self._text = self._text[: min(stops)]
         self.tokens = [token for token, at in zip(self.tokens, self._begins, strict=True) if at < len(self._text)]
         return True

@@ -34,9 +34,9 @@ def require_same_model(file: Sequence[Header], reference: Sequence[Header]) -> N
         InputError: the first difference.
     """
     for difference in (_architecture, _tokenizer, _settings, _shapes):
-        found = difference(file, reference)
-        if found:
-            raise InputError(f"{file[0].path} and {reference[0].path} are not the same model: {found}")
+        gap = difference(file, reference)
+        if gap:
+            raise InputError(f"{file[0].path} and {reference[0].path} are not the same model: {gap}")
 
 
 def rotation_gap(file: Decoded, reference: Decoded) -> str:

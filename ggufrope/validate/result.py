@@ -1,4 +1,4 @@
-"""What ``validate`` found, for programs and for people."""
+"""What a comparison showed, for programs and for people."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class ValidationResult:
 
     def as_json(self) -> dict[str, Any]:
         """The fields above with ``passed`` and ``verdict``, NaN and infinity as None; see docs/validation.md."""
-        found: dict[str, Any] = _finite({**asdict(self), "passed": self.passed, "verdict": self.verdict})
-        return found
+        value: dict[str, Any] = _finite({**asdict(self), "passed": self.passed, "verdict": self.verdict})
+        return value
 
     def lines(self) -> list[str]:
         """A table by position, and the verdict last."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ggufrope.evals.task import AnswerTask, Example, Room
+from ggufrope.evals.task import AnswerTask, Budget, Example
 from ggufrope.evals.tasks import TASKS, make
 
 DATA = Path(__file__).parent / "data"
@@ -38,7 +38,7 @@ class Case:
         return make(TASKS[self.name], self.options)
 
     def examples(self, n: int = 2, seed: int = 0, length: int | None = None) -> list[Example]:
-        return list(self.task().examples(Room(length or self.length, words), DEPTHS, n, seed))
+        return list(self.task().examples(Budget(length or self.length, words), DEPTHS, n, seed))
 
     def __str__(self) -> str:
         return "-".join([self.name, *(f"{k}={Path(str(v)).name}" for k, v in self.options.items())])

@@ -37,7 +37,7 @@ class SpeedKind(TaskKind["Speed"]):
 
     def check_length(self, task, length):
         if length <= task.new:
-            raise UsageError(f"speed: --lengths {length} has no room for {task.new} tokens")
+            raise UsageError(f"speed: --lengths {length} is too short for {task.new} tokens")
 
     def together(self, task, length):
         return length + task.new
@@ -127,7 +127,7 @@ def test_a_kind_of_its_own_goes_all_the_way(folder, capsys):
 
 def test_what_a_kind_refuses_is_refused_before_anything_runs(folder, capsys):
     for line, said in {
-        LINE.replace("32,64", "3"): "speed: --lengths 3 has no room for 4 tokens",
+        LINE.replace("32,64", "3"): "speed: --lengths 3 is too short for 4 tokens",
         f"{LINE} --depths 0.5": "--depths: speed has no depths",
         f"{LINE} --baseline b.gguf": "--baseline: speed has no baseline",
         LINE.replace("32,64", "510"): "a.gguf has a context of 512 tokens",  # 514 with what is written
@@ -168,7 +168,7 @@ def test_every_task_has_a_kind_and_every_kind_its_own_name():
 def test_nobody_asks_which_kind_a_task_is():
     """Kinds are known by their methods: no ``isinstance`` on tasks, no comparison with a kind's name."""
     asked = []
-    for path in (p for room in ("evals", "cli", "report") for p in (PACKAGE / room).rglob("*.py")):
+    for path in (p for package in ("evals", "cli", "report") for p in (PACKAGE / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
             by_class = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass")

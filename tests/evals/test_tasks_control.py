@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tasks_matrix import DEPTHS, words
 
-from ggufrope.evals.task import AnswerTask, Example, Room
+from ggufrope.evals.task import AnswerTask, Budget, Example
 from ggufrope.evals.tasks import TASKS, make
 
 CONTROLLED = ["niah", "niah-single", "niah-multikey", "kv-retrieval"]
@@ -30,7 +30,7 @@ def values(example: Example) -> list[str]:
 
 def asked(name: str, n: int = 6, **options: Any) -> tuple[AnswerTask, list[Example]]:
     task = make(TASKS[name], options)
-    return task, list(task.examples(Room(1200, words), DEPTHS, n, 0))
+    return task, list(task.examples(Budget(1200, words), DEPTHS, n, 0))
 
 
 @pytest.mark.parametrize("name", CONTROLLED)
@@ -45,7 +45,7 @@ def test_a_reader_without_mistakes_is_right_and_in_the_control_never(name: str) 
 def test_the_control_reads_the_same_text(name: str) -> None:
     _, plain = asked(name)
     _, shuffled = asked(name, shuffled=True)
-    assert [(e.prompt, e.start, e.hoped) for e in plain] == [(e.prompt, e.start, e.hoped) for e in shuffled]
+    assert [(e.prompt, e.start, e.draft) for e in plain] == [(e.prompt, e.start, e.draft) for e in shuffled]
 
 
 @pytest.mark.parametrize("name", CONTROLLED)

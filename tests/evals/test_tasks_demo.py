@@ -6,7 +6,7 @@ import pytest
 from tasks_matrix import CASES, DEPTHS, Case
 from test_tasks_files import DEMO
 
-from ggufrope.evals.task import Room
+from ggufrope.evals.task import Budget
 from ggufrope.evals.tasks import TASKS, make
 
 torch = pytest.importorskip("torch")
@@ -23,12 +23,12 @@ def tokenizer():
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_room_is_respected_to_the_token(case: Case, tokenizer) -> None:
     """A tokenizer that knows few words: most become single letters, at borders that depend on their neighbours."""
-    room = Room(10 * case.length, lambda prompt, start: len(tokenizer(prompt + start)["input_ids"]))
+    budget = Budget(10 * case.length, lambda prompt, start: len(tokenizer(prompt + start)["input_ids"]))
     options = case.options if case.name != "mdqa" else {**case.options, "documents": 8}
     task = make(TASKS[case.name], options)
     if "data" in case.options and case.name != "mdqa":
-        room = Room(2 * case.length, room.count)
-    left = [room.left(e.prompt, e.start, task.max_new) for e in task.examples(room, DEPTHS, 1, 0)]
+        budget = Budget(2 * case.length, budget.count)
+    left = [budget.left(e.prompt, e.start, task.max_new) for e in task.examples(budget, DEPTHS, 1, 0)]
     assert min(left) >= 0
     assert min(left) < 400 or case.name == "mdqa"  # letters of the longest unit
 
@@ -38,8 +38,8 @@ def test_the_demo_model_finds_every_needle(length: int, right: int, tokenizer) -
     """Inside its window of 512 tokens it was measured to find everything (models/demo/README.md)."""
     model = transformers.LlamaForCausalLM.from_pretrained(DEMO.parent, dtype=torch.float32)
     task = make(TASKS["niah"], {"wording": DEMO})
-    room = Room(length, lambda prompt, start: len(tokenizer(prompt + start)["input_ids"]))
-    examples = list(task.examples(room, DEPTHS, 1, 0))
+    budget = Budget(length, lambda prompt, start: len(tokenizer(prompt + start)["input_ids"]))
+    examples = list(task.examples(budget, DEPTHS, 1, 0))
     ids = torch.tensor([tokenizer(e.prompt + e.start)["input_ids"] for e in examples])  # every word is one token
     assert length - 10 < ids.shape[1] + task.max_new <= length
     with torch.no_grad():
@@ -47,5 +47,5 @@ def test_the_demo_model_finds_every_needle(length: int, right: int, tokenizer) -
     outputs = [" " + tokenizer.decode([token]) for token in likeliest]
     assert sum(task.score(output, e) for output, e in zip(outputs, examples, strict=True)) >= right
     control = make(TASKS["niah"], {"wording": DEMO, "shuffled": True})
-    asked = control.examples(room, DEPTHS, 1, 0)
+    asked = control.examples(budget, DEPTHS, 1, 0)
     assert sum(control.score(output, e) for output, e in zip(outputs, asked, strict=True)) == 0

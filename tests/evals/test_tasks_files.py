@@ -16,7 +16,7 @@ from demo_model.wording import wording
 from tasks_matrix import DATA, DEPTHS, words
 
 from ggufrope.errors import InputError, UsageError
-from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.tasks import TASKS, make, record
 from ggufrope.evals.tasks.haystack import made_up, read_sentences, sentences
 from ggufrope.evals.tasks.mdqa import Passage, Question, _distractors
@@ -28,7 +28,7 @@ DEMO = ROOT / "models" / "demo" / "wording.json"
 
 
 def ask(name: str, length: int, n: int = 2, depths: tuple[float, ...] = DEPTHS, **options: Any) -> list[Example]:
-    return list(make(TASKS[name], options).examples(Room(length, words), depths, n, 0))
+    return list(make(TASKS[name], options).examples(Budget(length, words), depths, n, 0))
 
 
 def saved(path: Path, data: str | bytes) -> Path:
@@ -112,7 +112,7 @@ def test_the_demo_model_is_asked_what_it_was_trained_on() -> None:
         assert re.fullmatch(rf"(?:(?:{fact}|{sentence}) )+so give [a-z]+", text)
         key = text.split()[-1]
         assert f"give {key} {example.answers[0]} ." in text
-        assert example.hoped == f" {example.answers[0]}"
+        assert example.draft == f" {example.answers[0]}"
         assert len(re.findall(fact, text)) == 12
 
 
@@ -127,7 +127,7 @@ def test_a_wording_of_one_s_own(tmp_path: Path) -> None:
     name, value = example.start.split()[0], example.answers[0]
     assert example.prompt.startswith("Los: Es ") and example.prompt.endswith(f"\nWas hat {name}?\n")
     assert f".\n{name} hat {value}.\nEs " in example.prompt
-    assert example.hoped == f" {value}!"
+    assert example.draft == f" {value}!"
     [example] = ask("niah-multivalue", 60, n=1, wording=path, values=2)
     assert "Alles von" in example.prompt and set(example.answers) == {"Äpfel", "Birnen"}
     assert make(TASKS["niah-multivalue"], {"wording": path, "values": 2}).max_new == 10

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ggufrope.errors import UsageError
-from ggufrope.evals.task import Example, Room
-from ggufrope.evals.tasks.fitting import Sheet, filled, greatest
+from ggufrope.evals.task import Budget, Example
+from ggufrope.evals.tasks.fitting import Sample, filled, greatest
 from ggufrope.evals.tasks.placing import groups, nearest, spread
 
 steps = st.lists(st.integers(1, 400), min_size=2, max_size=300)
@@ -52,7 +52,7 @@ def test_a_bent_line_is_searched_to_the_end() -> None:
     assert greatest(left, 1, None, 3, 100_000) == 10_010
 
 
-def sheet_of(sizes: Sequence[int], least: int = 1, most: int | None = None) -> Sheet:
+def sample_of(sizes: Sequence[int], least: int = 1, most: int | None = None) -> Sample:
     """Two questions about ``n`` words; the first or the second is longer, by ``sizes[n]`` words."""
 
     def write(n: int) -> list[Example]:
@@ -60,23 +60,23 @@ def sheet_of(sizes: Sequence[int], least: int = 1, most: int | None = None) -> S
         longer = (max(-extra, 0), max(extra, 0))
         return [Example(f"0/{k}", k, "w " * n + "q " * longer[k], "", ("a",), "a") for k in (0, 1)]
 
-    return Sheet(write, least, most)
+    return Sample(write, least, most)
 
 
-def room(length: int) -> Room:
-    return Room(length, lambda prompt, start: len(prompt.split()))
+def budget(length: int) -> Budget:
+    return Budget(length, lambda prompt, start: len(prompt.split()))
 
 
 @pytest.mark.parametrize("length", range(20, 40))
 def test_every_question_fits_whichever_is_the_longest(length: int) -> None:
-    examples = list(filled("t", room(length), lambda _index: sheet_of([-4, 9, -3, 0, 5, -9, 6]), 1, max_new=2))
-    assert all(room(length).left(e.prompt, e.start, 2) >= 0 for e in examples)
+    examples = list(filled("t", budget(length), lambda _index: sample_of([-4, 9, -3, 0, 5, -9, 6]), 1, max_new=2))
+    assert all(budget(length).left(e.prompt, e.start, 2) >= 0 for e in examples)
 
 
 def test_too_little_text_is_an_error() -> None:
     with pytest.raises(UsageError, match="t: there is not enough text for 50 tokens: 29 of them would stay unused"):
-        list(filled("t", room(50), lambda _index: sheet_of([1], most=18), 1, max_new=2))
-    fixed = list(filled("t", room(50), lambda _index: sheet_of([1], least=18, most=18), 1, max_new=2))
+        list(filled("t", budget(50), lambda _index: sample_of([1], most=18), 1, max_new=2))
+    fixed = list(filled("t", budget(50), lambda _index: sample_of([1], least=18, most=18), 1, max_new=2))
     assert len(fixed[0].prompt.split()) == 18
 
 

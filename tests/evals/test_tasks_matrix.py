@@ -11,7 +11,7 @@ from tasks_matrix import CASES, DEPTHS, Case, words
 
 from ggufrope.errors import UsageError
 from ggufrope.evals.answer_kind import ANSWERS
-from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.tasks import TASKS, make, options
 
 by_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -54,12 +54,12 @@ def test_names_and_depths(case: Case) -> None:
 
 
 @by_case
-def test_room_is_respected_and_filled_to_one_unit(case: Case) -> None:
-    task, room = case.task(), Room(case.length, words)
+def test_budget_is_kept_and_filled_to_one_unit(case: Case) -> None:
+    task, budget = case.task(), Budget(case.length, words)
     longest = max(words(unit, "") for e in case.examples() for unit in case.units(e.prompt)) + case.slack
     for sample in ("0", "1"):
         mine = [e for e in case.examples() if e.name.split("/")[0] == sample]
-        left = [room.left(e.prompt, e.start, task.max_new) for e in mine]
+        left = [budget.left(e.prompt, e.start, task.max_new) for e in mine]
         assert 0 <= min(left) < longest
         assert max(left) < 2 * longest  # the questions differ in length a little
 
@@ -70,7 +70,7 @@ def test_a_token_less_is_not_too_much(case: Case) -> None:
     task = case.task()
     for length in range(case.length, case.length + 12):
         examples = case.examples(n=1, length=length)
-        assert min(Room(length, words).left(e.prompt, e.start, task.max_new) for e in examples) >= 0
+        assert min(Budget(length, words).left(e.prompt, e.start, task.max_new) for e in examples) >= 0
 
 
 @by_case
@@ -98,21 +98,21 @@ def test_the_answer_stands_at_its_depth(case: Case) -> None:
 
 
 @by_case
-def test_hoped_answers_score_1_and_wrong_ones_0(case: Case) -> None:
+def test_drafts_score_1_and_wrong_ones_0(case: Case) -> None:
     task = case.task()
     for example in case.examples():
-        assert task.score(example.hoped, example) == 1
-        assert task.score(example.hoped + " and more.\n", example) == 1
+        assert task.score(example.draft, example) == 1
+        assert task.score(example.draft + " and more.\n", example) == 1
         for wrong in ("", " ", "\n", " I cannot know that.", "\ufffd"):
             assert task.score(wrong, example) == 0
 
 
 @by_case
-def test_hoped_answers_are_settled_at_the_latest_one_word_later(case: Case) -> None:
+def test_drafts_are_settled_at_the_latest_one_word_later(case: Case) -> None:
     """What makes the right answers cheap: nothing is generated after them."""
     task = case.task()
     for example in case.examples():
-        assert task.settled(example.hoped + " .\n", example)
+        assert task.settled(example.draft + " .\n", example)
         assert not task.settled("", example)
 
 
@@ -156,7 +156,7 @@ def _some(case: Case) -> list[Example]:
 
 
 def _pieces(example: Example) -> list[str]:
-    whole = [example.hoped, *example.answers]
+    whole = [example.draft, *example.answers]
     return [*whole, *(text[:-1] for text in whole), *(text[: len(text) // 2] for text in whole), " "]
 
 

@@ -10,13 +10,13 @@ import pytest
 from tasks_matrix import body, words
 
 from ggufrope.errors import UsageError
-from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.tasks import TASKS, make
 from ggufrope.evals.tasks.ruler_fwe import counts
 
 
 def ask(name: str, length: int, n: int = 3, **options: Any) -> list[Example]:
-    return list(make(TASKS[name], options).examples(Room(length, words), (), n, 0))
+    return list(make(TASKS[name], options).examples(Budget(length, words), (), n, 0))
 
 
 @pytest.mark.parametrize(("chains", "hops"), [(1, 4), (1, 1), (4, 2), (3, 6)])

@@ -22,9 +22,9 @@ def quiz(engine: Engine, words: int, *, seed: int, max_new: int = 6) -> list[Req
     for place, (name, thing) in enumerate(facts):
         right = engine.tokens(f" {thing} . so give")
         wrong = engine.tokens(f" {rng.choice(THINGS)} . so")
-        hoped = [right, wrong, [*right[:1], *wrong], []][(place + seed) % 4]
+        draft = [right, wrong, [*right[:1], *wrong], []][(place + seed) % 4]
         prompt = engine.prompt(" ".join([*text, "so", "give", name]))
-        asked.append(Request(tuple(prompt), tuple(hoped), max_new))
+        asked.append(Request(tuple(prompt), tuple(draft), max_new))
     return asked
 
 

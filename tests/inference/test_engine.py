@@ -52,7 +52,7 @@ def test_every_answer_of_the_test_set_is_greedy_decoding_s(demo_file, naive):
     # the set asks for what it should: right and wrong answers, every reason but an end of generation
     assert {answer.reason for answer in expected} == {"limit", "settled", "stop"}
     right = sum(
-        answer.tokens[: len(r.hoped)] == r.hoped[: len(answer.tokens)] for r, answer in zip(*naive, strict=True)
+        answer.tokens[: len(r.draft)] == r.draft[: len(answer.tokens)] for r, answer in zip(*naive, strict=True)
     )
     assert len(requests) / 5 < right < len(requests) * 4 / 5
 
@@ -62,14 +62,14 @@ def test_what_is_too_close_is_decoded_with_the_bits_of_naive_decoding(demo_file,
     leads = []
 
     def advance(self, before=Stream.advance):
-        found, taken = self._found, self.writer.taken
+        found, taken = self._choices, self.writer.taken
         before(self)
-        if not self.doubtful:
+        if not self.too_close:
             leads[-1].setdefault(self.prompt, []).extend(found[: self.writer.taken - taken])
 
     monkeypatch.setattr(Stream, "advance", advance)
     monkeypatch.setattr(stream, "best", lambda rows, gaps, real=stream.best: real(rows, gaps=True))
-    monkeypatch.setattr(engine_module, "doubt", lambda *_, **__: np.inf)  # everything is too close
+    monkeypatch.setattr(engine_module, "margin", lambda *_, **__: np.inf)  # everything is too close
     file, options = demo_file(), {"kv_type": "q8_0"} if kind == "q8_0 cache" else {}
     if kind == "Q4_K_M":
         quantize(file, file := tmp_path / "quantized.gguf", kind)

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ggufrope.errors import UsageError
-from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task import Budget, Example
 
-__all__ = ["Sheet", "filled", "greatest"]
+__all__ = ["Sample", "filled", "greatest"]
 
 _INTERPOLATIONS = 12  # then halving: token counts that are no straight line must not make the search crawl
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class Sample:
     """One sample: its questions with any amount of text.
 
     Attributes:
@@ -28,14 +28,14 @@ class Sheet:
     most: int | None = None
 
 
-def filled(task: str, room: Room, sheets: Callable[[int], Sheet], n: int, max_new: int) -> Iterator[Example]:
+def filled(task: str, budget: Budget, samples: Callable[[int], Sample], n: int, max_new: int) -> Iterator[Example]:
     """The questions of ``n`` samples, each with as many units as fit for all of its questions.
 
     Args:
         task: its name, for the message.
-        room: what an example may take.
-        sheets: the sample with a number, the same each time.
-        n: samples.
+        budget: tokens that an example may take.
+        samples: the sample with a number, the same each time.
+        n: how many.
         max_new: tokens that are kept for an answer.
 
     Raises:
@@ -44,18 +44,18 @@ def filled(task: str, room: Room, sheets: Callable[[int], Sheet], n: int, max_ne
     """
     guess = 0
     for index in range(n):
-        sheet = sheets(index)
-        units = _units(room, sheet, max_new, guess)
+        sample = samples(index)
+        units = _units(budget, sample, max_new, guess)
         if units is None:
-            needed = max(_needed(room, sheets(i), max_new) for i in range(n))
-            raise UsageError(f"{task}: {room.length} tokens are too few; the smallest length is {needed}")
-        if units == sheet.most and units > sheet.least:
-            free = min(room.left(e.prompt, e.start, max_new) for e in sheet.write(units))
+            needed = max(_needed(budget, samples(i), max_new) for i in range(n))
+            raise UsageError(f"{task}: {budget.length} tokens are too few; the smallest length is {needed}")
+        if units == sample.most and units > sample.least:
+            free = min(budget.left(e.prompt, e.start, max_new) for e in sample.write(units))
             raise UsageError(
-                f"{task}: there is not enough text for {room.length} tokens: {free} of them would stay unused; "
+                f"{task}: there is not enough text for {budget.length} tokens: {free} of them would stay unused; "
                 "use a smaller length, or a larger file if it comes from one"
             )
-        yield from sheet.write(units)
+        yield from sample.write(units)
         guess = units
 
 
@@ -111,20 +111,20 @@ def _within(n: int, least: int, most: int | None) -> int:
     return n if most is None else min(n, most)
 
 
-def _units(room: Room, sheet: Sheet, max_new: int, guess: int) -> int | None:
-    """As many units as fit for every question: found for the one with the least room, then checked for all."""
+def _units(budget: Budget, sample: Sample, max_new: int, guess: int) -> int | None:
+    """As many units as fit for every question: found for the one with the least space, then checked for all."""
 
     def free(example: Example) -> int:
-        return room.left(example.prompt, example.start, max_new)
+        return budget.left(example.prompt, example.start, max_new)
 
-    frees = [free(example) for example in sheet.write(_within(guess, sheet.least, sheet.most))]
+    frees = [free(example) for example in sample.write(_within(guess, sample.least, sample.most))]
     tight = frees.index(min(frees))
-    found = greatest(lambda n: free(sheet.write(n)[tight]), sheet.least, sheet.most, guess, room.length)
-    while found is not None and any(free(example) < 0 for example in sheet.write(found)):
-        found = found - 1 if found > sheet.least else None
-    return found
+    units = greatest(lambda n: free(sample.write(n)[tight]), sample.least, sample.most, guess, budget.length)
+    while units is not None and any(free(example) < 0 for example in sample.write(units)):
+        units = units - 1 if units > sample.least else None
+    return units
 
 
-def _needed(room: Room, sheet: Sheet, max_new: int) -> int:
+def _needed(budget: Budget, sample: Sample, max_new: int) -> int:
     """Tokens that a sample takes with its fewest units."""
-    return max(room.length - room.left(e.prompt, e.start, max_new) for e in sheet.write(sheet.least))
+    return max(budget.length - budget.left(e.prompt, e.start, max_new) for e in sample.write(sample.least))

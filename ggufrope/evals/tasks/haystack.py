@@ -130,12 +130,12 @@ def read_sentences(path: Path) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, _stamp: tuple[int, int]) -> tuple[str, ...]:
-    found = tuple(sentences(unpacked(path)))
-    if len(found) < _FEWEST:
+    parts = tuple(sentences(unpacked(path)))
+    if len(parts) < _FEWEST:
         raise InputError(
-            f"{path}: {len(found)} sentences found, a haystack needs {_FEWEST} or more; give a longer text"
+            f"{path}: {len(parts)} sentences found, a haystack needs {_FEWEST} or more; give a longer text"
         )
-    return found
+    return parts
 
 
 def as_json(text: str) -> Any:

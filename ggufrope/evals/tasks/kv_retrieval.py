@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from ggufrope.errors import InputError, UsageError
 from ggufrope.evals.answer_kind import ANSWERS
-from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.task_kind import TaskKind
-from ggufrope.evals.tasks.fitting import Sheet, filled
+from ggufrope.evals.tasks.fitting import Sample, filled
 from ggufrope.evals.tasks.placing import nearest
 from ggufrope.evals.tasks.records import read_records
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
@@ -67,19 +67,19 @@ class KvRetrieval:
         """Tokens an answer may take."""
         return self.answer_tokens
 
-    def examples(self, room: Room, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
+    def examples(self, budget: Budget, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
         """See ``AnswerTask``."""
         if self.data is None:
-            return filled(self.name, room, lambda index: self._made_up(depths, seed, index), n, self.max_new)
+            return filled(self.name, budget, lambda index: self._made_up(depths, seed, index), n, self.max_new)
         records = read_records(self.data, _record)
         order = random.Random(f"kv-retrieval {seed}").sample(range(len(records)), len(records))
 
-        def sheet(index: int) -> Sheet:
+        def sample(index: int) -> Sample:
             return self._published(records, order[index], depths, index)
 
-        return filled(self.name, room, sheet, min(n, len(order)), self.max_new)
+        return filled(self.name, budget, sample, min(n, len(order)), self.max_new)
 
-    def _made_up(self, depths: Sequence[float], seed: int, index: int) -> Sheet:
+    def _made_up(self, depths: Sequence[float], seed: int, index: int) -> Sample:
         rng = random.Random(f"kv-retrieval {seed} {index}")
         pairs: list[Pair] = []
 
@@ -87,9 +87,9 @@ class KvRetrieval:
             pairs.extend((_uuid(rng), _uuid(rng)) for _ in range(n - len(pairs)))
             return [self._example(pairs[:n], nearest(depth, n), depth, index) for depth in depths]
 
-        return Sheet(write, least=self.keys or 2, most=self.keys)
+        return Sample(write, least=self.keys or 2, most=self.keys)
 
-    def _published(self, records: Sequence[Record], which: int, depths: Sequence[float], index: int) -> Sheet:
+    def _published(self, records: Sequence[Record], which: int, depths: Sequence[float], index: int) -> Sample:
         gold, others = _with_distractors(records, which)
         if not others:
             raise InputError(f"{self.data}: nothing to put beside a question's own pair; a file with more is needed")
@@ -104,7 +104,7 @@ class KvRetrieval:
                 examples.append(self._example(pairs, place, depth, index))
             return examples
 
-        return Sheet(write, least=self.keys or 2, most=self.keys or len(others) + 1)
+        return Sample(write, least=self.keys or 2, most=self.keys or len(others) + 1)
 
     def _example(self, pairs: Sequence[Pair], place: int, depth: float, index: int) -> Example:
         key, value = pairs[place]
@@ -115,7 +115,7 @@ class KvRetrieval:
             prompt=_PREAMBLE + _as_json(pairs) + _QUESTION.replace("{key}", key),
             start=_START,
             answers=(wanted,),
-            hoped=f' "{value}"',
+            draft=f' "{value}"',
         )
 
     def score(self, output: str, example: Example) -> float:

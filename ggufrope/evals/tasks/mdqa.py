@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from ggufrope.errors import InputError, UsageError
 from ggufrope.evals.answer_kind import ANSWERS
-from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.task_kind import TaskKind
-from ggufrope.evals.tasks.fitting import Sheet, filled
+from ggufrope.evals.tasks.fitting import Sample, filled
 from ggufrope.evals.tasks.placing import nearest
 from ggufrope.evals.tasks.records import read_records
 from ggufrope.evals.tasks.scoring import best_subspan, best_subspan_settled, normalized
@@ -77,21 +77,21 @@ class Mdqa:
         """Tokens an answer may take."""
         return self.answer_tokens
 
-    def examples(self, room: Room, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
+    def examples(self, budget: Budget, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
         """See ``AnswerTask``."""
         if self.data is None:  # __post_init__ does not let that pass
             return iter(())
         questions = read_records(self.data, _question)
         order = random.Random(f"mdqa {seed}").sample(range(len(questions)), len(questions))
 
-        def sheet(index: int) -> Sheet:
-            return self._sheet(questions, order[index], depths, seed, index)
+        def sample(index: int) -> Sample:
+            return self._sample(questions, order[index], depths, seed, index)
 
-        return filled(self.name, room, sheet, min(n, len(order)), self.max_new)
+        return filled(self.name, budget, sample, min(n, len(order)), self.max_new)
 
-    def _sheet(
+    def _sample(
         self, questions: Sequence[Question], which: int, depths: Sequence[float], seed: int, index: int
-    ) -> Sheet:
+    ) -> Sample:
         question = questions[which]
         others = _distractors(questions, which, random.Random(f"mdqa {seed} {index}"))
         if not others:
@@ -113,12 +113,12 @@ class Mdqa:
                         prompt=f"{_PREAMBLE}{_as_text(documents)}\n\nQuestion: {question.text}\n",
                         start=_START,
                         answers=question.answers,
-                        hoped=f" {question.answers[0]}",
+                        draft=f" {question.answers[0]}",
                     )
                 )
             return examples
 
-        return Sheet(write, least=self.documents or 2, most=self.documents or len(others) + 1)
+        return Sample(write, least=self.documents or 2, most=self.documents or len(others) + 1)
 
     def score(self, output: str, example: Example) -> float:
         """1 when the output's first line holds one of the answers."""
@@ -156,11 +156,11 @@ def _distractors(questions: Sequence[Question], which: int, rng: random.Random) 
     question = questions[which]
     answers = [normalized(answer) for answer in question.answers]
     borrowed = (questions[i].gold for i in rng.sample(range(len(questions)), len(questions)) if i != which)
-    found: dict[str, Passage] = {question.gold.text: question.gold}
+    passages: dict[str, Passage] = {question.gold.text: question.gold}
     for document in question.others:
-        found.setdefault(document.text, document)
+        passages.setdefault(document.text, document)
     for document in borrowed:
         text = _normalized_text(document.text)
         if document.title != question.gold.title and not any(answer in text for answer in answers):
-            found.setdefault(document.text, document)
-    return list(found.values())[1:]
+            passages.setdefault(document.text, document)
+    return list(passages.values())[1:]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ggufrope.evals.answer_kind import ANSWERS
-from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.task_kind import TaskKind
-from ggufrope.evals.tasks.fitting import Sheet, filled
+from ggufrope.evals.tasks.fitting import Sample, filled
 from ggufrope.evals.tasks.haystack import HAYSTACK, Filler
 from ggufrope.evals.tasks.placing import groups, spread
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
@@ -58,12 +58,12 @@ class Niah:
         """Tokens an answer may take."""
         return self.answer_tokens or read_wording(self.wording).max_new or _TOKENS_FOR_A_VALUE
 
-    def examples(self, room: Room, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
+    def examples(self, budget: Budget, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
         """See ``AnswerTask``."""
         wording = read_wording(self.wording)
-        return filled(self.name, room, lambda index: self._sheet(wording, depths, seed, index), n, self.max_new)
+        return filled(self.name, budget, lambda index: self._sample(wording, depths, seed, index), n, self.max_new)
 
-    def _sheet(self, wording: Wording, depths: Sequence[float], seed: int, index: int) -> Sheet:
+    def _sample(self, wording: Wording, depths: Sequence[float], seed: int, index: int) -> Sample:
         rng = random.Random(f"niah {seed} {index}")
         keys, values = wording.facts(rng, self.keys, max(self.keys, 2))
         places = [rng.random() for _ in keys]
@@ -85,12 +85,12 @@ class Niah:
                             prompt=text + wording.question.replace("{key}", key),
                             start=wording.start.replace("{key}", key),
                             answers=(wanted[key],),
-                            hoped=wording.answer.replace("{value}", told[key]),
+                            draft=wording.answer.replace("{value}", told[key]),
                         )
                     )
             return examples
 
-        return Sheet(write, least=self.keys)
+        return Sample(write, least=self.keys)
 
     def score(self, output: str, example: Example) -> float:
         """1 when the value stands in the output."""
@@ -156,12 +156,12 @@ class NiahMultivalue:
         one = read_wording(self.wording).max_new or _TOKENS_FOR_A_VALUE
         return self.answer_tokens or self.values * one
 
-    def examples(self, room: Room, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
+    def examples(self, budget: Budget, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
         """See ``AnswerTask``; ``depths`` have no meaning here."""
         wording = read_wording(self.wording)
-        return filled(self.name, room, lambda index: self._sheet(wording, seed, index), n, self.max_new)
+        return filled(self.name, budget, lambda index: self._sample(wording, seed, index), n, self.max_new)
 
-    def _sheet(self, wording: Wording, seed: int, index: int) -> Sheet:
+    def _sample(self, wording: Wording, seed: int, index: int) -> Sample:
         rng = random.Random(f"niah-multivalue {seed} {index}")
         keys, values = wording.facts(rng, self.keys, self.keys * self.values)
         facts = [fact(wording, keys[i % self.keys], value) for i, value in enumerate(values)]
@@ -179,11 +179,11 @@ class NiahMultivalue:
                     prompt=text + question,
                     start=(wording.start_all or wording.start).replace("{key}", keys[0]),
                     answers=answers,
-                    hoped=wording.answer.replace("{value}", ", ".join(answers)),
+                    draft=wording.answer.replace("{value}", ", ".join(answers)),
                 )
             ]
 
-        return Sheet(write, least=len(needles))
+        return Sample(write, least=len(needles))
 
     def score(self, output: str, example: Example) -> float:
         """The share of the values that stand in the output."""

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from ggufrope.errors import UsageError
 from ggufrope.evals.answer_kind import ANSWERS
-from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.task_kind import TaskKind
-from ggufrope.evals.tasks.fitting import Sheet, filled
+from ggufrope.evals.tasks.fitting import Sample, filled
 from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, read_sentences
 from ggufrope.evals.tasks.placing import spread
 from ggufrope.evals.tasks.scoring import exact_prefix, exact_prefix_settled
@@ -65,11 +65,11 @@ class Passkey:
         """Tokens an answer may take."""
         return self.answer_tokens
 
-    def examples(self, room: Room, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
+    def examples(self, budget: Budget, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
         """See ``AnswerTask``."""
-        return filled(self.name, room, lambda index: self._sheet(depths, seed, index), n, self.max_new)
+        return filled(self.name, budget, lambda index: self._sample(depths, seed, index), n, self.max_new)
 
-    def _sheet(self, depths: Sequence[float], seed: int, index: int) -> Sheet:
+    def _sample(self, depths: Sequence[float], seed: int, index: int) -> Sample:
         rng = random.Random(f"passkey {seed} {index}")
         key = str(rng.randrange(10 ** (self.digits - 1), 10**self.digits))
         filler = Filler(cycle(_DULL) if self.haystack is None else from_text(read_sentences(self.haystack), rng))
@@ -83,12 +83,12 @@ class Passkey:
                     prompt=_PREAMBLE + spread(filler.take(n), [(depth, needle)], " ") + _QUESTION,
                     start=_START,
                     answers=(key,),
-                    hoped=f" {key}.",
+                    draft=f" {key}.",
                 )
                 for depth in depths
             ]
 
-        return Sheet(write, least=len(_DULL))
+        return Sample(write, least=len(_DULL))
 
     def score(self, output: str, example: Example) -> float:
         """1 when the output begins with the number."""

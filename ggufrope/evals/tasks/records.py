@@ -31,13 +31,13 @@ def read_records(path: Path, read: Callable[[dict[str, Any]], T]) -> tuple[T, ..
 
 @lru_cache(maxsize=4)
 def _read(path: Path, _stamp: tuple[int, int], read: Callable[[dict[str, Any]], T]) -> tuple[T, ...]:
-    found = []
+    records = []
     for number, line in enumerate(unpacked(path).split("\n"), 1):
         if line.strip():
-            found.append(_record(f"{path}: line {number}", line, read))
-    if not found:
+            records.append(_record(f"{path}: line {number}", line, read))
+    if not records:
         raise InputError(f"{path}: no examples in it; JSON Lines are needed, an object on each line")
-    return tuple(found)
+    return tuple(records)
 
 
 def _record(where: str, line: str, read: Callable[[dict[str, Any]], T]) -> T:

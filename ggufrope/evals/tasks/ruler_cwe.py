@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from ggufrope.errors import UsageError
 from ggufrope.evals.answer_kind import ANSWERS
-from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.task_kind import TaskKind
-from ggufrope.evals.tasks.fitting import Sheet, filled
+from ggufrope.evals.tasks.fitting import Sample, filled
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
 from ggufrope.evals.tasks.task_options import at_least_one
 from ggufrope.evals.tasks.words import pairs
@@ -54,11 +54,11 @@ class RulerCwe:
         """Tokens an answer may take."""
         return self.answer_tokens or 12 * self.common
 
-    def examples(self, room: Room, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
+    def examples(self, budget: Budget, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
         """See ``AnswerTask``; ``depths`` have no meaning here."""
-        return filled(self.name, room, lambda index: self._sheet(seed, index), n, self.max_new)
+        return filled(self.name, budget, lambda index: self._sample(seed, index), n, self.max_new)
 
-    def _sheet(self, seed: int, index: int) -> Sheet:
+    def _sample(self, seed: int, index: int) -> Sample:
         rng = random.Random(f"ruler-cwe {seed} {index}")
         every = [pair.replace(" ", "-") for pair in rng.sample(pairs(), len(pairs()))]
         common, others = every[: self.common], every[self.common :]
@@ -75,11 +75,11 @@ class RulerCwe:
                     prompt=_PREAMBLE + text + question,
                     start=f"The {self.common} most common words are:",
                     answers=tuple(common),
-                    hoped=f" {', '.join(common)}",
+                    draft=f" {', '.join(common)}",
                 )
             ]
 
-        return Sheet(write, least=self.common, most=len(others))
+        return Sample(write, least=self.common, most=len(others))
 
     def score(self, output: str, example: Example) -> float:
         """The share of the common words that stand in the output."""

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from ggufrope.errors import UsageError
 from ggufrope.evals.answer_kind import ANSWERS
-from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.task_kind import TaskKind
-from ggufrope.evals.tasks.fitting import Sheet, filled
+from ggufrope.evals.tasks.fitting import Sample, filled
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
 from ggufrope.evals.tasks.task_options import at_least_one
 from ggufrope.methods.protocol import option
@@ -24,7 +24,7 @@ _PREAMBLE = "Below is a text in code. Count how often each coded word comes up; 
 _VOCABULARY = 2000
 _LETTERS = 6
 _DOTS = "..."
-_FOUND = 3
+_ASKED_FOR = 3
 
 
 def counts(n: int, alpha: float) -> list[int]:
@@ -61,13 +61,13 @@ class RulerFwe:
         """Tokens an answer may take."""
         return self.answer_tokens
 
-    def examples(self, room: Room, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
+    def examples(self, budget: Budget, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
         """See ``AnswerTask``; ``depths`` have no meaning here."""
-        return filled(self.name, room, lambda index: self._sheet(seed, index), n, self.max_new)
+        return filled(self.name, budget, lambda index: self._sample(seed, index), n, self.max_new)
 
-    def _sheet(self, seed: int, index: int) -> Sheet:
+    def _sample(self, seed: int, index: int) -> Sample:
         vocabulary = [_DOTS, *_coded(random.Random(f"ruler-fwe {seed} {index}"))]
-        answers = tuple(vocabulary[1 : _FOUND + 1])
+        answers = tuple(vocabulary[1 : _ASKED_FOR + 1])
 
         def write(n: int) -> list[Example]:
             words = [word for word, times in zip(vocabulary, counts(n, self.alpha), strict=False) for _ in range(times)]
@@ -80,11 +80,11 @@ class RulerFwe:
                     prompt=_PREAMBLE + " ".join(words) + question,
                     start="The three most frequent coded words are:",
                     answers=answers,
-                    hoped=f" {', '.join(answers)}",
+                    draft=f" {', '.join(answers)}",
                 )
             ]
 
-        return Sheet(write, least=_least(self.alpha))
+        return Sample(write, least=_least(self.alpha))
 
     def score(self, output: str, example: Example) -> float:
         """The share of the three words that stand in the output."""
@@ -97,14 +97,14 @@ class RulerFwe:
 
 def _coded(rng: random.Random) -> list[str]:
     """Different words of random letters."""
-    found: dict[str, None] = {}
-    while len(found) < _VOCABULARY - 1:
-        found["".join(rng.choices(string.ascii_lowercase, k=_LETTERS))] = None
-    return list(found)
+    words: dict[str, None] = {}
+    while len(words) < _VOCABULARY - 1:
+        words["".join(rng.choices(string.ascii_lowercase, k=_LETTERS))] = None
+    return list(words)
 
 
 def _least(alpha: float) -> int:
     """So many words that the last one asked for comes up more often than the next one, rounding included."""
     whole = math.fsum(math.pow(rank, -alpha) for rank in range(1, _VOCABULARY + 1))
-    gap = math.pow(_FOUND + 1, -alpha) - math.pow(_FOUND + 2, -alpha)
+    gap = math.pow(_ASKED_FOR + 1, -alpha) - math.pow(_ASKED_FOR + 2, -alpha)
     return math.ceil(whole / gap)

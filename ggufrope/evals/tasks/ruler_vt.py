@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ggufrope.evals.answer_kind import ANSWERS
-from ggufrope.evals.task import Example, Room
+from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.task_kind import TaskKind
-from ggufrope.evals.tasks.fitting import Sheet, filled
+from ggufrope.evals.tasks.fitting import Sample, filled
 from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, made_up, read_sentences
 from ggufrope.evals.tasks.placing import spread
 from ggufrope.evals.tasks.scoring import share_found, share_found_settled
@@ -53,11 +53,11 @@ class RulerVt:
         """Tokens an answer may take."""
         return self.answer_tokens or 12 * (self.hops + 1)
 
-    def examples(self, room: Room, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
+    def examples(self, budget: Budget, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
         """See ``AnswerTask``; ``depths`` have no meaning here."""
-        return filled(self.name, room, lambda index: self._sheet(seed, index), n, self.max_new)
+        return filled(self.name, budget, lambda index: self._sample(seed, index), n, self.max_new)
 
-    def _sheet(self, seed: int, index: int) -> Sheet:
+    def _sample(self, seed: int, index: int) -> Sample:
         rng = random.Random(f"ruler-vt {seed} {index}")
         values = [str(number) for number in rng.sample(range(10000, 100000), self.chains)]
         names = _names(rng, self.chains * (self.hops + 1))
@@ -74,11 +74,11 @@ class RulerVt:
                     prompt=f"{_PREAMBLE}{text}\n\nWhich variables have the value {values[0]} in the end?\n",
                     start=f"These {self.hops + 1} variables have the value {values[0]}:",
                     answers=tuple(chains[0]),
-                    hoped=f" {', '.join(chains[0])}",
+                    draft=f" {', '.join(chains[0])}",
                 )
             ]
 
-        return Sheet(write, least=len(needles))
+        return Sample(write, least=len(needles))
 
     def score(self, output: str, example: Example) -> float:
         """The share of the variables that stand in the output."""
@@ -91,10 +91,10 @@ class RulerVt:
 
 def _names(rng: random.Random, n: int) -> list[str]:
     """``n`` different names of capital letters."""
-    found: dict[str, None] = {}
-    while len(found) < n:
-        found["".join(rng.choices(string.ascii_uppercase, k=_LETTERS))] = None
-    return list(found)
+    names: dict[str, None] = {}
+    while len(names) < n:
+        names["".join(rng.choices(string.ascii_uppercase, k=_LETTERS))] = None
+    return list(names)
 
 
 def _placed(rng: random.Random, chain: Sequence[str], value: str) -> list[tuple[float, str]]:
