@@ -2,8 +2,8 @@
 
 A build uses ``git apply`` on a plain tree. A developer's tree is a git repository whose first commit is the pin, whose
 second (tag ``ggufrope-base``) adds our own sources, and which then has one commit a patch. Exporting such a tree gives
-the same bytes on every machine: identities and dates come from the patches, hashes are full, and git's own version and
-configuration leave no trace.
+the same bytes on every machine: dates come from the patches, hashes are full, git's own version and configuration leave
+no trace, and every patch is from the project, whoever committed it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from ggufrope.runtime.worktree import copy_touched
 __all__ = ["apply_series", "check_series", "export_series", "make_repository"]
 
 _BASE = "ggufrope-base"
+_AUTHOR = "ggufrope maintainers <maintainers@users.noreply.h-seed-a4324fdd.example>"
+_FROM = re.compile(rb"^From: (.*(?:\n[ \t].*)*)$", re.MULTILINE)
 _NOBODY = {
     "GIT_AUTHOR_NAME": "ggufrope",
     "GIT_AUTHOR_EMAIL": "ggufrope@localhost",
@@ -72,7 +74,8 @@ def make_repository(patches: Path, tree: Path, pristine: Path | None = None) -> 
 def export_series(tree: Path, patches: Path) -> tuple[str, ...]:
     """Write the commits above ``ggufrope-base`` and ``src/ggufrope`` of ``tree`` back into ``patches``.
 
-    A patch keeps the file name it has in ``patches``, found by its subject; a new one is named by its subject.
+    A patch keeps the file name it has in ``patches``, found by its subject; a new one is named by its subject. The
+    project is its author.
 
     Returns:
         The names, in order.
@@ -95,14 +98,15 @@ def export_series(tree: Path, patches: Path) -> tuple[str, ...]:
         for old in patches.glob("*.patch"):
             old.unlink()
         for path, name in zip(exported, names, strict=True):
-            shutil.copyfile(path, patches / name)
+            (patches / name).write_bytes(_FROM.sub(b"From: " + _AUTHOR.encode(), path.read_bytes(), count=1))
     (patches / "series").write_text("".join(f"{name}\n" for name in names), encoding="utf-8", newline="\n")
     _replace_sources(tree, patches)
     return names
 
 
 def check_series(patches: Path, pristine: Path | None = None) -> str:
-    """Prove that the series is whole: the directory equals it, it applies, and it exports to the same bytes.
+    """Prove that the series is whole: the directory equals it, it is the project's, it applies, and it exports to the
+    same bytes.
 
     Only the files that the patches touch go into the scratch repository, so this takes seconds.
 
@@ -120,6 +124,11 @@ def check_series(patches: Path, pristine: Path | None = None) -> str:
     unbuilt = _unmentioned_sources(patches, series)
     if unbuilt:
         raise CheckFailed(f"{patches / 'src'}: no patch adds {', '.join(unbuilt)} to the build")
+    for path in series:
+        if (author := _author(path)) != _AUTHOR:
+            raise CheckFailed(
+                f"{path.name} is from {author!r}, expected {_AUTHOR!r}; run scripts/patches apply DIR, then export DIR"
+            )
     with tempfile.TemporaryDirectory() as temporary:
         part, tree, again = (Path(temporary) / name for name in ("part", "tree", "again"))
         copy_touched(pristine or source_tree(Pin.read(patches)), series, part)
@@ -175,6 +184,11 @@ def _subject(patch: Path) -> str:
     match = re.search(r"^Subject: (.*(?:\n .*)*)", patch.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
     subject = match.group(1).replace("\n", "") if match else ""
     return re.sub(r"^\[PATCH[^\]]*\] ", "", subject)
+
+
+def _author(patch: Path) -> str:
+    found = _FROM.search(patch.read_bytes())
+    return found.group(1).decode(errors="replace") if found else ""
 
 
 def _slug(subject: str) -> str:

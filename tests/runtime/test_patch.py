@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -42,6 +43,20 @@ def test_export_names_by_subject_and_leaves_no_trace_of_the_machine(patches: Pat
     assert text.startswith("From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001\n")
     assert "Date: Mon, 5 Jan 2026 10:00:00 +0100\nSubject: [PATCH] build: compile our source\n" in text
     assert not text.rstrip().endswith(tuple("0123456789"))  # git's version as a signature
+
+
+def test_patches_are_from_the_project_whoever_committed_them(patches: Path, pristine: Path, tmp_path: Path) -> None:
+    authors = {re.findall(r"^From: (.*)$", path.read_text(), re.MULTILINE)[0] for path in read_series(patches)}
+    assert len(authors) == 1
+    assert authors.pop().startswith("ggufrope maintainers <")
+    assert "person@example.org" not in "".join(path.read_text() for path in read_series(patches))
+    path = read_series(patches)[0]
+    edit(path, "From: ggufrope maintainers <", "From: A Person <")
+    with pytest.raises(CheckFailed, match=rf"{path.name} is from 'A Person <.*', expected 'ggufrope maintainers <"):
+        check_series(patches, pristine)
+    make_repository(patches, tmp_path / "again", pristine)
+    export_series(tmp_path / "again", patches)
+    assert "2 patches" in check_series(patches, pristine)
 
 
 def test_check_holds_and_a_file_name_survives(patches: Path, pristine: Path, tmp_path: Path) -> None:
