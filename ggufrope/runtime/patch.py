@@ -152,13 +152,18 @@ def _apply_one(tree: Path, patch: Path, *how: str) -> None:
 
 
 def _unmentioned_sources(patches: Path, series: tuple[Path, ...]) -> list[str]:
-    """C++ files of ours that no patch names, so that they would never be compiled; a glob over the folder names all."""
-    added = "".join(
+    """C++ files of ours that would never be compiled: no patch names them, nor a ``.cmake`` of ours that a patch names.
+
+    A glob over the folder names all.
+    """
+    ours = sources(patches)
+    named = "".join(
         line for path in series for line in path.read_text(errors="replace").splitlines() if line[:1] == "+"
     )
-    if re.search(r"ggufrope/\*\.c", added):
+    named += "".join(path.read_text() for path in ours if path.suffix == ".cmake" and path.name in named)
+    if re.search(r"(ggufrope|CMAKE_CURRENT_LIST_DIR\})/\*\.c", named):
         return []
-    return [path.name for path in sources(patches) if path.suffix in {".c", ".cpp"} and path.name not in added]
+    return [path.name for path in ours if path.suffix in {".c", ".cpp"} and path.name not in named]
 
 
 def _copy_sources(patches: Path, tree: Path) -> None:

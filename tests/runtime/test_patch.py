@@ -59,6 +59,18 @@ def test_patches_are_from_the_project_whoever_committed_them(patches: Path, pris
     assert "2 patches" in check_series(patches, pristine)
 
 
+def test_sources_that_a_cmake_file_of_ours_takes(patches: Path, pristine: Path, tmp_path: Path) -> None:
+    (patches / "src" / "ours.cmake").write_text("file(GLOB OURS ${CMAKE_CURRENT_LIST_DIR}/*.cpp)\n")
+    (patches / "src" / "more.cpp").write_text("int more;\n")
+    with pytest.raises(CheckFailed, match=r"no patch adds more\.cpp"):  # nothing includes it
+        check_series(patches, pristine)
+    make_repository(patches, tmp_path / "again", pristine)
+    cmake = "add_library(llama main.cpp)\ninclude(ggufrope/ours.cmake)\n"
+    commit(tmp_path / "again", "CMakeLists.txt", cmake, "build: compile what is there")
+    export_series(tmp_path / "again", patches)
+    assert "3 patches" in check_series(patches, pristine)
+
+
 def test_check_holds_and_a_file_name_survives(patches: Path, pristine: Path, tmp_path: Path) -> None:
     old, new = read_series(patches)[1], patches / "main-loop.patch"
     old.rename(new)
