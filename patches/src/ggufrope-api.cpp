@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: MIT
 
 #include "ggufrope.h"
-#include "ggufrope-order.h"
+#include "ggufrope-context.h"
+#include "ggufrope-error.h"
+#include "ggufrope-tables.h"
 
 #include "llama-context.h"
 #include "llama-impl.h"
@@ -34,12 +36,12 @@ bool ggufrope_get_head_factors(struct llama_context * ctx, float * out, size_t n
         return false;
     }
     std::fill(out, out + n, 1.0f);
-    const ggufrope_tables * tables = ctx->get_rope_tables();
+    const auto * tables = ctx->get_rope().get_tables();
     if (tables != nullptr) {
-        const auto & factors = tables->get_spec().head_factors;
+        const auto & factors = tables->spec->head_factors;
         ctx->synchronize();
         for (uint32_t il = 0; il < factors.size(); ++il) {
-            const auto layer = tables->get_order() ? tables->get_order()->get_ratios(il) : factors[il];
+            const auto layer = tables->order ? tables->order->get_ratios(il) : factors[il];
             out = std::copy(layer.begin(), layer.end(), out);
         }
     }
@@ -59,13 +61,13 @@ static bool is_memory_empty(const struct llama_context * ctx) {
 
 static void replace_tables(struct llama_context * ctx, std::shared_ptr<const ggufrope_spec> spec, bool scored) {
     auto tables = std::make_unique<ggufrope_tables>(ctx->get_model(), ctx->get_cparams(), std::move(spec));
-    if (const auto * old = ctx->get_rope_tables()) {
-        tables->wishes = old->wishes;
+    if (const auto * old = ctx->get_rope().get_tables()) {
+        tables->length.keep_wishes(old->length);
     }
     if (scored) {
         tables->capture_scores(ctx->get_cparams().n_ctx_seq);
     }
-    ctx->set_rope_tables(std::move(tables));
+    ctx->get_rope().set_tables(std::move(tables));
 }
 
 bool ggufrope_set_head_factors(struct llama_context * ctx, const float * factors, size_t n) {
@@ -74,9 +76,9 @@ bool ggufrope_set_head_factors(struct llama_context * ctx, const float * factors
             ggufrope_fail("head factors can only be set while the context's memory is empty; call llama_memory_clear() first");
         }
         const auto & model  = ctx->get_model();
-        const auto * tables = ctx->get_rope_tables();
-        auto spec = ggufrope_with_head_factors(model, tables ? &tables->get_spec() : nullptr, factors, n);
-        replace_tables(ctx, std::move(spec), tables && tables->get_scores());
+        const auto * tables = ctx->get_rope().get_tables();
+        auto spec = ggufrope_with_head_factors(model, tables ? tables->spec.get() : nullptr, factors, n);
+        replace_tables(ctx, std::move(spec), tables && tables->scores);
         return true;
     } catch (const std::exception & err) {
         ggufrope_set_last_error(err.what());
@@ -88,7 +90,7 @@ bool ggufrope_set_head_factors(struct llama_context * ctx, const float * factors
 bool ggufrope_capture_scores(struct llama_context * ctx, bool enable) {
     try {
         const auto & model  = ctx->get_model();
-        const auto * tables = ctx->get_rope_tables();
+        const auto * tables = ctx->get_rope().get_tables();
         if (!is_memory_empty(ctx)) {
             ggufrope_fail("scoring of heads can only be switched while the context's memory is empty; call llama_memory_clear() first");
         }
@@ -100,7 +102,7 @@ bool ggufrope_capture_scores(struct llama_context * ctx, bool enable) {
         }
         std::vector<float> factors(ggufrope_n_head_factors(&model));
         ggufrope_get_head_factors(ctx, factors.data(), factors.size());
-        replace_tables(ctx, ggufrope_with_head_factors(model, tables ? &tables->get_spec() : nullptr, factors.data(), factors.size()), enable);
+        replace_tables(ctx, ggufrope_with_head_factors(model, tables ? tables->spec.get() : nullptr, factors.data(), factors.size()), enable);
         return true;
     } catch (const std::exception & err) {
         ggufrope_set_last_error(err.what());
@@ -119,12 +121,12 @@ size_t ggufrope_n_scores(const struct llama_model * model) {
 
 bool ggufrope_get_scores(struct llama_context * ctx, float * out, size_t n) {
     try {
-        const auto * tables = ctx->get_rope_tables();
-        if (tables == nullptr || tables->get_scores() == nullptr) {
+        const auto * tables = ctx->get_rope().get_tables();
+        if (tables == nullptr || tables->scores == nullptr) {
             ggufrope_fail("heads are not scored in this context; call ggufrope_capture_scores() first");
         }
         ctx->synchronize();
-        const std::vector<float> scores = tables->get_scores()->get();
+        const std::vector<float> scores = tables->scores->get();
         if (n != scores.size()) {
             ggufrope_fail(format("scores: expected room for %zu values, found %zu", scores.size(), n));
         }
@@ -133,5 +135,36 @@ bool ggufrope_get_scores(struct llama_context * ctx, float * out, size_t n) {
     } catch (const std::exception & err) {
         ggufrope_set_last_error(err.what());
         return false;
+    }
+}
+
+size_t ggufrope_n_length_rows(const struct llama_model * model) {
+    return model->rope_spec ? model->rope_spec->length_rows.size() : 0;
+}
+
+uint32_t ggufrope_length_point(const struct llama_model * model, size_t row) {
+    return row < ggufrope_n_length_rows(model) ? model->rope_spec->length_rows[row].point : 0;
+}
+
+uint32_t ggufrope_get_length_row(const struct llama_context * ctx) {
+    const auto * tables = ctx->get_rope().get_tables();
+    return tables ? tables->length.get_row() : 0;
+}
+
+bool ggufrope_set_length_row(struct llama_context * ctx, int32_t row) {
+    const size_t n = ggufrope_n_length_rows(&ctx->get_model());
+    if (row >= (int64_t) n) {
+        ggufrope_set_last_error(format("length row: expected one below %zu, or -1, found %d", n, row));
+        return false;
+    }
+    if (auto * tables = ctx->get_rope().get_tables()) {
+        tables->length.pin(row);
+    }
+    return true;
+}
+
+void ggufrope_set_length_hint(struct llama_context * ctx, uint32_t n_tokens) {
+    if (auto * tables = ctx->get_rope().get_tables()) {
+        tables->length.hint(n_tokens);
     }
 }

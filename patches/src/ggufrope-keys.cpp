@@ -1,7 +1,8 @@
 // ggufrope: reading and checking the `ggufrope.*` keys of a model file
 // SPDX-License-Identifier: MIT
 
-#include "ggufrope-impl.h"
+#include "ggufrope-keys.h"
+#include "ggufrope-error.h"
 
 #include "llama-hparams.h"
 #include "llama-impl.h"
@@ -13,6 +14,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
+#include <unordered_map>
 
 static const uint32_t     GGUFROPE_FORMAT_VERSION = 1;
 static const char * const GGUFROPE_PREFIX         = "ggufrope.";

@@ -2,12 +2,12 @@
 // SPDX-License-Identifier: MIT
 
 #include "ggufrope-order.h"
+#include "ggufrope-error.h"
 
 #include "llama-batch.h"
 #include "llama-cparams.h"
 #include "llama-graph.h"
 #include "llama-hparams.h"
-#include "llama-io.h"
 #include "llama-impl.h"
 #include "llama-model.h"
 
@@ -150,11 +150,12 @@ struct order_watch : llm_graph_input_i {
 };
 
 // the layer's table for the prompt in this graph; also written to where later graphs find it
-ggml_tensor * ggufrope_prompt_order::build(ggml_context * ctx, ggml_cgraph * gf, const ggufrope_rope_pair & pair) const {
+ggml_tensor * ggufrope_prompt_order::build(
+        ggml_context * ctx, const ggufrope_graph_edit & graph, const ggufrope_rope_pair & pair) const {
     const auto &  layer = layers[pair.il];
     const int64_t n_kv  = layer.table->ne[1];
 
-    const float   scale  = ggufrope_attention_scale(model.hparams, gf, pair);
+    const float   scale  = ggufrope_attention_scale(model.hparams, graph, pair);
     ggml_tensor * counts = ggufrope_count_outliers(ctx, pair.q->src[0], pair.k->src[0], scale); // [1, group, n_kv]
     counts = ggml_sum_rows(ctx, ggml_reshape_2d(ctx, counts, counts->ne[1], n_kv));
 
@@ -171,11 +172,11 @@ ggml_tensor * ggufrope_prompt_order::build(ggml_context * ctx, ggml_cgraph * gf,
 }
 
 void ggufrope_prompt_order::add(
-        const llm_graph_params & params, ggml_cgraph * gf, const std::vector<ggufrope_rope_pair> & pairs) {
+        const llm_graph_params & params, ggufrope_graph_edit & graph, const std::vector<ggufrope_rope_pair> & pairs) {
     const order_step step = step_of(params.ubatch);
     params.res->add_input(std::make_unique<order_watch>(*this, step == STEP_KEEP));
     if (step == STEP_SCORE) {
-        scores->add(params, gf, pairs);
+        scores->add(params, graph, pairs);
     }
     if (step != STEP_ORDER) {
         return;
@@ -183,8 +184,8 @@ void ggufrope_prompt_order::add(
     std::vector<bool> done(layers.size());
     for (const auto & pair : pairs) {
         if (layers[pair.il].table != nullptr) {
-            ggml_tensor * table = build(params.res->get_ctx(), gf, pair);
-            ggufrope_insert(gf, table, { pair.q, pair.k });
+            ggml_tensor * table = build(params.res->get_ctx(), graph, pair);
+            graph.insert(table, pair.first);
             pair.q->src[2] = table;
             pair.k->src[2] = table;
             done[pair.il]  = true;
@@ -265,31 +266,5 @@ void ggufrope_prompt_order::end_first_pass(bool ok) {
 void ggufrope_prompt_order::add_memory(std::map<ggml_backend_buffer_type_t, size_t> & sizes) const {
     if (scores) {
         scores->add_memory(sizes);
-    }
-}
-
-//
-// what llama_context calls
-//
-
-bool ggufrope_begin_first_pass(const ggufrope_tables * tables, const llama_batch_ext & batch) {
-    return tables && tables->get_order() && tables->get_order()->begin_first_pass(batch);
-}
-
-void ggufrope_end_first_pass(const ggufrope_tables * tables, bool ok) {
-    tables->get_order()->end_first_pass(ok);
-}
-
-void ggufrope_write_order(const ggufrope_tables * tables, llama_io_write_i & io) {
-    if (tables && tables->get_order()) {
-        io.write_string(tables->get_order()->get_state());
-    }
-}
-
-void ggufrope_read_order(const ggufrope_tables * tables, llama_io_read_i & io) {
-    if (tables && tables->get_order()) {
-        std::string state;
-        io.read_string(state);
-        tables->get_order()->set_state(state);
     }
 }

@@ -4,8 +4,13 @@
 #pragma once
 
 #include "ggufrope-scores.h"
+#include "ggufrope-spec.h"
+
+#include <memory>
+#include <string>
 
 struct llama_batch_ext;
+struct llama_cparams;
 struct llama_ubatch;
 
 // What Ms-PoE's program does: at the start of a sequence every layer scores its heads on the prompt and hands its ratios
@@ -17,14 +22,14 @@ struct llama_ubatch;
 struct ggufrope_prompt_order {
     ggufrope_prompt_order(const llama_model & model, const llama_cparams & cparams, const ggufrope_spec & spec);
 
-    // tensors that belong to the table [n_rot/2, n_head_kv] of a layer; five of them at most
+    // tensors that belong to the table [n_rot/2, n_head_kv] of a layer: four, see ggufrope_table_store::companion
     void add_layer(ggml_context * ctx, uint32_t il, ggml_tensor * table);
 
     // what the table would be with ratios of 1: the same n_rot/2 numbers for every head
     void upload(uint32_t il, const std::vector<float> & unit);
 
     // in a graph at the start of a sequence, makes the tables of the ropes from what the graph computes
-    void add(const llm_graph_params & params, ggml_cgraph * gf, const std::vector<ggufrope_rope_pair> & pairs);
+    void add(const llm_graph_params & params, ggufrope_graph_edit & graph, const std::vector<ggufrope_rope_pair> & pairs);
 
     // true if this batch starts a sequence that does not fit one ubatch: read it, call end_first_pass, then read it again
     bool begin_first_pass(const llama_batch_ext & batch);
@@ -66,7 +71,7 @@ private:
     std::unique_ptr<ggufrope_scores> scores; // during a first pass
 
     order_step         step_of(const llama_ubatch & ubatch) const;
-    ggml_tensor *      build(ggml_context * ctx, ggml_cgraph * gf, const ggufrope_rope_pair & pair) const;
+    ggml_tensor *      build(ggml_context * ctx, const ggufrope_graph_edit & graph, const ggufrope_rope_pair & pair) const;
     std::vector<float> sorted(uint32_t il) const;
     void               set_ratios(uint32_t il, const std::vector<float> & ratios);
 };

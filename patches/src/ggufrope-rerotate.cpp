@@ -5,7 +5,8 @@
 // quantization, turned, and written back with the op that caches new keys. Quantized K also has its Hadamard rotation
 // undone and redone, over the whole head, as it spans more than the rotated part.
 
-#include "ggufrope-impl.h"
+#include "ggufrope-rerotate.h"
+#include "ggufrope-error.h"
 
 #include "llama-context.h"
 #include "llama-graph.h"
@@ -16,21 +17,24 @@
 #include <cmath>
 #include <cstring>
 
-ggufrope_rotation ggufrope_rotation_between(
-        const std::vector<float> & from, float scale_from, const std::vector<float> & to, float scale_to, size_t n_pairs) {
-    if (from == to && scale_from == scale_to) {
+ggufrope_rotation ggufrope_rotation_between(const ggufrope_layer_factors & from, const ggufrope_layer_factors & to) {
+    if (from == to) {
         return {};
     }
     ggufrope_rotation res;
-    res.scale = scale_to/scale_from;
-    for (size_t i = 0; i < std::max(from.size(), to.size()); ++i) {
-        const double a = from[i < from.size() ? i : i % n_pairs];
-        const double b = to  [i < to.size()   ? i : i % n_pairs];
+    res.scale = to.attn_scale/from.attn_scale;
+    for (size_t i = 0; i < std::max(from.values.size(), to.values.size()); ++i) {
+        const double a = from.values[i < from.values.size() ? i : i % from.n_pairs];
+        const double b = to  .values[i < to  .values.size() ? i : i % to  .n_pairs];
         const double turn = 1.0/b - 1.0/a;
         // a pair that stays turns by nothing; the kernel divides by the factor
         res.factors.push_back(std::fabs(turn) < 1e-30 ? 1e30f : (float) (1.0/turn));
     }
     return res;
+}
+
+float ggufrope_attn_factor(float scale, float ext_factor, float freq_scale) {
+    return ext_factor != 0.0f ? scale/(1.0f + 0.1f*logf(1.0f/freq_scale)) : scale;
 }
 
 namespace {
@@ -49,14 +53,9 @@ struct rope_params {
         }
     }
 
-    // attention scale that makes the kernel scale by `scale` and nothing else: it has YaRN's own on top
-    float attn_factor(float scale) const {
-        return ext_factor != 0.0f ? scale/(1.0f + 0.1f*logf(1.0f/freq_scale)) : scale;
-    }
-
     ggml_tensor * build(ggml_context * ctx, ggml_tensor * cur, ggml_tensor * pos, ggml_tensor * factors, float scale) const {
         return ggml_rope_ext(ctx, cur, pos, factors, n_dims, mode, n_ctx_orig,
-            freq_base, freq_scale, ext_factor, attn_factor(scale), beta_fast, beta_slow);
+            freq_base, freq_scale, ext_factor, ggufrope_attn_factor(scale, ext_factor, freq_scale), beta_fast, beta_slow);
     }
 
 private:
@@ -155,7 +154,7 @@ private:
         hadamard = cache.build_input_k_rot(ctx0);
 
         for (const auto & layer : layers) {
-            const auto & stored = *ctx.get_rope_tables()->get_stored_k(layer.il);
+            const auto & stored = *layer.rotation->stored_k;
             ggml_tensor * all = cache.get_k_storage(layer.il);
             ggml_tensor * k   = ggml_view_2d(ctx0, all, all->ne[0], all->ne[1], all->nb[1], stream*all->nb[2]);
 

@@ -6,6 +6,7 @@
 // computed, so memory is O(context). Ordinary ops only: any backend can run them, the scheduler decides.
 
 #include "ggufrope-scores.h"
+#include "ggufrope-error.h"
 
 #include "llama-batch.h"
 #include "llama-graph.h"
@@ -16,18 +17,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <set>
+#include <unordered_set>
 
 static const float OUTLIER = 3.0f; // times the mean
 
-float ggufrope_attention_scale(const llama_hparams & hparams, ggml_cgraph * gf, const ggufrope_rope_pair & pair) {
-    std::set<const ggml_tensor *> follows = { pair.q };
+float ggufrope_attention_scale(const llama_hparams & hparams, const ggufrope_graph_edit & graph, const ggufrope_rope_pair & pair) {
+    std::unordered_set<const ggml_tensor *> follows = { pair.q };
     float scale = 1.0f;
-    bool  begun = false;
-    for (int i = 0; i < ggml_graph_n_nodes(gf); ++i) {
-        const ggml_tensor * node = ggml_graph_node(gf, i);
-        begun = begun || node == pair.q;
-        const bool hit = begun && std::any_of(node->src, node->src + GGML_MAX_SRC,
+    for (int i = pair.index_q + 1; i < graph.n_nodes(); ++i) {
+        const ggml_tensor * node = graph.node(i);
+        const bool hit = std::any_of(node->src, node->src + GGML_MAX_SRC,
             [&](const ggml_tensor * src) { return src != nullptr && follows.count(src) > 0; });
         if (!hit) {
             continue;
@@ -58,32 +57,8 @@ ggml_tensor * ggufrope_count_outliers(ggml_context * ctx, ggml_tensor * q, ggml_
     return ggml_sum_rows(ctx, ggml_step(ctx, ggml_scale_bias(ctx, attention, 1.0f, -OUTLIER/float(n))));
 }
 
-void ggufrope_insert(ggml_cgraph * gf, ggml_tensor * node, const std::vector<const ggml_tensor *> & ropes) {
-    const int n_old = ggml_graph_n_nodes(gf);
-    ggml_build_forward_expand(gf, node);
-
-    ggml_tensor ** nodes = ggml_graph_nodes(gf);
-    ggml_tensor ** end   = nodes + ggml_graph_n_nodes(gf);
-    ggml_tensor ** first = std::find_if(nodes, nodes + n_old, [&](const ggml_tensor * t) {
-        return std::find(ropes.begin(), ropes.end(), t) != ropes.end();
-    });
-
-    // of what lies behind the rope, only what the new nodes are made from goes before it
-    std::set<const ggml_tensor *> behind(first, end);
-    std::set<const ggml_tensor *> needed;
-    std::vector<const ggml_tensor *> todo(nodes + n_old, end);
-    while (!todo.empty()) {
-        const ggml_tensor * t = todo.back();
-        todo.pop_back();
-        if (t != nullptr && behind.count(t) > 0 && needed.insert(t).second) {
-            todo.insert(todo.end(), t->src, t->src + GGML_MAX_SRC);
-        }
-    }
-    std::stable_partition(first, end, [&](const ggml_tensor * t) { return needed.count(t) > 0; });
-}
-
 // the row of the first token of the batch among the kept keys
-uint32_t ggufrope_scores::place(const llm_graph_params & params) {
+uint32_t ggufrope_scores::place(const llm_graph_params & params) const {
     const auto & ubatch = params.ubatch;
     bool all_zero = ubatch.n_tokens > 1;
     bool in_order = true;
@@ -117,7 +92,8 @@ struct batch_watch : llm_graph_input_i {
 
 }
 
-void ggufrope_scores::add(const llm_graph_params & params, ggml_cgraph * gf, const std::vector<ggufrope_rope_pair> & pairs) {
+void ggufrope_scores::add(
+        const llm_graph_params & params, ggufrope_graph_edit & graph, const std::vector<ggufrope_rope_pair> & pairs) {
     if (layers.empty()) {
         allocate(pairs);
     }
@@ -132,7 +108,7 @@ void ggufrope_scores::add(const llm_graph_params & params, ggml_cgraph * gf, con
         if (layer.keys == nullptr) {
             ggufrope_fail(format("layer %u had no rotated Q and K when the context was created", pair.il));
         }
-        const float scale = ggufrope_attention_scale(model.hparams, gf, pair);
+        const float scale = ggufrope_attention_scale(model.hparams, graph, pair);
 
         ggml_tensor * keys = layer.keys;
         ggml_tensor * kept = ggml_cpy(ctx, k,
@@ -142,8 +118,8 @@ void ggufrope_scores::add(const llm_graph_params & params, ggml_cgraph * gf, con
         ggml_tensor * counts = ggufrope_count_outliers(ctx, q, seen, scale);
         ggml_tensor * out    = ggml_cpy(ctx, ggml_reshape_1d(ctx, counts, ggml_nelements(counts)), layer.counts);
 
-        ggufrope_insert(gf, kept, { pair.q, pair.k });
-        ggufrope_insert(gf, out,  { pair.q, pair.k });
+        graph.insert(kept, pair.first);
+        graph.insert(out,  pair.first);
     }
 }
 
@@ -200,59 +176,6 @@ std::vector<float> ggufrope_scores::get() const {
     for (const auto & counts : get_counts()) {
         for (float count : counts) {
             res.push_back(count/float(n_keys));
-        }
-    }
-    return res;
-}
-
-// where a fused projection was cut: queries come first
-static size_t view_offset(const ggml_tensor * t) {
-    while (t != nullptr && t->op != GGML_OP_MUL_MAT) {
-        if (t->op == GGML_OP_VIEW) {
-            return t->view_offs;
-        }
-        t = t->src[0];
-    }
-    return 0;
-}
-
-std::vector<ggufrope_rope_pair> ggufrope_tables::find_pairs(ggml_cgraph * gf) const {
-    const auto & hparams = model.hparams;
-
-    std::map<uint32_t, std::vector<site>> found;
-    for (int i = 0; i < ggml_graph_n_nodes(gf); ++i) {
-        ggml_tensor * node = ggml_graph_node(gf, i);
-        if (node->op == GGML_OP_ROPE) {
-            const site s = { find_origin(node), node };
-            if (s.from.role == ROPE_ROLE_Q || s.from.role == ROPE_ROLE_K || s.from.role == ROPE_ROLE_QKV) {
-                found[s.from.il].push_back(s);
-            }
-        }
-    }
-
-    std::vector<ggufrope_rope_pair> res;
-    for (auto & [il, sites] : found) {
-        if (sites.size() != 2 || il >= hparams.n_layer() || hparams.is_swa(il)) {
-            continue;
-        }
-        ggufrope_rope_pair pair = { il, sites[0].rope, sites[1].rope };
-        const bool fused   = sites[0].from.role == ROPE_ROLE_QKV;
-        const bool k_first = fused ? view_offset(pair.q) > view_offset(pair.k) : sites[0].from.role == ROPE_ROLE_K;
-        if (k_first) {
-            std::swap(pair.q, pair.k);
-        }
-        const ggml_tensor * q = pair.q->src[0];
-        const ggml_tensor * k = pair.k->src[0];
-
-        const int64_t n_head    = hparams.n_head(il);
-        const int64_t n_head_kv = hparams.n_head_kv(il);
-        const bool as_expected =
-            q->type == GGML_TYPE_F32 && q->ne[1] == n_head    && q->ne[0] == k->ne[0] && q->ne[3] == 1 &&
-            k->type == GGML_TYPE_F32 && k->ne[1] == n_head_kv && q->ne[2] == k->ne[2] && k->ne[3] == 1 &&
-            n_head % n_head_kv == 0  && pair.q->view_src == nullptr && pair.k->view_src == nullptr &&
-            k->ne[0] == hparams.n_embd_head_k(il) && (fused || sites[0].from.role != sites[1].from.role);
-        if (as_expected) {
-            res.push_back(pair);
         }
     }
     return res;

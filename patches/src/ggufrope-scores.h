@@ -3,31 +3,32 @@
 
 #pragma once
 
-#include "ggufrope-impl.h"
+#include "ggufrope-graph.h"
+#include "ggufrope-trace.h"
 
-// the two ropes of a layer whose heads can be scored
-struct ggufrope_rope_pair {
-    uint32_t      il;
-    ggml_tensor * q;
-    ggml_tensor * k;
-};
+#include "ggml-cpp.h"
+
+#include <map>
+#include <utility>
+#include <vector>
+
+struct llama_hparams;
+struct llm_graph_params;
 
 // what the layer's attention multiplies Q*K by before the softmax, 1/sqrt(head size) if that cannot be seen
-float ggufrope_attention_scale(const llama_hparams & hparams, ggml_cgraph * gf, const ggufrope_rope_pair & pair);
+float ggufrope_attention_scale(const llama_hparams & hparams, const ggufrope_graph_edit & graph, const ggufrope_rope_pair & pair);
 
 // For the last token of un-rotated queries [n_embd_head, n_head, n_tokens] against un-rotated keys
 // [n_embd_head, n_head_kv, n]: how many keys have more than three times the mean attention. [1, n_head/n_head_kv, n_head_kv]
 ggml_tensor * ggufrope_count_outliers(ggml_context * ctx, ggml_tensor * q, ggml_tensor * keys, float scale);
-
-// adds `node` and what it needs to the graph, in front of the first of `ropes` that needs it there or follows its inputs
-void ggufrope_insert(ggml_cgraph * gf, ggml_tensor * node, const std::vector<const ggml_tensor *> & ropes);
 
 // Scores of the last token that a context has read. Un-rotated keys are kept beside the cache, which only has rotated
 // (and possibly quantized) ones: n_embd_k_gqa floats per token and layer.
 struct ggufrope_scores {
     ggufrope_scores(const llama_model & model, uint32_t n_ctx) : model(model), n_ctx(n_ctx) {}
 
-    void add(const llm_graph_params & params, ggml_cgraph * gf, const std::vector<ggufrope_rope_pair> & pairs);
+    // adds the scores of these layers to a graph
+    void add(const llm_graph_params & params, ggufrope_graph_edit & graph, const std::vector<ggufrope_rope_pair> & pairs);
 
     // by layer, for every query head: how many keys stood out; NAN for layers without scores
     std::vector<std::vector<float>> get_counts() const;
@@ -55,5 +56,5 @@ private:
     std::vector<std::pair<ggml_context_ptr, ggml_backend_buffer_ptr>> ctxs_bufs;
 
     void     allocate(const std::vector<ggufrope_rope_pair> & pairs);
-    uint32_t place(const llm_graph_params & params);
+    uint32_t place(const llm_graph_params & params) const;
 };

@@ -1,7 +1,8 @@
 // ggufrope: what a file or a program asks for, and whether a model can be run that way
 // SPDX-License-Identifier: MIT
 
-#include "ggufrope-impl.h"
+#include "ggufrope-spec.h"
+#include "ggufrope-error.h"
 
 #include "llama-hparams.h"
 #include "llama-impl.h"
@@ -9,22 +10,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
-
-static thread_local std::string last_error;
-
-void ggufrope_set_last_error(const std::string & message) {
-    last_error = message;
-}
-
-const char * ggufrope_get_last_error() {
-    return last_error.c_str();
-}
-
-void ggufrope_fail(const std::string & message) {
-    ggufrope_set_last_error(message);
-    throw std::runtime_error(message);
-}
 
 size_t ggufrope_count_head_factors(const llama_hparams & hparams) {
     size_t n = 0;
@@ -45,6 +30,10 @@ std::vector<std::vector<float>> ggufrope_split_by_layer(const llama_hparams & hp
 
 bool ggufrope_spec::is_length_layer(uint32_t il) const {
     return il < follows_length.size() && follows_length[il];
+}
+
+size_t ggufrope_spec::n_lengths() const {
+    return std::max<size_t>(1, length_rows.size());
 }
 
 uint32_t ggufrope_spec::length_row(uint32_t n_tokens) const {
@@ -82,6 +71,28 @@ size_t ggufrope_spec::n_rows(uint32_t il) const {
 
 float ggufrope_spec::head_factor(uint32_t il, size_t row) const {
     return il < head_factors.size() && row < head_factors[il].size() ? head_factors[il][row] : 1.0f;
+}
+
+ggufrope_layer_factors ggufrope_spec::layer_factors(uint32_t il, size_t length, const std::vector<float> & base) const {
+    ggufrope_layer_factors res;
+    res.n_pairs    = base.size();
+    res.attn_scale = is_length_layer(il) ? length_rows[length].attn_scale : 1.0f;
+    for (size_t h = 0; h < n_rows(il); ++h) {
+        const float r = head_factor(il, h);
+        for (size_t i = 0; i < base.size(); ++i) {
+            const float f = is_length_layer(il) ? r*length_rows[length].factors[i] : r;
+            res.values.push_back(base[i] * f);
+        }
+    }
+    return res;
+}
+
+std::vector<float> ggufrope_spec::unit_factors(uint32_t il, size_t length, const std::vector<float> & base) const {
+    std::vector<float> res = base;
+    for (size_t i = 0; i < res.size() && is_length_layer(il); ++i) {
+        res[i] *= length_rows[length].factors[i];
+    }
+    return res;
 }
 
 std::shared_ptr<const ggufrope_spec> ggufrope_with_head_factors(

@@ -1,80 +1,73 @@
-// ggufrope: how a layer's rotated K gets into its cache
+// ggufrope: the tables of one context, on the devices of their layers
 // SPDX-License-Identifier: MIT
-//
-// Cached K can only be rotated anew if what is cached is what the rope gave, apart from its place: traced back from each
-// write to a cache through ops that move values, and the Hadamard rotation of quantized caches, to a rope of K.
 
-#include "ggufrope-impl.h"
+#include "ggufrope-store.h"
+#include "ggufrope-error.h"
 
 #include "llama-hparams.h"
 #include "llama-model.h"
 
-#include <algorithm>
-#include <cstring>
+void ggufrope_table_store::allocate(
+        const llama_model & model, ggufrope_factor_table values,
+        const std::vector<uint32_t> & layers, const std::vector<uint32_t> & aliases, const companion & add_companion) {
+    const auto & hparams = model.hparams;
 
-// what a write to a cache was traced back to
-struct rope_of_k {
-    const ggml_tensor * rope = nullptr;
+    this->values = std::move(values);
+    no_alloc = hparams.no_alloc;
+    tables.assign(hparams.n_layer_all, nullptr);
 
-    int64_t n_embd_head = 0;
-    int64_t offset      = 0;
-};
+    std::map<ggml_backend_buffer_type_t, ggml_context *> ctx_map;
+    for (const uint32_t il : layers) {
+        const auto & own = factors(il, 0); // rows and pairs are the same for all lengths
+        ggml_backend_buffer_type_t buft = model.select_buft_rope(il, own.n_rows());
+        if (ctx_map.count(buft) == 0) {
+            ggml_init_params params = {
+                /*.mem_size   =*/ 5*hparams.n_layer_all*ggml_tensor_overhead(),
+                /*.mem_buffer =*/ NULL,
+                /*.no_alloc   =*/ true,
+            };
+            ctx_map[buft] = ggml_init(params);
+            ctxs_bufs.emplace_back(ctx_map[buft], nullptr);
+        }
+        tables[il] = ggml_new_tensor_2d(ctx_map[buft], GGML_TYPE_F32, own.n_pairs, own.n_rows());
+        ggml_format_name(tables[il], "ggufrope_factors_l%u", il);
+        add_companion(ctx_map[buft], il, tables[il]);
+    }
+    for (uint32_t il = 0; il < tables.size(); ++il) {
+        tables[il] = tables[aliases[il]];
+    }
 
-static bool is_at_start_of_source(const ggml_tensor * view) {
-    const ggml_tensor * src = view->src[0];
-    return view->view_offs == (src->view_src ? src->view_offs : 0);
-}
-
-static rope_of_k find_rope_of_k(const ggml_tensor * t) {
-    switch (t->op) {
-        case GGML_OP_ROPE:
-            return { t, t->ne[0], 0 };
-        case GGML_OP_VIEW:
-        case GGML_OP_RESHAPE:
-            return is_at_start_of_source(t) ? find_rope_of_k(t->src[0]) : rope_of_k();
-        case GGML_OP_CONT:
-        case GGML_OP_CPY:
-        case GGML_OP_DUP:
-        case GGML_OP_REPEAT: // the one rotated part that all heads of an uncompressed MLA share
-            return find_rope_of_k(t->src[0]);
-        case GGML_OP_MUL_MAT: // the Hadamard matrix is an input
-            return t->src[0]->flags & GGML_TENSOR_FLAG_INPUT ? find_rope_of_k(t->src[1]) : rope_of_k();
-        case GGML_OP_CONCAT: {
-            int64_t offset = 0;
-            for (int i = 0; i < 2 && t->op_params[0] == 0; ++i) {
-                rope_of_k res = find_rope_of_k(t->src[i]);
-                if (res.rope) {
-                    return { res.rope, t->ne[0], offset + res.offset };
-                }
-                offset += t->src[i]->ne[0];
+    for (auto & [ctx, buf] : ctxs_bufs) {
+        ggml_backend_buffer_type_t buft = nullptr;
+        for (const auto & it : ctx_map) {
+            buft = it.second == ctx.get() ? it.first : buft;
+        }
+        if (no_alloc) {
+            buf.reset(ggml_backend_buft_alloc_buffer(buft, 0));
+            for (ggml_tensor * t = ggml_get_first_tensor(ctx.get()); t != nullptr; t = ggml_get_next_tensor(ctx.get(), t)) {
+                t->buffer = buf.get();
             }
-            return {};
+        } else {
+            buf.reset(ggml_backend_alloc_ctx_tensors_from_buft(ctx.get(), buft));
         }
-        default:
-            return {};
+        if (!buf) {
+            ggufrope_fail("failed to allocate the buffer of the RoPE factors");
+        }
+        ggml_backend_buffer_set_usage(buf.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     }
 }
 
-void ggufrope_tables::find_stored_k(ggml_cgraph * gf, const std::vector<site> & sites) {
-    for (int i = 0; i < ggml_graph_n_nodes(gf); ++i) {
-        const ggml_tensor * node = ggml_graph_node(gf, i);
-        if (node->op != GGML_OP_SET_ROWS) {
-            continue;
-        }
-        const rope_of_k found = find_rope_of_k(node->src[0]);
-        const auto it = std::find_if(sites.begin(), sites.end(), [&](const site & s) { return s.rope == found.rope; });
-        if (it == sites.end()) {
-            continue;
-        }
-        auto & stored = layers[it->from.il].stored_k;
-        stored.cache       = node->view_src;
-        stored.n_embd_head = found.n_embd_head;
-        stored.offset      = found.offset;
-        static_assert(sizeof(stored.rope_params) == sizeof(found.rope->op_params), "ggml's op_params");
-        memcpy(stored.rope_params, found.rope->op_params, sizeof(stored.rope_params));
+void ggufrope_table_store::upload(uint32_t il, size_t length) {
+    if (!no_alloc) {
+        ggml_backend_tensor_set(tables[il], factors(il, length).values.data(), 0, ggml_nbytes(tables[il]));
     }
 }
 
-const ggufrope_stored_k * ggufrope_tables::get_stored_k(uint32_t il) const {
-    return get(il) ? &layers[il].stored_k : nullptr;
+void ggufrope_table_store::add_memory(std::map<ggml_backend_buffer_type_t, size_t> & sizes) const {
+    for (const auto & [ctx, buf] : ctxs_bufs) {
+        ggml_backend_buffer_type_t buft = ggml_backend_buffer_get_type(buf.get());
+        sizes[buft] += no_alloc
+            ? ggml_backend_alloc_ctx_tensors_from_buft_size(ctx.get(), buft)
+            : ggml_backend_buffer_get_size(buf.get());
+    }
 }

@@ -1,0 +1,90 @@
+// ggufrope: what llama_context calls
+// SPDX-License-Identifier: MIT
+
+#pragma once
+
+#include "llama.h"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+struct llama_context;
+struct llama_batch_ext;
+struct llm_graph_params;
+class  llama_kv_cells;
+class  llama_io_read_i;
+class  llama_io_write_i;
+
+struct ggufrope_tables;
+
+// A part of every llama_context. Without keys, and without factors that a program sets, there are no tables: then each
+// call returns at once and nothing is written to states.
+struct ggufrope_context {
+    explicit ggufrope_context(llama_context & ctx);
+    ~ggufrope_context();
+
+    // null: none
+    ggufrope_tables * get_tables() const { return tables.get(); }
+
+    // reserves new graphs; throws and keeps the old tables if the model cannot use the new ones
+    void set_tables(std::unique_ptr<ggufrope_tables> tables);
+
+    //
+    // creation: before and after the first graph; both throw if the model cannot be run with what its file asks for
+    //
+
+    void make_tables();
+    void check_length() const;
+
+    std::map<ggml_backend_buffer_type_t, size_t> memory_breakdown() const;
+
+    //
+    // batches
+    //
+
+    // the model's graph for an ubatch; null if the tables have no place in it, which is logged
+    ggml_cgraph * build_graph(const llm_graph_params & params);
+
+    // Reads a batch whose last token decides which head has which ratio, and forgets it: it is read again then. Does
+    // nothing to others. Returns what llama_decode does.
+    int read_first(const llama_batch_ext & batch);
+
+    // before a batch is computed: takes the row of its length and rotates cached K anew; false on errors, which are logged
+    bool follow_length(const llama_batch_ext & batch);
+
+    // what a K shift of layer il rotates by; false if the layer does not rotate
+    bool prepare_shift(uint32_t il, float freq_scale, ggml_tensor ** factors, float * attn_factor) const;
+
+    //
+    // saved states: K is cached rotated, and they remember by which factors
+    //
+
+    // empty without tables; it is a part of the architecture's name in states of a whole context
+    std::string state_tag() const;
+
+    // what follows the tag: the length row and the order of heads, where there are several
+    void write_state(llama_io_write_i & io) const;
+    void read_state (llama_io_read_i  & io);
+
+    // with the tag, for states of sequences; reading throws if it is another one
+    void write_seq_state(llama_io_write_i & io) const;
+    void read_seq_state (llama_io_read_i  & io);
+
+    // when K of the state that was read last is in the cache; seq_id < 0: of all sequences
+    void adopt_state(llama_seq_id seq_id, llama_state_seq_flags flags);
+
+private:
+    using cell_filter = std::function<bool(const llama_kv_cells & cells, uint32_t i)>;
+
+    llama_context & ctx;
+
+    std::unique_ptr<ggufrope_tables> tables;
+
+    uint32_t row_read = 0; // of the state that was read last
+
+    void set_length_row(uint32_t row);
+    void rerotate(uint32_t from, uint32_t to, const cell_filter & selected);
+    void reserve_graph();
+};

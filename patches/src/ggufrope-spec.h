@@ -1,0 +1,86 @@
+// ggufrope: what a file or a program asks for (host memory, immutable, shared by the model and its contexts)
+// SPDX-License-Identifier: MIT
+
+#pragma once
+
+#include "ggufrope-factors.h"
+
+#include "gguf.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+struct llama_hparams;
+struct llama_model;
+
+// what serves sequences of up to `point` tokens that are too long for the row before
+struct ggufrope_length_row {
+    uint32_t           point = 0;
+    std::vector<float> factors;           // [n_rot/2]
+    float              attn_scale = 1.0f; // of the rotated dimensions of Q and K
+};
+
+enum ggufrope_order {
+    GGUFROPE_ORDER_STATIC,
+    GGUFROPE_ORDER_PROMPT,      // as the Ms-PoE program orders heads, anew for each prompt
+    GGUFROPE_ORDER_PROMPT_RANK, // as the paper's text does
+};
+
+struct ggufrope_spec {
+    std::string method;
+
+    ggufrope_order order = GGUFROPE_ORDER_STATIC;
+
+    std::vector<std::vector<float>> head_factors; // [n_layer_all][n_head_kv(il)]; empty: all 1
+
+    std::vector<ggufrope_length_row> length_rows;    // by increasing point; empty: none
+    std::vector<bool>                follows_length; // [n_layer_all]: the layers that the rows are for
+
+    // for saving the model: the keys as they were read, and the file's own context length
+    std::shared_ptr<gguf_context> keys;
+    uint32_t                      n_ctx_file = 0;
+
+    bool has_tables(const llama_hparams & hparams) const;
+
+    // true if the rotation of layer il differs from the model's own
+    bool wants_table(uint32_t il) const;
+
+    // number of rows of the layer's table: 1 if all its heads agree, else n_head_kv
+    size_t n_rows(uint32_t il) const;
+
+    float head_factor(uint32_t il, size_t row) const;
+
+    // true if length rows are for layer il
+    bool is_length_layer(uint32_t il) const;
+
+    // how many tables there are by length, 1 without length rows
+    size_t n_lengths() const;
+
+    // index of the row for sequences of n_tokens; the last one serves whatever is longer
+    uint32_t length_row(uint32_t n_tokens) const;
+
+    // what layer il rotates by under a length row, where `base` [n_rot/2] are the factors of the layer's own ropes
+    ggufrope_layer_factors layer_factors(uint32_t il, size_t length, const std::vector<float> & base) const;
+
+    // the row [n_rot/2] of a head whose factor is 1
+    std::vector<float> unit_factors(uint32_t il, size_t length, const std::vector<float> & base) const;
+};
+
+// throws if the model cannot be run with these factors at all
+void ggufrope_check_model(const llama_model & model, const ggufrope_spec & spec);
+
+// the layer whose cached K layer il attends to: itself in nearly all models
+uint32_t ggufrope_k_owner(const llama_hparams & hparams, uint32_t il);
+
+// the first layer that has the same projections of Q and K: itself, unless blocks are run several times
+uint32_t ggufrope_first_alias(const llama_model & model, uint32_t il);
+
+// a copy of `spec` (may be null) with other head factors (flat array, see ggufrope.h)
+std::shared_ptr<const ggufrope_spec> ggufrope_with_head_factors(
+        const llama_model & model, const ggufrope_spec * spec, const float * factors, size_t n);
+
+size_t ggufrope_count_head_factors(const llama_hparams & hparams);
+
+// flat array, see ggufrope.h -> [n_layer_all][n_head_kv(il)]
+std::vector<std::vector<float>> ggufrope_split_by_layer(const llama_hparams & hparams, const float * flat);
