@@ -32,7 +32,8 @@ def test_processes_take_turns(runtime_dir: Path, tmp_path: Path) -> None:
     write_model(tmp_path / "model.gguf", TINY, "f16", ms_poe=True)
     build = Build("patched", runtime_dir)
     model = model_command(build, tmp_path / "model.gguf", threads=1, n_ctx=64, clock="wall")
-    for commands, request in (({"a": model, "b": model}, "prompt 16"), ({"a": rope_command(build)}, "4 4 32 2 10")):
+    scored = model_command(build, tmp_path / "model.gguf", threads=1, n_ctx=64, clock="wall", scored=True, reuse=False)
+    for commands, request in (({"a": model, "b": scored}, "prompt 16"), ({"a": rope_command(build)}, "4 4 32 2 10")):
         with Turns(commands) as turns:
             times = turns.run(request, 3)
         assert {name: len(seconds) for name, seconds in times.seconds.items()} == dict.fromkeys(commands, 3)
@@ -43,6 +44,7 @@ def test_a_ratio_compares_the_same_rounds() -> None:
     """Twice as fast in each round, however the machine's own speed changes between them."""
     times = Times({"stock": [2.0, 20.0, 200.0], "other": [1.0, 10.0, 100.0]})
     assert times.ratio("stock", "other") == "2.000 (2.000-2.000)"
+    assert times.slowdown("stock", "other") == "0.500 (0.500-0.500)"
     more = times + Times({"stock": [1.0, 1.0], "other": [1.0, 1.0]})
     assert more.seconds["other"] == [1.0, 10.0, 100.0, 1.0, 1.0]
     assert (more.median("stock"), more.fastest("stock")) == (2.0, 1.0)

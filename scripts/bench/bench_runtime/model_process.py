@@ -1,10 +1,10 @@
 """A model in a process of its own, timed on request: two builds of llama.cpp cannot live in one process.
 
-    model_process.py MODEL THREADS CONTEXT CLOCK        with LLAMA_CPP_LIB_PATH
+    model_process.py MODEL THREADS CONTEXT CLOCK [scored]       with LLAMA_CPP_LIB_PATH
 
 Says "ready", then answers lines of "prompt N" or "decode N" with the seconds that N tokens took, from an empty cache;
 and "switch N", where the model has a length table, with the seconds that another row takes with N tokens cached. CLOCK
-is "wall" or "cpu".
+is "wall" or "cpu". With "scored" every batch scores the heads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import llama_cpp.llama_cpp as ll
 SILENT = ll.llama_log_callback(lambda _level, _text, _data: None)
 
 
-def main(model_path: str, threads: str, n_ctx: str, clock: str) -> None:
+def main(model_path: str, threads: str, n_ctx: str, clock: str, scored: str = "") -> None:
     now = time.process_time if clock == "cpu" else time.perf_counter
     ll.llama_log_set(SILENT, ctypes.c_void_p())
     model = ll.llama_model_load_from_file(model_path.encode(), ll.llama_model_default_params())
@@ -30,6 +30,11 @@ def main(model_path: str, threads: str, n_ctx: str, clock: str) -> None:
     context = ll.llama_init_from_model(model, parameters)
     if not context:
         sys.exit(f"{model_path} cannot be run")
+    if scored:
+        ll._lib.ggufrope_capture_scores.argtypes = [ctypes.c_void_p, ctypes.c_bool]
+        ll._lib.ggufrope_capture_scores.restype = ctypes.c_bool
+        if not ll._lib.ggufrope_capture_scores(context, True):
+            sys.exit(f"{model_path}: its heads cannot be scored")
     memory = ll.llama_get_memory(context)
     print("ready", flush=True)
     for line in sys.stdin:

@@ -48,11 +48,18 @@ class Times:
 
     def ratio(self, base: str, name: str) -> str:
         """Speed of ``name`` in units of ``base``'s: the median over rounds, and the middle half of them."""
-        ratios = [a / b for a, b in zip(self.seconds[base], self.seconds[name], strict=True)]
-        if len(ratios) < 3:
-            return f"{statistics.median(ratios):.3f}"
-        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        return f"{middle:.3f} ({low:.3f}-{high:.3f})"
+        return _spread([a / b for a, b in zip(self.seconds[base], self.seconds[name], strict=True)])
+
+    def slowdown(self, base: str, name: str) -> str:
+        """Time of ``name`` in units of ``base``'s, likewise."""
+        return _spread([b / a for a, b in zip(self.seconds[base], self.seconds[name], strict=True)])
+
+
+def _spread(ratios: list[float]) -> str:
+    if len(ratios) < 3:
+        return f"{statistics.median(ratios):.3f}"
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return f"{middle:.3f} ({low:.3f}-{high:.3f})"
 
 
 class Turns:
@@ -107,11 +114,16 @@ class Turns:
         return line
 
 
-def model_command(build: Build, model: Path, threads: int, n_ctx: int, clock: str) -> Command:
-    """A model to be asked for "prompt N" and "decode N"."""
+def model_command(
+    build: Build, model: Path, threads: int, n_ctx: int, clock: str, *, scored: bool = False, reuse: bool = True
+) -> Command:
+    """A model to be asked for "prompt N" and "decode N"; with scores of heads, or graphs built anew for each step."""
     arguments = [sys.executable, str(_HERE / "model_process.py"), str(model), str(threads), str(n_ctx), clock]
+    arguments += ["scored"] if scored else []
     # threads that spin while another process has its turn would slow that one down
-    return Command(arguments, {"LLAMA_CPP_LIB_PATH": str(build.libraries), "OMP_WAIT_POLICY": "passive"})
+    environment = {"LLAMA_CPP_LIB_PATH": str(build.libraries), "OMP_WAIT_POLICY": "passive"}
+    environment |= {} if reuse else {"LLAMA_GRAPH_REUSE_DISABLE": "1"}
+    return Command(arguments, environment)
 
 
 def rope_command(build: Build) -> Command:
