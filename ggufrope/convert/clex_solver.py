@@ -62,12 +62,12 @@ def solve_clex(directory: Path) -> ClexTable:
         raise CheckpointError(f"{directory}: {_LAYER}inv_freq are not the frequencies of rope_theta {base:g}")
     right_side = _right_side(tensors, rot_dim, _activation(directory, settings, torch), torch)
     times = torch.arange(1, int(largest) + 1, dtype=torch.float64)
-    found = [plain.exp()]
+    solution = [plain.exp()]
     if len(times) > 1:
-        found = list(torchdiffeq.odeint(right_side, plain, times, method="rk4", options={"step_size": step}).exp())
+        solution = list(torchdiffeq.odeint(right_side, plain, times, method="rk4", options={"step_size": step}).exp())
     context = _number(directory, config, "max_position_embeddings", None)
     try:
-        rows = tuple(tuple(float(v) for v in row) for row in found)
+        rows = tuple(tuple(float(v) for v in row) for row in solution)
         return ClexTable(rows, int(context), _log_scale(directory, config))
     except ParameterError as error:
         raise CheckpointError(f"{directory}: its CLEX layer has no usable solution ({error})") from None
@@ -95,15 +95,15 @@ def _activation(directory: Path, settings: dict[str, Any], torch: Any) -> Any:
 
 def _tensors(directory: Path, torch: Any) -> dict[str, Any]:
     """The layer's tensors by the name within it, in float64."""
-    found = {}
+    tensors = {}
     for path in sorted([*directory.glob("*.safetensors"), *directory.glob("pytorch_model*.bin")]):
-        found.update(_of_file(path, torch))
-    if missing := [name for name in _TENSORS if name not in found]:
+        tensors.update(_of_file(path, torch))
+    if missing := [name for name in _TENSORS if name not in tensors]:
         raise CheckpointError(f"{directory}: no {_LAYER}{missing[0]} in its weights: this is not a CLEX checkpoint")
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{directory}: {_LAYER}{name} has entries that are not finite numbers")
-    return found
+    return tensors
 
 
 def _of_file(path: Path, torch: Any) -> dict[str, Any]:
@@ -139,8 +139,8 @@ def _rot_dim(directory: Path, tensors: dict[str, Any]) -> int:
 
 
 def _base(directory: Path, config: dict[str, Any]) -> float:
-    told = config.get("rope_parameters")
-    theta = (told.get("rope_theta") if isinstance(told, dict) else None) or config.get("rope_theta") or _BASE
+    rope = config.get("rope_parameters")
+    theta = (rope.get("rope_theta") if isinstance(rope, dict) else None) or config.get("rope_theta") or _BASE
     base = _number(directory, {"rope_theta": theta}, "rope_theta", None)
     if base <= 1:
         raise CheckpointError(f"{directory}/config.json: rope_theta is {base:g}; a base above 1 is needed")

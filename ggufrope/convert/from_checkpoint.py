@@ -51,56 +51,56 @@ def planned(
     Raises:
         CheckpointError: the directory cannot be converted, or asks for what nothing here can honour.
     """
-    scaling, asked = scaling_method(name) if name else None, checkpoint.read_rope(directory)
+    scaling, declared = scaling_method(name) if name else None, checkpoint.read_rope(directory)
     keeps = scaling is None or scaling.traits.keeps_scaling
-    same = scaling is not None and scaling.name == asked.method
+    same = scaling is not None and scaling.name == declared.method
     if keeps or same:
-        asked = _with_layer(directory, asked)
+        declared = _with_layer(directory, declared)
     given = {k: v for k, v in params.items() if v is not None}
-    if keeps and asked.refused:
-        raise CheckpointError(asked.refused)
-    if name is None and (given or context) and not asked.method:
+    if keeps and declared.refused:
+        raise CheckpointError(declared.refused)
+    if name is None and (given or context) and not declared.method:
         flags = ", ".join("--" + k.replace("_", "-") for k in given) or "--context"
         raise UsageError(f"{flags}: config.json asks for no scaling that this could change; add --method M")
     with _beside(out) as folder:
         path = folder / "weights.gguf"
-        checkpoint.convert_weights(directory, path, outtype, asked.traits.layer_tensors)
+        checkpoint.convert_weights(directory, path, outtype, declared.traits.layer_tensors)
         weights = ModelFile.open(path)
         notes: tuple[str, ...] = ()
-        if same and asked.traits.trained_layer:
-            params = {**asked.params, **given}
-        elif not keeps and (asked.method or asked.refused):
-            new = "one with the parameters given here" if name == asked.method else name
-            notes = (f"config.json's own scaling ({asked.method or 'another'}) is replaced by {new}",)
-        elif keeps and (given or context or not _agrees(weights.original, asked)) and asked.method:
-            inherited = {k: v for k, v in asked.params.items() if k != "factor" or context is None}
-            name = f"{name}+{asked.method}" if name else asked.method
+        if same and declared.traits.trained_layer:
+            params = {**declared.params, **given}
+        elif not keeps and (declared.method or declared.refused):
+            new = "one with the parameters given here" if name == declared.method else name
+            notes = (f"config.json's own scaling ({declared.method or 'another'}) is replaced by {new}",)
+        elif keeps and (given or context or not _agrees(weights.original, declared)) and declared.method:
+            inherited = {k: v for k, v in declared.params.items() if k != "factor" or context is None}
+            name = f"{name}+{declared.method}" if name else declared.method
             params = {**inherited, **given}
             params, notes = _feasible(weights, name, params, context, require_patched)
         elif name is None and require_patched:
-            name = _declared(weights.original, asked)
-            params = asked.params if name == asked.method else {}
+            name = _declared(weights.original, declared)
+            params = declared.params if name == declared.method else {}
         yield weights, plan(weights, name, params, context, require_patched) if name else None, notes
 
 
-def _with_layer(directory: Path, asked: checkpoint.HfRope) -> checkpoint.HfRope:
-    """``asked`` with the solution of the layer that was trained with the model, where its method has one."""
-    layer = asked.traits.trained_layer
-    return replace(asked, params={layer: solve_layer(layer, directory)}) if layer else asked
+def _with_layer(directory: Path, declared: checkpoint.HfRope) -> checkpoint.HfRope:
+    """``declared`` with the solution of the layer that was trained with the model, where its method has one."""
+    layer = declared.traits.trained_layer
+    return replace(declared, params={layer: solve_layer(layer, directory)}) if layer else declared
 
 
-def _agrees(source: Source, asked: checkpoint.HfRope) -> bool:
+def _agrees(source: Source, declared: checkpoint.HfRope) -> bool:
     """Whether what upstream's converter wrote rotates as the configuration asks.
 
     Raises:
         CheckpointError: it wrote factors into a tensor that are not the ones asked for.
     """
     model, stock = source.model, source.stock
-    if asked.left_to_upstream or keys.stock(keys.YARN_LOG_MUL, model.arch) in source:
+    if declared.left_to_upstream or keys.stock(keys.YARN_LOG_MUL, model.arch) in source:
         return True
     plain = replace(model, own_factors=())
-    base = replace(plain, original_ctx=int(asked.params.get("original_context", model.original_ctx)))
-    wanted, written = resolve(asked.method or PLAIN, asked.params, base).table(base), stock.table(model)
+    base = replace(plain, original_ctx=int(declared.params.get("original_context", model.original_ctx)))
+    wanted, written = resolve(declared.method or PLAIN, declared.params, base).table(base), stock.table(model)
     if wanted.n_rows > 1:
         return False  # even where the numbers are there, stock picks by the allocated context
     own = np.asarray(model.own_factors) if model.own_factors else np.ones(model.n_pairs)
@@ -137,11 +137,11 @@ def _unscaled(weights: ModelFile) -> ModelRope:
     return replace(model, train_ctx=model.original_ctx)
 
 
-def _declared(source: Source, asked: checkpoint.HfRope) -> str:
+def _declared(source: Source, declared: checkpoint.HfRope) -> str:
     """The method whose plan leaves a converted file's rotation as it is."""
-    if asked.left_to_upstream:
+    if declared.left_to_upstream:
         raise UsageError(f"--require-patched: add --method (ms-poe, say); {source.architecture}'s own scaling stays")
-    return PLAIN if asked.method is None or source.has_tensor(keys.ROPE_FREQS) else asked.method
+    return PLAIN if declared.method is None or source.has_tensor(keys.ROPE_FREQS) else declared.method
 
 
 @contextmanager

@@ -81,9 +81,9 @@ def carry_out(request: ConvertRequest, progress: Progress | None = None, reading
         return _from_directory(request, progress)
     _check_options(request)
     file = ModelFile.open(request.source)
-    request, told = _with_order(request, file, reading)
+    request, order_notes = _with_order(request, file, reading)
     done = _from_gguf(request, file, progress)
-    return replace(done, notes=(*told, *done.notes))
+    return replace(done, notes=(*order_notes, *done.notes))
 
 
 def _check_target(request: ConvertRequest) -> None:
@@ -151,15 +151,15 @@ def _from_gguf(request: ConvertRequest, file: ModelFile, progress: Progress | No
         drop_ahead(file.header, force=request.force)
     from ggufrope.convert.conversion import plan, write, write_in_place  # late: the kernel is at work meanwhile
 
-    made = plan(file, str(request.method), request.params, request.context, request.require_patched)
-    changes, saved = tuple(made.changes()), None
+    conversion = plan(file, str(request.method), request.params, request.context, request.require_patched)
+    changes, saved = tuple(conversion.changes()), None
     if in_place:
-        saved = write_in_place(made, force=request.force, progress=progress)
+        saved = write_in_place(conversion, force=request.force, progress=progress)
     elif request.output is not None and not request.dry_run:
-        for name in outputs(made.source, request.output):
+        for name in outputs(conversion.source, request.output):
             check_output(name, [request.source], overwrite=request.overwrite)
-        saved = write(made, request.output, progress)
-    return Converted(made, made.notes, changes, saved)
+        saved = write(conversion, request.output, progress)
+    return Converted(conversion, conversion.notes, changes, saved)
 
 
 def _from_directory(request: ConvertRequest, progress: Progress | None) -> Converted:
@@ -170,15 +170,15 @@ def _from_directory(request: ConvertRequest, progress: Progress | None) -> Conve
 
     # what is converted for a dry run without an output has to lie somewhere meanwhile
     out = request.output or Path(tempfile.gettempdir()) / "dry-run.gguf"
-    asked = (request.method, request.params, request.context, request.outtype or "auto", request.require_patched)
+    arguments = (request.method, request.params, request.context, request.outtype or "auto", request.require_patched)
     if request.texts:
         raise UsageError("--calibrate runs a GGUF: convert the directory first, then calibrate the result")
-    with planned(request.source, out, *asked) as (weights, made, notes):
-        told = (*notes, *_checked(request.heads, weights), *(made.notes if made else ()))
-        changes = tuple(made.changes()) if made else ()
+    with planned(request.source, out, *arguments) as (weights, conversion, notes):
+        all_notes = (*notes, *_checked(request.heads, weights), *(conversion.notes if conversion else ()))
+        changes = tuple(conversion.changes()) if conversion else ()
         if request.dry_run:
-            return Converted(made, told, changes)
-        if made is not None:
-            write_in_place(made, progress=progress)  # the weights are ours alone: no second copy of them
+            return Converted(conversion, all_notes, changes)
+        if conversion is not None:
+            write_in_place(conversion, progress=progress)  # the weights are ours alone: no second copy of them
         move_into_place(weights.path, out)
-        return Converted(made, told, changes, Saved(out, False, "", False))
+        return Converted(conversion, all_notes, changes, Saved(out, False, "", False))
