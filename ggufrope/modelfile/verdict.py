@@ -87,8 +87,8 @@ class Verdict:
             return []
         raised = f"context_length is raised to {self.raised_to} by {' and '.join(kind.value for kind in self.means)}"
         said = (
-            ("these were measured to take the longer context without all of that, in silence", self.skipped_by),
-            ("these were measured to crash on such a file", self.crashed_by),
+            ("measured to accept the longer context and rotate it wrongly, without an error", self.skipped_by),
+            ("measured to crash on such a file", self.crashed_by),
         )
         return [f"{raised}; {words}: {', '.join(map(str, those))}" for words, those in said if those]
 
