@@ -39,7 +39,8 @@ def encode(source: Source, fitted: FittedMethod, require_patched: bool = False) 
         )
     if require_patched:
         edit = edit | Edit(tensors={keys.SENTINEL: np.ones(1, dtype=np.float32)})
-    return _book(source, _counted(source, edit), fitted)
+    edit = _counted(source, edit)
+    return _book(source, edit, fitted)
 
 
 def _require_replaceable(source: Source) -> None:
