@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ggufrope.convert.request import ConvertRequest, carry_out
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.errors import RuntimeLibraryError
 from ggufrope.runtime.locate import default_backend, locate
 

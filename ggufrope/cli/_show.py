@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggufrope.convert.request import Converted, ConvertRequest
+from ggufrope.convert.pipeline import Converted, ConvertRequest
 from ggufrope.convert.saving import Saved
 from ggufrope.gguf import Side, keys
 from ggufrope.late import np

@@ -55,7 +55,7 @@ def command(source: Path, output: Path | None, method: str | None, overwrite: bo
     original that is recorded in it. For a split model give the first shard.
     """
     from ggufrope.cli._progress import ProgressLine, bytes_progress
-    from ggufrope.convert.request import ConvertRequest, carry_out
+    from ggufrope.convert.pipeline import ConvertRequest, carry_out
 
     request = ConvertRequest(
         source,

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SOLVERS", "solve_layer"]
+from ggufrope.convert.checkpoint import HfRope, read_rope
+from ggufrope.methods import scaling_method
+
+__all__ = ["SOLVERS", "declared_rope", "solve_layer"]
+
+
+def declared_rope(directory: Path, method: str | None) -> HfRope:
+    """What ``config.json`` asks for, its trained layer solved where ``method`` (None: what it asks for) goes by it.
+
+    Raises:
+        CheckpointError: see ``read_rope`` and ``solve_layer``.
+    """
+    declared, scaling = read_rope(directory), scaling_method(method) if method else None
+    layer = declared.traits.trained_layer
+    used = scaling is None or scaling.traits.keeps_scaling or scaling.name == declared.method
+    return replace(declared, params={layer: solve_layer(layer, directory)}) if layer and used else declared
 
 
 def solve_layer(parameter: str, directory: Path) -> Any:

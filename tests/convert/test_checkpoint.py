@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ggufrope.convert import checkpoint as checkpoints
-from ggufrope.convert.request import ConvertRequest, carry_out
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.errors import CheckpointError, GgufropeError
 from ggufrope.gguf import keys
 from ggufrope.modelfile.model_file import ModelFile

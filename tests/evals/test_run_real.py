@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggufrope.convert.request import ConvertRequest, carry_out
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.evals.position_kind import PositionReading
 from ggufrope.evals.result_line import to_json
 from ggufrope.evals.store import read_results

@@ -9,7 +9,7 @@ import pytest
 from gguf_builder import build, llama_entries, tiny_llama
 
 from ggufrope.convert.conversion import strip_in_place
-from ggufrope.convert.request import ConvertRequest, carry_out
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.gguf import ahead, drop_ahead, read_header
 from ggufrope.modelfile.model_file import ModelFile
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ggufrope.convert.request import ConvertRequest, carry_out
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gguf_builder import ARR, STR, U32, build, entry, llama_entries, tiny_llama, tiny_tensors
 
-from ggufrope.convert.request import ConvertRequest, carry_out
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.errors import InputError, NotHonouredError, UsageError
 from ggufrope.gguf import read_shards
 from ggufrope.inference.kv_types import KvCache

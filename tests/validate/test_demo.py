@@ -10,7 +10,7 @@ import pytest
 from validate_path import validate
 
 import ggufrope
-from ggufrope.convert.request import ConvertRequest, carry_out
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.runtime import library
 
 pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")

@@ -12,7 +12,7 @@ import tiny_checkpoint
 from validate_path import validate
 
 from ggufrope.cli import main
-from ggufrope.convert.request import ConvertRequest, carry_out
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.gguf import read_header, rewrite
 from ggufrope.inference.session import open_strict
 from ggufrope.validate import sides, validation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gguf_builder import tiny_llama
 
-from ggufrope.convert.request import ConvertRequest, carry_out
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.errors import InputError, ParameterError, UsageError
 from ggufrope.gguf import read_header
 from ggufrope.methods import METHODS

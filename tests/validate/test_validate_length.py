@@ -11,7 +11,7 @@ import pytest
 import tiny_checkpoint
 from validate_path import validate
 
-from ggufrope.convert.request import ConvertRequest, carry_out
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.gguf import read_header
 from ggufrope.validate import sides, validation
 

@@ -1,0 +1,92 @@
+"""``ggufrope convert`` as one call: check the request, prepare its source, plan, and write unless it is a dry run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ggufrope.convert.prepared import Prepared, prepared
+from ggufrope.convert.request import ConvertRequest, check_request
+from ggufrope.convert.saving import Progress, Saved, outputs
+from ggufrope.files import check_output
+from ggufrope.gguf import drop_ahead, move_into_place
+
+if TYPE_CHECKING:
+    from ggufrope.calibrate.measure import Progress as Tokens
+    from ggufrope.convert.conversion import Conversion
+
+__all__ = ["ConvertRequest", "Converted", "carry_out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A conversion that was carried out, or planned in a dry run.
+
+    Attributes:
+        plan: None when a Hugging Face directory needed nothing but llama.cpp's own conversion.
+        notes: what a person should know, one sentence each.
+        changes: ``Conversion.changes``, read before the source itself changed.
+        saved: the result; None after a dry run.
+    """
+
+    plan: Conversion | None
+    notes: tuple[str, ...]
+    changes: tuple[tuple[str, Any, Any], ...] = ()
+    saved: Saved | None = None
+
+
+def carry_out(request: ConvertRequest, progress: Progress | None = None, reading: Tokens | None = None) -> Converted:
+    """Convert.
+
+    Args:
+        request: what to do.
+        progress: called with bytes done and in all.
+        reading: called with tokens done and in all while heads are scored.
+
+    Raises:
+        GgufropeError: see ``errors``; nothing was written or lost.
+    """
+    check_request(request)
+    with prepared(request, reading) as ready:
+        if request.edits_source:
+            drop_ahead(ready.file.header, force=request.force)
+        from ggufrope.convert.conversion import plan  # late: the kernel is at work meanwhile
+
+        notes, conversion = (*ready.notes, *_about_heads(request.heads, ready)), None
+        if ready.method is not None:
+            options = {"require_patched": request.require_patched, "approximate": ready.approximate}
+            conversion = plan(ready.file, ready.method, ready.params, request.context, **options)
+        changes = tuple(conversion.changes()) if conversion else ()
+        saved = None if request.dry_run else _save(request, ready, conversion, progress)
+    return Converted(conversion, (*notes, *(conversion.notes if conversion else ())), changes, saved)
+
+
+def _about_heads(heads: Path | None, ready: Prepared) -> tuple[str, ...]:
+    """What is to be said of ratios from a file; another model's are refused."""
+    if heads is None:
+        return ()
+    from ggufrope.calibrate import require_same_model
+
+    return require_same_model(heads, ready.file)
+
+
+def _save(
+    request: ConvertRequest, ready: Prepared, conversion: Conversion | None, progress: Progress | None
+) -> Saved | None:
+    from ggufrope.convert.conversion import write, write_in_place
+
+    if conversion is not None and request.in_place:
+        return write_in_place(conversion, force=request.force, progress=progress)
+    if request.output is None:  # refused by check_request
+        return None
+    if ready.temporary:
+        if conversion is not None:
+            write_in_place(conversion, progress=progress)  # the weights are ours alone: no second copy of them
+        move_into_place(ready.file.path, request.output)
+        return Saved(request.output, False, "", False)
+    if conversion is None:
+        return None
+    for name in outputs(conversion.source, request.output):
+        check_output(name, [request.source], overwrite=request.overwrite)
+    return write(conversion, request.output, progress)

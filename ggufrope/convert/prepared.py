@@ -1,0 +1,74 @@
+"""A source made ready to be converted: an opened GGUF, and the method with the parameters that it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ggufrope.modelfile.model_file import ModelFile
+
+if TYPE_CHECKING:
+    from ggufrope.calibrate.measure import Progress
+    from ggufrope.convert.request import ConvertRequest
+
+__all__ = ["Prepared", "prepared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What ``conversion.plan`` is called with.
+
+    Attributes:
+        file: the GGUF.
+        method: the method's name; None where the file is right as it is.
+        params: the method's parameters by field name.
+        notes: what a person should know, one sentence each.
+        temporary: the file is the weights of a directory, written for this conversion alone.
+        approximate: see ``conversion.plan``.
+    """
+
+    file: ModelFile
+    method: str | None
+    params: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    temporary: bool = False
+    approximate: bool = False
+
+
+def prepared(request: ConvertRequest, progress: Progress | None = None) -> AbstractContextManager[Prepared]:
+    """Open the source of a request; with ``texts``, measure its heads first; a directory's weights become a GGUF.
+
+    Args:
+        request: what to convert.
+        progress: called with tokens done and in all while heads are scored.
+
+    Returns:
+        A context; at its end a temporary file that was not moved is removed.
+
+    Raises:
+        GgufropeError: see ``errors``; nothing was written or lost.
+    """
+    if request.from_directory:
+        from ggufrope.convert.from_checkpoint import from_directory  # numpy and more, which --in-place has no time for
+
+        return from_directory(request)
+    file = ModelFile.open(request.source)
+    if request.texts:
+        return nullcontext(_calibrated(request, file, progress))
+    return nullcontext(Prepared(file, request.method, request.params))
+
+
+def _calibrated(request: ConvertRequest, file: ModelFile, progress: Progress | None) -> Prepared:
+    """The request's method with ratios that are measured on its source."""
+    from ggufrope.calibrate import CalibrateRequest, Ordering, calibrate
+
+    taken = request.calibrated
+    given = {k: request.params[k] for k in taken if request.params.get(k) is not None}
+    ordering = Ordering(order=given.pop("head_order", "code"), **given)
+    done = calibrate(CalibrateRequest(file, request.texts, ordering=ordering), progress)
+    agreement, _ = done.stability()
+    params = {**request.params, **dict.fromkeys(taken), "head_ratios": done.ratios}
+    note = f"head order '{ordering.order}' from {done.measured} prompts, whose mean rank correlation is {agreement:.2f}"
+    return Prepared(file, request.method, params, (note,))
