@@ -243,7 +243,9 @@ def run(name, trials, chance, folder):
     after = scenario.result(folder)
     if before == after:
         raise SystemExit(f"{name}: the edit changes nothing")
-    places = list(range(points)) if trials >= points else chance.sample(range(points), trials)
+    # the very first and last steps always: only the last ones leave the new state, and a sample may miss them all
+    ends = [0, points - 2, points - 1]
+    places = list(range(points)) if trials >= points else [*ends, *chance.sample(range(1, points - 2), trials - 3)]
     places += [chance.randrange(points) for _ in range(trials - len(places))]
     results = []
     for place in places:
