@@ -15,8 +15,8 @@ from ggufrope.gguf import drop_ahead, keys
 from ggufrope.late import np
 from ggufrope.methods import Method, scaling_method
 from ggufrope.methods.fitted import fit
-from ggufrope.modelfile.codec import Edit
 from ggufrope.modelfile.edited import EditedSource
+from ggufrope.modelfile.encoded import Edit
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
 from ggufrope.modelfile.verdict import Verdict, verdict_of_edit

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ggufrope.gguf import keys
 from ggufrope.methods.fitted import FittedMethod
-from ggufrope.modelfile.codec import Edit
+from ggufrope.modelfile.encoded import Edit
 from ggufrope.modelfile.original import Source
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope

@@ -9,7 +9,7 @@ from ggufrope.gguf import TypedValue, keys
 from ggufrope.late import np
 from ggufrope.methods.fitted import FittedMethod
 from ggufrope.methods.head_order import STATIC
-from ggufrope.modelfile.codec import Edit, encode_identity, encode_table
+from ggufrope.modelfile.encoded import Edit, encode_identity, encode_table
 from ggufrope.modelfile.original import Source
 
 __all__ = ["encode"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ggufrope.modelfile.codec import Decoded
+from ggufrope.modelfile.decoded import Decoded
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.verdict import Verdict, verdict_of
 

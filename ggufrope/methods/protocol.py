@@ -3,7 +3,8 @@
 A method is a frozen dataclass: its fields are its parameters, its docstring its documentation, ``table`` its maths.
 From the fields follow the command line's options, ``ggufrope methods`` and the ``ggufrope.params`` key; from ``table``
 the GGUF keys, the parity tests and the evaluation. Where stock llama.cpp can express a method in its own keys,
-``stock`` says how; the codec computes what stock would do with them and uses them only if it is the same table.
+``stock`` says how; ``modelfile/encoded.py`` computes what stock would do with them and uses them only if it is the
+same table.
 
 What else the rest of the package must know is in ``traits`` and the methods that have a default here. Nothing outside
 ``methods/`` asks which method it has before it (a test reads the source).

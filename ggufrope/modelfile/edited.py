@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ggufrope.gguf import TypedValue, encode_entry, parse_entry
 from ggufrope.gguf.values import decode_items, decode_scalar
-from ggufrope.modelfile.codec import Edit
+from ggufrope.modelfile.encoded import Edit
 from ggufrope.modelfile.original import Source
 
 if TYPE_CHECKING:

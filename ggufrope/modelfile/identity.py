@@ -10,7 +10,7 @@ from ggufrope.errors import GgufError
 from ggufrope.gguf import Header, TensorInfo
 
 if TYPE_CHECKING:
-    from ggufrope.modelfile.model_file import ModelFile
+    from ggufrope.modelfile.original import Source
 
 __all__ = ["Identity", "identify", "span_hash"]
 
@@ -71,16 +71,15 @@ class Identity:
         return "" if self.vectors == other.vectors else "other norms or biases"
 
 
-def identify(file: ModelFile) -> Identity:
-    """The identity of a model; the same before and after a conversion by ggufrope.
+def identify(source: Source) -> Identity:
+    """The identity of a model, given its file as it was; so it is the same before and after a conversion by ggufrope.
 
     Raises:
         GgufError: it cannot be read.
     """
-    source = file.original
     model = source.model
     tensors = sorted(
-        ((t, h) for h in file.headers for t in h.tensors if t.name not in source.added_tensors),
+        ((t, h) for h in (source.header, *source.shards) for t in h.tensors if t.name not in source.added_tensors),
         key=lambda pair: pair[0].name,
     )
     vectors, weights = hashlib.sha256(), hashlib.sha256()

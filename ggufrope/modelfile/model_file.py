@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ggufrope.gguf import Header, keys, read_header, shards_of
-from ggufrope.modelfile.codec import Decoded, decode
+from ggufrope.modelfile.decoded import Decoded, decode
 from ggufrope.modelfile.facts import RopeKeys
 from ggufrope.modelfile.original import Source, source_of
 
@@ -153,7 +153,7 @@ class ModelFile(RopeKeys):
         """
         from ggufrope.modelfile.identity import identify  # late: hashlib costs milliseconds, which --in-place counts
 
-        return identify(self)
+        return identify(self.original)
 
     @cached_property
     def header_hash(self) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ggufrope.errors import GgufError, OutputError
 from ggufrope.gguf import Header, TypedValue, ValueType, encode_entry, keys, original_facts
-from ggufrope.modelfile.codec import Decoded, decode_stock
+from ggufrope.modelfile.decoded import Decoded, decode_stock
 from ggufrope.modelfile.facts import RopeKeys
 
 if TYPE_CHECKING:

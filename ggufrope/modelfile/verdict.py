@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ggufrope.errors import GgufropeError
 from ggufrope.gguf import keys
 from ggufrope.late import np
-from ggufrope.modelfile.codec import Decoded, decode
+from ggufrope.modelfile.decoded import Decoded, decode
 from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.facts import KeySource
 from ggufrope.modelfile.foreign_runtimes import RUNTIMES, FileKind, ForeignRuntime, Outcome

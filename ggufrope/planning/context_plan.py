@@ -15,7 +15,7 @@ from ggufrope.convert.conversion import plan as plan_conversion
 from ggufrope.errors import GgufropeError, NotHonouredError, ParameterError, UnsupportedModelError
 from ggufrope.methods import METHODS, front_method, method_names, scaling_method
 from ggufrope.methods.protocol import MAX_CONTEXT
-from ggufrope.modelfile.codec import Decoded
+from ggufrope.modelfile.decoded import Decoded
 from ggufrope.modelfile.foreign_runtimes import Outcome
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.planning.evidence import EvidenceRecord, evidence_for

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ggufrope.errors import InputError
 from ggufrope.gguf import Header, keys
-from ggufrope.modelfile.codec import Decoded
+from ggufrope.modelfile.decoded import Decoded
 from ggufrope.text import shorten
 
 __all__ = ["require_same_model", "rotation_gap"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ggufrope.errors import NotHonouredError
 from ggufrope.methods import METHODS, Traits
 from ggufrope.methods.head_order import STATIC
-from ggufrope.modelfile.codec import Decoded
+from ggufrope.modelfile.decoded import Decoded
 from ggufrope.reference import ReferenceSpec
 from ggufrope.rope.length_rows import row_for
 

@@ -10,7 +10,7 @@ from ggufrope.errors import CheckFailed, InputError
 from ggufrope.gguf.keys import TOKEN_EMBEDDING
 from ggufrope.inference.kv_types import KvCache
 from ggufrope.inference.session import Session, chunk_size, open_strict
-from ggufrope.modelfile.codec import Decoded
+from ggufrope.modelfile.decoded import Decoded
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.validate.kv_cache import choose_cache, require_length, require_memory
 from ggufrope.validate.parts import run_parts

@@ -11,7 +11,7 @@ import pytest
 from ggufrope.cli import main
 from ggufrope.errors import NotHonouredError
 from ggufrope.gguf import read_header
-from ggufrope.modelfile.codec import decode
+from ggufrope.modelfile.decoded import decode
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
 from ggufrope.runtime import programs

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ggufrope.errors import NotHonouredError, ParameterError
-from ggufrope.modelfile.codec import encode_heads, encode_scaling
+from ggufrope.modelfile.encoded import encode_heads, encode_scaling
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.table import RopeTable
 

@@ -10,7 +10,7 @@ from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.errors import InputError, ParameterError, UsageError
 from ggufrope.gguf import read_header
 from ggufrope.methods import METHODS
-from ggufrope.modelfile.codec import decode
+from ggufrope.modelfile.decoded import decode
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
 from ggufrope.reference.spec import PARAMETERS

@@ -1,6 +1,6 @@
-"""Between a method's table and GGUF keys, both ways. Pure: nothing is read or written here.
+"""From a method's table to GGUF keys: stock's wherever stock computes the same table from them, else our own. Pure.
 
-Stock's keys wherever stock computes the same table from them; otherwise our own. ``gguf/keys.py`` says what each means.
+The way back is ``decoded.py``; ``gguf/keys.py`` says what each key means.
 """
 
 from __future__ import annotations
@@ -8,38 +8,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from ggufrope.errors import GgufError, NotHonouredError, ParameterError
+from ggufrope.errors import NotHonouredError
 from ggufrope.gguf import keys
 from ggufrope.gguf.values import TypedValue, ValueType
 from ggufrope.late import np
 from ggufrope.methods.fitted import FittedMethod
-from ggufrope.methods.head_order import PER_PROMPT, STATIC
-from ggufrope.modelfile.facts import KeySource, read_model, read_stock
+from ggufrope.methods.head_order import STATIC
 from ggufrope.rope import architectures
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
-from ggufrope.text import shorten
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "Decoded",
-    "Edit",
-    "decode",
-    "decode_stock",
-    "encode_heads",
-    "encode_identity",
-    "encode_scaling",
-    "encode_table",
-    "length_edit",
-]
-
-
-_T = TypeVar("_T")
+__all__ = ["Edit", "encode_heads", "encode_identity", "encode_scaling", "encode_table", "length_edit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,56 +53,6 @@ class Edit:
     def needs_patched(self) -> bool:
         """Whether the result only comes to effect in the patched runtime."""
         return any(k in self.set for k in (keys.HEAD_FACTORS, keys.LENGTH_FACTORS))
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """What a file says about its rotation.
-
-    Attributes:
-        model: the facts.
-        method: ``ggufrope.method``, or the type that upstream's keys declare.
-        params: ``ggufrope.params``.
-        stock: the part in upstream's keys.
-        stock_table: what a stock llama.cpp applies.
-        table: what the patched runtime applies.
-        context: the context that the patched runtime takes as the trained one.
-        by_length: the patched runtime picks the table's row by the length in use. (Stock picks by allocated context.)
-        ours: whether ggufrope wrote the file.
-        head_order: who hands out the head ratios: ``static``, or the runtime for each prompt.
-    """
-
-    model: ModelRope
-    method: str
-    params: dict[str, Any]
-    stock: StockRope
-    stock_table: RopeTable
-    table: RopeTable
-    context: int
-    by_length: bool
-    ours: bool
-    head_order: str = STATIC
-
-    @property
-    def needs_patched(self) -> bool:
-        """Whether a stock llama.cpp would rotate differently."""
-        return self.by_length or not self.table.close_to(self.stock_table)
-
-    @property
-    def row_chosen_by(self) -> str | None:
-        """What picks one of several rows; None when there is one."""
-        if self.table.n_rows == 1:
-            return None
-        return "length in use" if self.by_length else "allocated context"
-
-    @property
-    def by_allocated_context(self) -> bool:
-        """Whether a longer *allocated* context rotates otherwise (LongRoPE without rows by length).
-
-        Such a file must be given exactly the context that a length calls for: a short text in a long context would be
-        read with the long factors.
-        """
-        return self.row_chosen_by == "allocated context"
 
 
 def encode_table(fitted: FittedMethod, current: StockRope) -> Edit:
@@ -235,50 +170,6 @@ def encode_identity(method: str, params: Mapping[str, Any], original: Mapping[st
     )
 
 
-def decode(source: KeySource) -> Decoded:
-    """What ``source`` says, with every one of our keys checked as the patched runtime checks them.
-
-    Raises:
-        GgufError: a ``ggufrope.*`` key of the wrong type, length or range.
-    """
-    model, stock = read_model(source), read_stock(source)
-    stock_table = stock.table(model)
-    version = source.get(keys.VERSION)
-    if version is not None and (not isinstance(version, int) or version != 1):
-        raise GgufError(f"{source.path}: {keys.VERSION} is {shorten(version)}, this ggufrope reads 1; update it")
-    try:
-        rest = replace(stock, short=(), long=()).table(model)
-        by_length = np.size(source.get(keys.LENGTH_POINTS, ())) > 1
-        # rows by length replace stock's choice between short and long factors, and multiply into everything else
-        table = _with_lengths(source, rest if by_length else stock_table, model)
-        table = table * _heads(source, model)
-    except ParameterError as error:
-        raise GgufError(f"{source.path}: {error}") from None
-    return Decoded(
-        model=model,
-        method=_one(source, keys.METHOD, str) or stock.kind,
-        params=_json(source, keys.PARAMS),
-        stock=stock,
-        stock_table=stock_table,
-        table=table,
-        context=_one(source, keys.CONTEXT, int) or model.train_ctx,
-        by_length=by_length,
-        ours=version is not None,
-        head_order=_head_order(source),
-    )
-
-
-def decode_stock(source: KeySource) -> Decoded:
-    """What upstream's keys alone say, whatever keys of ours there are.
-
-    Raises:
-        GgufError, UnsupportedModelError: see ``read_model`` and ``read_stock``.
-    """
-    model, stock = read_model(source), read_stock(source)
-    table = stock.table(model)
-    return Decoded(model, stock.scaling_type or "none", {}, stock, table, table, model.train_ctx, False, ours=False)
-
-
 def _stock_edit(stock: StockRope, model: ModelRope, context: int) -> Edit:
     arch = model.arch
 
@@ -321,64 +212,3 @@ def _finer(wanted: RopeTable) -> list[str]:
 
 def _array(kind: ValueType, values: Any) -> TypedValue:
     return TypedValue(ValueType.ARRAY, np.asarray(values), kind)
-
-
-def _with_lengths(source: KeySource, base: RopeTable, model: ModelRope) -> RopeTable:
-    points, factors, scales = (source.get(k) for k in (keys.LENGTH_POINTS, keys.LENGTH_FACTORS, keys.LENGTH_ATTN_SCALE))
-    if factors is None and points is None and scales is None:
-        return base
-    for key, value, kind in (
-        (keys.LENGTH_POINTS, points, np.uint32),
-        (keys.LENGTH_FACTORS, factors, np.float32),
-        (keys.LENGTH_ATTN_SCALE, scales, np.float32),
-    ):
-        if not isinstance(value, np.ndarray) or value.dtype != kind or not value.size:
-            raise ParameterError(f"{key} is {shorten(value)}; an array of {np.dtype(kind).name} is needed")
-    n, context = points.size, source.get(keys.CONTEXT, 0)
-    if factors.size != n * model.n_pairs or scales.size != n:
-        raise ParameterError(
-            f"{keys.LENGTH_FACTORS} has {factors.size} entries and {keys.LENGTH_ATTN_SCALE} {scales.size} for {n} "
-            f"length points; expected {n} × rot_dim/2 = {n * model.n_pairs}, and {n}"
-        )
-    if isinstance(context, int) and context > points.max():
-        raise ParameterError(f"{keys.CONTEXT} is {context}, beyond the last of {keys.LENGTH_POINTS}, {points.max()}")
-    rows = np.asarray(factors, dtype=np.float64).reshape(n, -1) * base.factors[-1]
-    scale = np.asarray(scales, dtype=np.float64) * base.attn_scale[-1]
-    return replace(base, factors=rows, attn_scale=scale, length_points=tuple(int(p) for p in points))
-
-
-def _heads(source: KeySource, model: ModelRope) -> RopeTable:
-    flat = source.get(keys.HEAD_FACTORS)
-    if flat is None:
-        return RopeTable.identity(model)
-    expected = sum(model.n_head_kv)
-    if not isinstance(flat, np.ndarray) or flat.dtype != np.float32 or flat.size != expected:
-        raise ParameterError(f"{keys.HEAD_FACTORS} has {np.size(flat)} entries, expected {expected} of type f32")
-    ends = np.cumsum(model.n_head_kv)[:-1]
-    return RopeTable.of_heads(model, tuple(tuple(float(v) for v in row) for row in np.split(flat, ends)))
-
-
-def _head_order(source: KeySource) -> str:
-    order = _one(source, keys.HEAD_ORDER, str)
-    if order is None:
-        return STATIC
-    if order not in (STATIC, *PER_PROMPT):
-        raise GgufError(f"{source.path}: {keys.HEAD_ORDER} is {order!r}; this version knows static and per-prompt")
-    return order
-
-
-def _one(source: KeySource, key: str, kind: type[_T]) -> _T | None:
-    """The value of a key that is no array; None where it is absent."""
-    value = source.get(key)
-    if value is None or isinstance(value, kind):
-        return value
-    raise GgufError(f"{source.path}: {key} is {shorten(value)}; a value of type {kind.__name__} is needed")
-
-
-def _json(source: KeySource, key: str) -> dict[str, Any]:
-    text = source.get(key)
-    try:
-        value = json.loads(text) if text else {}
-    except (TypeError, ValueError):
-        raise GgufError(f"{source.path}: {key} is not JSON: {text!r}") from None
-    return value if isinstance(value, dict) else {}
