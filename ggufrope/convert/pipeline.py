@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ggufrope.convert.prepared import Prepared, prepared
+from ggufrope.convert.prepared import Prepared, from_gguf
 from ggufrope.convert.request import ConvertRequest, check_request
 from ggufrope.convert.saving import Progress, Saved, outputs
 from ggufrope.files import check_output
@@ -48,7 +49,7 @@ def carry_out(request: ConvertRequest, progress: Progress | None = None, reading
         GgufropeError: see ``errors``; nothing was written or lost.
     """
     check_request(request)
-    with prepared(request, reading) as ready:
+    with _prepared(request, reading) as ready:
         if request.edits_source:
             drop_ahead(ready.file.header, force=request.force)
         from ggufrope.convert.conversion import plan  # late: the kernel is at work meanwhile
@@ -60,6 +61,15 @@ def carry_out(request: ConvertRequest, progress: Progress | None = None, reading
         changes = tuple(conversion.changes()) if conversion else ()
         saved = None if request.dry_run else _save(request, ready, conversion, progress)
     return Converted(conversion, (*notes, *(conversion.notes if conversion else ())), changes, saved)
+
+
+def _prepared(request: ConvertRequest, reading: Tokens | None) -> AbstractContextManager[Prepared]:
+    """The source; at the context's end a temporary file that was not moved is removed."""
+    if request.from_directory:
+        from ggufrope.convert.from_checkpoint import from_directory  # numpy and more, which --in-place has no time for
+
+        return from_directory(request)
+    return nullcontext(from_gguf(request, reading))
 
 
 def _about_heads(heads: Path | None, ready: Prepared) -> tuple[str, ...]:

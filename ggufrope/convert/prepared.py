@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from ggufrope.calibrate.measure import Progress
     from ggufrope.convert.request import ConvertRequest
 
-__all__ = ["Prepared", "prepared"]
+__all__ = ["Prepared", "from_gguf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +36,18 @@ class Prepared:
     approximate: bool = False
 
 
-def prepared(request: ConvertRequest, progress: Progress | None = None) -> AbstractContextManager[Prepared]:
-    """Open the source of a request; with ``texts``, measure its heads first; a directory's weights become a GGUF.
+def from_gguf(request: ConvertRequest, progress: Progress | None = None) -> Prepared:
+    """Open the source of a request, a GGUF; with ``texts``, measure its heads first.
 
     Args:
         request: what to convert.
         progress: called with tokens done and in all while heads are scored.
 
-    Returns:
-        A context; at its end a temporary file that was not moved is removed.
-
     Raises:
-        GgufropeError: see ``errors``; nothing was written or lost.
+        GgufropeError: see ``errors``.
     """
-    if request.from_directory:
-        from ggufrope.convert.from_checkpoint import from_directory  # numpy and more, which --in-place has no time for
-
-        return from_directory(request)
     file = ModelFile.open(request.source)
-    if request.texts:
-        return nullcontext(_calibrated(request, file, progress))
-    return nullcontext(Prepared(file, request.method, request.params))
+    return _calibrated(request, file, progress) if request.texts else Prepared(file, request.method, request.params)
 
 
 def _calibrated(request: ConvertRequest, file: ModelFile, progress: Progress | None) -> Prepared:
