@@ -257,6 +257,7 @@ def test_another_program_may_write_the_file(tmp_path):
 
 
 WRITER = """
+    import signal
     import sys
     from pathlib import Path
     from ggufrope import cli
@@ -268,6 +269,7 @@ WRITER = """
             print("begun", flush=True)
             sys.stdin.read()
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs tests in the background has it ignored
     cli.cli.main = write
     sys.exit(cli.main([]))
 """
@@ -287,8 +289,7 @@ def test_a_process_that_is_ended(tmp_path, number, code):
         with replacing(out):
             assert len(names(tmp_path)) == 3
             run.send_signal(number)
-            run.wait()
-            raised = run.returncode
+            raised = run.wait(timeout=60)
             left = len(names(tmp_path))
     assert raised == code
     assert left == (3 if number == signal.SIGKILL else 2)  # nobody can do anything about that one
