@@ -140,7 +140,8 @@ def check_output(output: Path, reads: Iterable[Path] = (), *, overwrite: bool = 
     except OSError as error:
         raise OutputError(explain(error, output, 0)) from None
     if same is not None:
-        raise OutputError(f"{output}: is the same file as {same}, which is read here; give another name")
+        other = "one that is" if str(same) == str(output) else f"{same}, which is"
+        raise OutputError(f"{output}: is the same file as {other} read here; give another name")
     if not output.is_file():
         kind = "a directory, not a regular file" if output.is_dir() else "not a regular file"
         raise OutputError(f"{output}: is {kind}; give the name of the file to write")

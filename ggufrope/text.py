@@ -7,18 +7,19 @@ from collections.abc import Iterable
 __all__ = ["binary_size", "counted", "did_you_mean", "duration", "grouped", "shorten", "size"]
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+def did_you_mean(name: str, known: Iterable[str], otherwise: str, *, cutoff: float = 0.5) -> str:
     """What to say about a name that is not known: ``did you mean this or that?``.
 
     Args:
         name: what was given, in any case.
         known: the names that there are.
         otherwise: what to say when none of them is near.
+        cutoff: how alike names must be, 0 to 1: higher for short names, which are alike by chance.
     """
     import difflib  # late: it is needed only on the way to an error
 
     names, wanted = {one.lower(): one for one in known}, name.lower()
-    near = [wanted] if wanted in names else difflib.get_close_matches(wanted, names, n=2, cutoff=0.5)
+    near = [wanted] if wanted in names else difflib.get_close_matches(wanted, names, n=2, cutoff=cutoff)
     return f"did you mean {' or '.join(names[one] for one in near)}?" if near else otherwise
 
 

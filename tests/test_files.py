@@ -134,7 +134,7 @@ READ = "is the same file as source, which is read here; give another name"
 @pytest.mark.parametrize(
     ("output", "said"),
     [
-        ("source", READ),
+        ("source", "is the same file as one that is read here; give another name"),
         ("./dir/../source", READ),
         ("soft", READ),
         ("hard", READ),

@@ -49,7 +49,7 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             from ggufrope.text import did_you_mean  # late, as everything that --help does without
 
-            hint = did_you_mean(name, COMMANDS, "`ggufrope --help` lists them")
+            hint = did_you_mean(name, COMMANDS, "`ggufrope --help` lists them", cutoff=0.6)
             raise click.UsageError(f"no command '{name}': {hint}")
         if name in _NO_THREADS:
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

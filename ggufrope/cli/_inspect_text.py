@@ -29,9 +29,10 @@ def lines(inspection: Inspection) -> list[str]:
     text.append("wavelength       tokens per turn at pair " + " ".join(f"{i:>9}" for i in picks))
     text += [f"  {name:<37} " + " ".join(f"{_short(values[i]):>9}" for i in picks) for name, values in curves.items()]
     n_files, slack = len(inspection.file.headers), inspection.file.slack
-    if n_files > 1 or slack:
-        shards = f"{n_files} shards, " if n_files > 1 else ""
-        text.append(f"padding          {shards}{slack / 1024:.3g} KiB in the header for later edits")
+    if n_files > 1:
+        text.append(f"shards           {n_files}")
+    if slack:
+        text.append(f"padding          {slack / 1024:.3g} KiB in the header for later edits")
     verdict = inspection.verdict
     text += [f"{name + ' llama.cpp':<18} {what}" for name, what in verdict.honoured_by().items()]
     return text + [f"warning: {warning}" for warning in verdict.warnings()]

@@ -24,5 +24,4 @@ def command(file: Path, as_json: bool, plot: Path | None) -> None:
     if plot:
         from ggufrope.inspection.wavelengths import plot_wavelengths
 
-        plot_wavelengths(inspection, plot)
-        click.echo(f"drew {plot}", err=True)
+        click.echo(f"drew {plot_wavelengths(inspection, plot)}", err=True)

@@ -13,6 +13,7 @@ from ggufrope.convert.prepared import Prepared
 from ggufrope.convert.trained_layers import declared_rope
 from ggufrope.convert.upstream_scaling import written_as_declared
 from ggufrope.errors import CheckpointError, OutputError, UsageError
+from ggufrope.files import real_path
 from ggufrope.gguf import keys
 from ggufrope.methods import PLAIN, scaling_method
 from ggufrope.modelfile.model_file import ModelFile
@@ -90,7 +91,7 @@ def _beside(out: Path | None) -> Iterator[Path]:
     """A temporary directory on the file system of ``out``; a dry run without an output has one anywhere."""
     out = out or Path(tempfile.gettempdir()) / "dry-run.gguf"
     try:
-        folder = tempfile.TemporaryDirectory(dir=out.resolve().parent, prefix=f".{out.name}-")
+        folder = tempfile.TemporaryDirectory(dir=real_path(out).parent, prefix=f".{out.name}-")
     except OSError as error:
         raise OutputError(f"{out}: cannot write there ({error.strerror}); choose another directory") from None
     with folder as name:

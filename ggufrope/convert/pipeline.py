@@ -11,7 +11,7 @@ from ggufrope.convert.prepared import Prepared, from_gguf
 from ggufrope.convert.request import ConvertRequest, check_request
 from ggufrope.convert.saving import Progress, Saved, outputs
 from ggufrope.files import check_output
-from ggufrope.gguf import drop_ahead, move_into_place
+from ggufrope.gguf import drop_ahead, move_into_place, recover
 
 if TYPE_CHECKING:
     from ggufrope.calibrate.measure import Progress as Tokens
@@ -93,6 +93,7 @@ def _save(
     if ready.temporary:
         if conversion is not None:
             write_in_place(conversion, progress=progress)  # the weights are ours alone: no second copy of them
+        recover(request.output)  # or an old file's journal would speak of the new one
         move_into_place(ready.file.path, request.output)
         return Saved(request.output, False, "", False)
     if conversion is None:

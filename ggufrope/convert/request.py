@@ -59,8 +59,11 @@ def check_request(request: ConvertRequest) -> None:
         UsageError, UnknownMethodError: options that make no sense together, or no such method.
         OutputError: an output that would harm a file; see ``files.check_output``.
     """
-    if not request.source.exists():
-        raise InputError(f"{request.source}: no such file or directory")
+    try:
+        if not request.source.exists():
+            raise InputError(f"{request.source}: no such file or directory")
+    except OSError as error:  # a directory that cannot be searched, a name that is too long
+        raise InputError(f"{request.source}: cannot be read ({error.strerror})") from None
     if request.method is not None:
         check_name(request.method)
     _check_target(request)

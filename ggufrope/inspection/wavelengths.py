@@ -18,13 +18,16 @@ __all__ = ["plot_wavelengths"]
 _STYLES = (("#000000", "--"), ("#0072B2", "-"), ("#E69F00", "-."), ("#D55E00", ":"))
 
 
-def plot_wavelengths(inspection: Inspection, out: Path) -> None:
-    """Draw tokens per turn against the pair's index to ``out`` (PNG, SVG or PDF by its suffix).
+def plot_wavelengths(inspection: Inspection, out: Path) -> Path:
+    """Draw tokens per turn against the pair's index to ``out`` (PNG, SVG, PDF, ... by its suffix; PNG without one).
 
     Where rows follow the length, a second panel shows at which lengths they change, and what.
 
+    Returns:
+        The file that was written: ``out``, with ``.png`` where it has no suffix.
+
     Raises:
-        UsageError: matplotlib is not installed, or the suffix is unknown to it.
+        UsageError: matplotlib is not installed, the suffix is unknown to it, or ``out`` is no name of a file.
         OutputError: ``out`` cannot be written.
     """
     try:
@@ -32,6 +35,8 @@ def plot_wavelengths(inspection: Inspection, out: Path) -> None:
         from matplotlib.ticker import MaxNLocator
     except ImportError:
         raise UsageError("--plot needs matplotlib: pip install 'ggufrope[plot]'") from None
+    if not out.name:
+        raise UsageError(f"--plot '{out}': give the name of a file to draw, such as plot.png")
     out = out if out.suffix else out.with_name(f"{out.name}.png")
     check_output(out, [inspection.file.path])
     several = inspection.decoded.by_length
@@ -50,6 +55,7 @@ def plot_wavelengths(inspection: Inspection, out: Path) -> None:
     except ValueError as error:
         raise UsageError(f"{out}: {error}") from None
     write_bytes(out, drawn.getvalue())
+    return out
 
 
 def _draw_wavelengths(axes: Any, inspection: Inspection) -> None:

@@ -105,8 +105,9 @@ class ModelFile(RopeKeys):
         """What the file says about its rotation.
 
         Raises:
-            GgufError: a key that contradicts the model; see ``decode``.
+            GgufError: see ``original``; or a key that contradicts the model, see ``decode``.
         """
+        _ = self.original  # "give the first shard" before what a further shard lacks
         return decode(self)
 
     @cached_property

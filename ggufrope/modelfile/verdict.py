@@ -82,15 +82,16 @@ class Verdict:
         return {"patched": full, "stock": stock}
 
     def warnings(self) -> list[str]:
-        """Where the context was raised by means that measured programs skip: which ones, and what they do then."""
-        if self.raised_to is None:
-            return []
-        raised = f"context_length is raised to {self.raised_to} by {' and '.join(kind.value for kind in self.means)}"
-        said = (
-            ("measured to accept the longer context and rotate it wrongly, without an error", self.skipped_by),
-            ("measured to crash on such a file", self.crashed_by),
-        )
-        return [f"{raised}; {words}: {', '.join(map(str, those))}" for words, those in said if those]
+        """Which measured programs crash on the file, or skip the means by which its context was raised."""
+        means, said = " and ".join(kind.value for kind in self.means), []
+        if self.skipped_by and self.raised_to is not None:
+            said.append(
+                f"context_length is raised to {self.raised_to} by {means}; {_names(self.skipped_by)} accept the longer "
+                "context and rotate it wrongly, without an error (docs/runtimes.md)"
+            )
+        if self.crashed_by:
+            said.append(f"{_names(self.crashed_by)} crash on a file with {means} (docs/runtimes.md)")
+        return said
 
     def as_json(self) -> dict[str, object]:
         """What ``inspect --json`` adds to ``honoured_by``."""
@@ -147,6 +148,10 @@ def _verdict(source: KeySource, now: Decoded, before: Decoded | None) -> Verdict
     )
 
 
+def _names(runtimes: tuple[ForeignRuntime, ...]) -> str:
+    return ", ".join(map(str, runtimes))
+
+
 def _stock(sentinel: bool, now: Decoded, changed: bool) -> Outcome:
     """What stock llama.cpp does with a file."""
     if sentinel:
@@ -190,10 +195,10 @@ def _by_means(runtime: ForeignRuntime, now: Decoded, means: tuple[FileKind, ...]
     None of them knows the keys of ours, so head ratios on top of a base leave what they do with the base; with YARN
     that was measured (``FileKind.COMPOSED``), and a test compares.
     """
-    ramp = (now.stock.beta_fast, now.stock.beta_slow)
-    if changed and now.stock.scaling_type == YARN and ramp != _DEFAULT_RAMP:
-        return Outcome.NOT_MEASURED  # as keys; only as a tensor it was, which Llama's architecture takes
     does = min((runtime.on(kind) for kind in means), key=_WORST_FIRST.index)
+    ramp = (now.stock.beta_fast, now.stock.beta_slow)
+    if does is Outcome.FULL and changed and now.stock.scaling_type == YARN and ramp != _DEFAULT_RAMP:
+        return Outcome.NOT_MEASURED  # as keys; only as a tensor it was. Who skips or refuses YARN does so with any ramp
     return Outcome.BASE if does is Outcome.FULL and now.needs_patched else does
 
 

@@ -229,6 +229,20 @@ CASES = [
     ("inspect gpt2.gguf", "does not use RoPE"),
     ("inspect good.gguf --plot no/such/plot.png", "no/such/plot.png"),
     ("inspect good.gguf --plot plot.walrus", "plot.walrus"),
+    ("inspect good.gguf --plot .", "give the name of a file"),
+    *(
+        (command, "this is shard 2 of 2; give the first, pair-00001-of-00002.gguf")
+        for command in (
+            "inspect pair-00002-of-00002.gguf",
+            "inspect pair-00002-of-00002.gguf --json",
+            "plan pair-00002-of-00002.gguf --context 256",
+            "convert pair-00002-of-00002.gguf -o out.gguf --method linear --factor 2",
+            "strip pair-00002-of-00002.gguf -o out.gguf",
+        )
+    ),
+    ("convert " + "x" * 300 + " -o out.gguf --method linear --factor 2", "cannot be read (File name too long)"),
+    ("nope", "`ggufrope --help` lists them"),
+    ("inspct good.gguf", "did you mean inspect"),
     ("plan good.gguf", "Missing option '--context'"),
     ("plan good.gguf --context 0", "--context 0: give 1 to 2147483647 tokens"),
     ("plan good.gguf --context -5", "--context -5: give"),
@@ -258,11 +272,11 @@ CASES = [
     ("calibrate good.gguf --text long.txt -o list.json", "list.json: not a record"),
     (
         "calibrate good.gguf --text long.txt -o good.gguf --overwrite",
-        "good.gguf: is the same file as good.gguf, which",
+        "good.gguf: is the same file as one that is read here; give another",
     ),
     (
         "calibrate good.gguf --text long.txt -o long.txt --overwrite",
-        "long.txt: is the same file as long.txt, which",
+        "long.txt: is the same file as one that is read here; give another",
     ),
     ("calibrate pair-00001-of-00002.gguf --text long.txt -o pair-00002-of-00002.gguf --overwrite", "is read here"),
     ("calibrate good.gguf --text long.txt -o .", "not a regular file"),

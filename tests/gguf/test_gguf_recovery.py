@@ -12,6 +12,9 @@ import pytest
 from gguf_builder import build, llama_entries
 
 from ggufrope.cli import main
+from ggufrope.convert import pipeline
+from ggufrope.convert.prepared import Prepared
+from ggufrope.convert.request import ConvertRequest
 from ggufrope.errors import GgufError
 from ggufrope.gguf import (
     TypedValue,
@@ -26,6 +29,7 @@ from ggufrope.gguf import (
 )
 from ggufrope.gguf.journal import MOVED, MOVING, Change, Journal, journal_path
 from ggufrope.gguf.slack import BLOCK
+from ggufrope.modelfile.model_file import ModelFile
 
 NEW = {"set": {"ggufrope.method": TypedValue(ValueType.STRING, "new")}}
 
@@ -140,6 +144,20 @@ def test_a_power_failure_while_data_moves_forward(model, crash, caplog, block):
         read_header(model)
     assert (model.read_bytes() == before) is (block is not None)
     assert ("finished" in caplog.text) is (block is not None)
+    assert list(model.parent.iterdir()) == [model]
+
+
+@pytest.mark.usefixtures("_inserts")
+def test_a_directory_s_gguf_may_replace_a_file_whose_edit_was_interrupted(model, crash):
+    """Or the old file's journal would keep everybody from the new one."""
+    weights = model.with_name("weights.gguf")
+    weights.write_bytes(build(llama_entries(), []))
+    whole = weights.read_bytes()
+    crash(model, lambda fd, length: extents._fallocate(fd, extents._INSERT, 0, length), **NEW)
+    assert journal_path(model).exists()
+    request = ConvertRequest(model.parent, model, None, overwrite=True)
+    pipeline._save(request, Prepared(ModelFile.open(weights), None, {}, temporary=True), None, None)
+    assert model.read_bytes() == whole
     assert list(model.parent.iterdir()) == [model]
 
 

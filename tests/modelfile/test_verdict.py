@@ -171,8 +171,8 @@ def test_a_source_that_makes_no_sense_can_be_replaced(source):
     assert made.verdict.stock is Outcome.FULL
 
 
-SKIP = "without an error: "
-CRASH = "to crash on such a file: "
+SKIP = " accept the longer context and rotate it wrongly, without an error (docs/runtimes.md)"
+CRASH = " crash on a file with "
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,13 @@ CRASH = "to crash on such a file: "
         ("llama", "ms-poe", {}, {"require_patched": True}, "", ""),
         # nothing is raised: the context stays what the model was trained for
         ("llama", "linear", {"factor": 2.0, "original_context": 32}, {}, "", ""),
+        # but a file that a program cannot survive is one at any context
+        (
+            "phi3", "longrope", {"factor": 2.0, "original_context": 32, **LISTS}, {}, "",
+            "gpt4all 2.8.2, ik-llama-cpp-python 0.1.5",
+        ),
+        # a ramp as keys was not measured; who skips YaRN altogether skips it with any ramp
+        ("mistral3", "yarn", OTHER_RAMP, {}, "ctransformers 0.2.27, transformers 5.23 (gguf_file=)", ""),
     ],
 )  # fmt: skip
 def test_warnings_are_where_the_context_was_raised_by_what_is_skipped(
@@ -208,9 +215,10 @@ def test_warnings_are_where_the_context_was_raised_by_what_is_skipped(
 ):
     found = verdict(source(arch), name, params, **options)
     said = found.warnings()
-    assert [w.partition(SKIP)[2] for w in said if SKIP in w] == ([skipped] if skipped else [])
-    assert [w.partition(CRASH)[2] for w in said if CRASH in w] == ([crashed] if crashed else [])
-    assert all(w.startswith(f"context_length is raised to {found.raised_to} by ") for w in said)
+    raised = f"context_length is raised to {found.raised_to} by {' and '.join(kind.value for kind in found.means)}; "
+    assert [w for w in said if SKIP in w] == ([raised + skipped + SKIP] if skipped else [])
+    assert [w.partition(CRASH)[0] for w in said if CRASH in w] == ([crashed] if crashed else [])
+    assert len(said) == bool(skipped) + bool(crashed)
 
 
 def test_a_sentinel_is_what_was_measured_whatever_else_is_there(source):
@@ -221,7 +229,10 @@ def test_a_sentinel_is_what_was_measured_whatever_else_is_there(source):
 def test_yarn_s_ramp_as_keys_was_not_measured(source):
     found = verdict(source("mistral3"), "yarn", OTHER_RAMP)
     assert found.stock is Outcome.FULL
-    assert {does for _, does in found.foreign} == {Outcome.NOT_MEASURED}
+    outcomes = {r.name: does for r, does in found.foreign}
+    assert outcomes.pop("ctransformers") is outcomes.pop("transformers") is Outcome.WRONG  # whatever the ramp
+    assert outcomes.pop("mistralrs") is Outcome.REFUSES
+    assert set(outcomes.values()) == {Outcome.NOT_MEASURED}
 
 
 def test_a_file_s_own_factors_count_with_the_rest(source):
@@ -239,8 +250,9 @@ def test_commands_say_it(source, capsys, monkeypatch):
     monkeypatch.chdir(path.parent)
     assert main("convert llama.gguf -o out.gguf -m yarn --factor 2".split()) == 0
     line = (
-        "warning: context_length is raised to 128 by yarn with its usual parameters; measured to accept the longer "
-        "context and rotate it wrongly, without an error: ctransformers 0.2.27, transformers 5.23 (gguf_file=)"
+        "warning: context_length is raised to 128 by yarn with its usual parameters; ctransformers 0.2.27, "
+        "transformers 5.23 (gguf_file=) accept the longer context and rotate it wrongly, without an error "
+        "(docs/runtimes.md)"
     )
     assert line in capsys.readouterr().out.splitlines()
     assert main(["inspect", "out.gguf"]) == 0
