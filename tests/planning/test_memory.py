@@ -16,7 +16,7 @@ from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.planning import plan_context
 from ggufrope.runtime.locate import Runtime
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts/studies"))
 from arch_matrix.driver import NoCompilerError, compile_toys
 
 TOYS = ("deepseek2-moe", "falcon-h1-dense", "gemma2-dense", "lfm2-dense", "qwen35-dense")
@@ -66,7 +66,7 @@ def test_toys_allocate_what_is_planned(runtime_dir, tmp_path, monkeypatch):
     environment = {**os.environ, "LD_LIBRARY_PATH": str(runtime_dir), "DYLD_LIBRARY_PATH": str(runtime_dir)}
     subprocess.run([program, "save", tmp_path, f"^({names})$"], env=environment, stdout=subprocess.DEVNULL, check=True)
     # toys' rope_freqs.weight is random, which no plan takes
-    monkeypatch.setattr("ggufrope.facts.keys.ROPE_FREQS", "absent")
+    monkeypatch.setattr("ggufrope.modelfile.facts.keys.ROPE_FREQS", "absent")
     for toy in TOYS:
         path = tmp_path / f"{toy}.gguf"
         for full in (False, True):

@@ -22,7 +22,7 @@ from ggufrope.gguf.rewrite import rewrite
 from ggufrope.gguf.values import TypedValue, ValueType
 from ggufrope.runtime.locate import Runtime
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts/studies"))
 from arch_matrix.driver import NoCompilerError, compile_toys
 
 pytestmark = pytest.mark.slow
