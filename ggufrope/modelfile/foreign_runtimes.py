@@ -48,6 +48,10 @@ class FileKind(Enum):
     COMPOSED = "yarn with head ratios of ours"
     SENTINEL = "the tensor of --require-patched"
 
+    def whatever_parameters(self) -> str:
+        """What a file of this kind holds, also where its parameters are not those that were measured."""
+        return self.value.removesuffix(" with its usual parameters")
+
 
 @dataclass(frozen=True, slots=True)
 class ForeignRuntime:

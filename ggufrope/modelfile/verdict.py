@@ -83,8 +83,7 @@ class Verdict:
 
     def warnings(self) -> list[str]:
         """Which measured programs crash on the file, or skip the means by which its context was raised."""
-        # "with its usual parameters" heads a column of what was measured; a file may have others
-        means, said = " and ".join("yarn" if kind is FileKind.YARN else kind.value for kind in self.means), []
+        means, said = " and ".join(kind.whatever_parameters() for kind in self.means), []
         if self.skipped_by and self.raised_to is not None:
             said.append(
                 f"context_length is raised to {self.raised_to} by {means}; {_names(self.skipped_by)} accept the longer "
