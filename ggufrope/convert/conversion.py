@@ -74,6 +74,7 @@ def plan(
     context: int | None = None,
     require_patched: bool = False,
     approximate: bool = False,
+    from_checkpoint: bool = False,
 ) -> Conversion:
     """Decide what converting ``file`` to method ``name`` changes. Reads only the header.
 
@@ -85,6 +86,8 @@ def plan(
         require_patched: add a tensor that makes stock llama.cpp refuse the file.
         approximate: where no runtime would honour the method, leave out the parameters that only the patched one
             reads (``traits.patched_only``), and say how far that is from what was asked for.
+        from_checkpoint: the method was read from the model's Hugging Face directory, not asked for by name; the file
+            says so, and ``validate`` goes by the directory.
 
     Raises:
         GgufError: the file cannot be read.
@@ -94,13 +97,13 @@ def plan(
     source = file.original
     fitted, notes = fit(name, params, source.model, source.stock, context), list[str]()
     try:
-        edit = encode(source, fitted, require_patched)
+        edit = encode(source, fitted, require_patched, from_checkpoint=from_checkpoint)
     except NotHonouredError:
         coarse = {k: v for k, v in params.items() if k not in scaling_method(name).traits.patched_only}
         if not approximate or coarse == params:
             raise
         exact, fitted = fitted, fit(name, coarse, source.model, source.stock, context)
-        edit = encode(source, fitted, require_patched)
+        edit = encode(source, fitted, require_patched, from_checkpoint=from_checkpoint)
         gap = float(np.abs(fitted.table.factors / exact.table.factors - 1).max())
         notes = [
             f"llama.cpp's YaRN ignores config.json's ramp for {fitted.model.arch}: frequencies differ by up to "

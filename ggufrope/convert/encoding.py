@@ -15,13 +15,16 @@ from ggufrope.modelfile.original import Source
 __all__ = ["encode"]
 
 
-def encode(source: Source, fitted: FittedMethod, require_patched: bool = False) -> Edit:
+def encode(
+    source: Source, fitted: FittedMethod, require_patched: bool = False, *, from_checkpoint: bool = False
+) -> Edit:
     """What changes in ``source``.
 
     Args:
         source: the file, seen as it was before any conversion.
         fitted: the method that it gets.
         require_patched: add a tensor that makes stock llama.cpp refuse the file.
+        from_checkpoint: the method was read from the model's Hugging Face directory, not asked for by name.
 
     Raises:
         UnsupportedModelError, NotHonouredError: the model or the runtime cannot carry the method.
@@ -40,7 +43,7 @@ def encode(source: Source, fitted: FittedMethod, require_patched: bool = False) 
     if require_patched:
         edit = edit | Edit(tensors={keys.SENTINEL: np.ones(1, dtype=np.float32)})
     edit = _counted(source, edit)
-    return _book(source, edit, fitted)
+    return _book(source, edit, fitted, from_checkpoint)
 
 
 def _require_replaceable(source: Source) -> None:
@@ -69,14 +72,15 @@ def _require_no_product(source: Source, edit: Edit, require_patched: bool) -> No
         )
 
 
-def _book(source: Source, edit: Edit, fitted: FittedMethod) -> Edit:
+def _book(source: Source, edit: Edit, fitted: FittedMethod, from_checkpoint: bool) -> Edit:
     """``edit`` less what changes nothing, with our bookkeeping keys."""
     put = {k: v for k, v in edit.set.items() if k not in source or not _equal(source.get(k), v.value)}
     gone = frozenset(k for k in edit.remove if k in source)
     changed = gone | {k for k in put if k in source}
     added = {k for k in put if k not in source}
     added |= {keys.VERSION, keys.METHOD, keys.PARAMS, keys.ORIGINAL, keys.PADDING}
-    original = source.record(frozenset(changed), frozenset(added), frozenset(edit.tensors))
+    parts = frozenset(changed), frozenset(added), frozenset(edit.tensors)
+    original = source.record(*parts, from_checkpoint=from_checkpoint)
     return Edit(put, gone, edit.tensors) | encode_identity(fitted.name, fitted.method.params(), original)
 
 

@@ -72,10 +72,12 @@ def _what_remains(request: ConvertRequest, declared: HfRope, weights: ModelFile)
     if (asked_for_more or not written_as_declared(weights.original, declared)) and declared.method:
         inherited = {k: v for k, v in declared.params.items() if k != "factor" or request.context is None}
         name = f"{name}+{declared.method}" if name else declared.method
-        return Prepared(weights, name, {**inherited, **given}, temporary=True, approximate=True)
+        own = not asked_for_more
+        return Prepared(weights, name, {**inherited, **given}, temporary=True, approximate=True, from_checkpoint=own)
     if name is None and request.require_patched:
         name = _as_it_is(weights, declared)
-        return Prepared(weights, name, declared.params if name == declared.method else {}, temporary=True)
+        params = declared.params if name == declared.method else {}
+        return Prepared(weights, name, params, temporary=True, from_checkpoint=True)
     return Prepared(weights, name, request.params, temporary=True)
 
 

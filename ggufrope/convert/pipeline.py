@@ -56,7 +56,11 @@ def carry_out(request: ConvertRequest, progress: Progress | None = None, reading
 
         notes, conversion = (*ready.notes, *_about_heads(request.heads, ready)), None
         if ready.method is not None:
-            options = {"require_patched": request.require_patched, "approximate": ready.approximate}
+            options = {
+                "require_patched": request.require_patched,
+                "approximate": ready.approximate,
+                "from_checkpoint": ready.from_checkpoint,
+            }
             conversion = plan(ready.file, ready.method, ready.params, request.context, **options)
         changes = tuple(conversion.changes()) if conversion else ()
         saved = None if request.dry_run else _save(request, ready, conversion, progress)

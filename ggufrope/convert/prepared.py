@@ -26,6 +26,7 @@ class Prepared:
         notes: what a person should know, one sentence each.
         temporary: the file is the weights of a directory, written for this conversion alone.
         approximate: see ``conversion.plan``.
+        from_checkpoint: the method, with all of its parameters, is what the directory asks for.
     """
 
     file: ModelFile
@@ -34,6 +35,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
     temporary: bool = False
     approximate: bool = False
+    from_checkpoint: bool = False
 
 
 def from_gguf(request: ConvertRequest, progress: Progress | None = None) -> Prepared:

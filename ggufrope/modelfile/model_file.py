@@ -100,6 +100,15 @@ class ModelFile(RopeKeys):
         """
         return source_of(self.headers)
 
+    @property
+    def method_from_checkpoint(self) -> bool:
+        """Whether the file's method is what its Hugging Face directory asks for, not one asked for by name.
+
+        Raises:
+            GgufError: see ``original``.
+        """
+        return self.original.method_from_checkpoint
+
     @cached_property
     def decoded(self) -> Decoded:
         """What the file says about its rotation.

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["Source", "source_of"]
 
 
+#: An entry of the record, and its only value: see ``Source.method_from_checkpoint``.
+_METHOD_FROM, _CHECKPOINT = "method_from", "checkpoint"
+
+
 @dataclass(frozen=True)  # no slots: what is read from it is kept in its __dict__
 class Source(RopeKeys):
     """A header seen through an earlier conversion.
@@ -35,6 +39,8 @@ class Source(RopeKeys):
         added: keys that the conversion added.
         added_tensors: tensors that the conversion added.
         facts: what restores the original byte for byte (``gguf.original_facts``); empty for an unconverted file.
+        method_from_checkpoint: the file's method is what its Hugging Face directory asks for, not one that was asked
+            for by name.
         shards: the headers of the model's other files, when it is split; ``header`` is the first one's.
     """
 
@@ -44,6 +50,7 @@ class Source(RopeKeys):
     added_tensors: frozenset[str] = frozenset()
     facts: Mapping[str, Any] = field(default_factory=dict)
     shards: tuple[Header, ...] = ()
+    method_from_checkpoint: bool = False
 
     @property
     def converted(self) -> bool:
@@ -112,8 +119,16 @@ class Source(RopeKeys):
             place += 1
         raise KeyError(key)
 
-    def record(self, changed: frozenset[str], added: frozenset[str], tensors: frozenset[str]) -> dict[str, Any]:
+    def record(
+        self, changed: frozenset[str], added: frozenset[str], tensors: frozenset[str], *, from_checkpoint: bool = False
+    ) -> dict[str, Any]:
         """The value of ``ggufrope.original`` for an edit of this source that changes and adds these.
+
+        Args:
+            changed: keys that the edit replaces or removes.
+            added: keys that it adds.
+            tensors: tensors that it adds.
+            from_checkpoint: the method was read from the model's Hugging Face directory, not asked for by name.
 
         Raises:
             GgufError: a key to be replaced has a value that cannot be written back as it was.
@@ -133,6 +148,7 @@ class Source(RopeKeys):
             "added": sorted(added),
             "tensors": sorted(tensors),
             "file": dict(self.facts) or original_facts(self.header),
+            **({_METHOD_FROM: _CHECKPOINT} if from_checkpoint else {}),
         }
 
 
@@ -157,6 +173,7 @@ def source_of(headers: Sequence[Header]) -> Source:
             frozenset(map(str, record["tensors"])),
             dict(record["file"]),
             tuple(shards),
+            record.get(_METHOD_FROM) == _CHECKPOINT,
         )
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError, OutputError) as error:
         raise GgufError(
