@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ggufrope.gguf import keys
 from ggufrope.inspection.summary import Inspection, LayerClass
+from ggufrope.inspection.without_rope import WithoutRope
+from ggufrope.modelfile.model_file import ModelFile
 
 __all__ = ["lines"]
 
@@ -13,6 +16,8 @@ _SHOWN = 8
 
 def lines(inspection: Inspection) -> list[str]:
     """What a person wants to know first: method, contexts, layers, frequencies, runtimes."""
+    if without := inspection.without_rope:
+        return _without_rope(without)
     d, model = inspection.decoded, inspection.decoded.model
     text = [
         f"{inspection.file.path}: {model.arch}, {model.n_layer} layers, {_span(model.n_head)} heads, "
@@ -28,14 +33,31 @@ def lines(inspection: Inspection) -> list[str]:
     picks = np.unique(np.linspace(0, model.n_pairs - 1, min(_SHOWN, model.n_pairs)).astype(int))
     text.append("wavelength       tokens per turn at pair " + " ".join(f"{i:>9}" for i in picks))
     text += [f"  {name:<37} " + " ".join(f"{_short(values[i]):>9}" for i in picks) for name, values in curves.items()]
-    n_files, slack = len(inspection.file.headers), inspection.file.slack
-    if n_files > 1:
-        text.append(f"shards           {n_files}")
-    if slack:
-        text.append(f"padding          {slack / 1024:.3g} KiB in the header for later edits")
     verdict = inspection.verdict
-    text += [f"{name + ' llama.cpp':<18} {what}" for name, what in verdict.honoured_by().items()]
+    text += [*_storage(inspection.file), *_honoured_by(verdict.honoured_by())]
     return text + [f"warning: {warning}" for warning in verdict.warnings()]
+
+
+def _without_rope(model: WithoutRope) -> list[str]:
+    heads = model.heads(keys.HEAD_COUNT)
+    shape = [f"{model.n_layer} layers"] if model.n_layer else []
+    shape += [f"{_span(tuple(heads))} heads"] if heads else []
+    return [
+        ", ".join([f"{model.file.path}: {model.file.architecture}", *shape, f"does not rotate: {model.reason}"]),
+        *(f"context          trained {n}" for n in (model.context,) if n),
+        *_storage(model.file),
+        *_honoured_by(model.verdict.honoured_by()),
+    ]
+
+
+def _storage(file: ModelFile) -> list[str]:
+    n_files, slack = len(file.headers), file.slack
+    shards = [f"shards           {n_files}"] if n_files > 1 else []
+    return shards + ([f"padding          {slack / 1024:.3g} KiB in the header for later edits"] if slack else [])
+
+
+def _honoured_by(said: dict[str, str]) -> list[str]:
+    return [f"{name + ' llama.cpp':<18} {what}" for name, what in said.items()]
 
 
 def _rows(inspection: Inspection) -> list[str]:

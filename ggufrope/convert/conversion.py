@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ggufrope.convert.conversion_notes import conversion_notes
-from ggufrope.convert.encoding import encode
+from ggufrope.convert.encoding import encode, encode_unrotated
 from ggufrope.convert.saving import Progress, Saved, save_as, save_in_place
 from ggufrope.errors import NotHonouredError, ParameterError
 from ggufrope.gguf import drop_ahead, keys
 from ggufrope.late import np
-from ggufrope.methods import Method, scaling_method
+from ggufrope.methods import METHODS, PLAIN, Method, scaling_method
 from ggufrope.methods.fitted import fit
 from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.encoded import Edit
+from ggufrope.modelfile.facts import train_context
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
 from ggufrope.modelfile.verdict import Verdict, verdict_of_edit
@@ -35,10 +36,10 @@ class Conversion:
 
     Attributes:
         source: the file, seen as it was before any conversion.
-        model: its facts without the scaling it declares.
+        model: its facts without the scaling it declares; None where it does not rotate.
         method: the method with its parameters.
         name: its full name, e.g. ``ms-poe+yarn``.
-        table: the divisors that the result will apply, relative to ``model``.
+        table: the divisors that the result will apply, relative to ``model``; None where it does not rotate.
         context: the context that the result aims at, in tokens.
         edit: what changes in the original.
         verdict: who will honour the result.
@@ -46,10 +47,10 @@ class Conversion:
     """
 
     source: Source
-    model: ModelRope
+    model: ModelRope | None
     method: Method
     name: str
-    table: RopeTable
+    table: RopeTable | None
     context: int
     edit: Edit
     verdict: Verdict
@@ -59,6 +60,11 @@ class Conversion:
     def needs_patched(self) -> bool:
         """Whether only the patched runtime gives the result's effect."""
         return self.edit.needs_patched
+
+    @property
+    def by_length(self) -> bool:
+        """Whether frequencies follow the length."""
+        return self.table is not None and self.table.n_rows > 1
 
     def changes(self) -> list[tuple[str, Any, Any]]:
         """(key, before, after) of every key that changes, upstream's first; None stands for an absent key."""
@@ -95,6 +101,8 @@ def plan(
         UnsupportedModelError, NotHonouredError: the model or the runtime cannot carry the method.
     """
     source = file.original
+    if source.unrotated:
+        return _plan_without_rope(source, name, params, context, require_patched)
     fitted, notes = fit(name, params, source.model, source.stock, context), list[str]()
     try:
         edit = encode(source, fitted, require_patched, from_checkpoint=from_checkpoint)
@@ -119,6 +127,32 @@ def plan(
         edit=edit,
         verdict=verdict_of_edit(EditedSource(source, edit)),
         notes=(*notes, *conversion_notes(source, fitted, edit)),
+    )
+
+
+def _plan_without_rope(
+    source: Source, name: str, params: Mapping[str, Any], context: int | None, require_patched: bool
+) -> Conversion:
+    """What asks for no scaling can be done to a model that does not rotate: nothing in it changes.
+
+    Raises:
+        UnsupportedModelError: a method that would scale.
+    """
+    asked = [f"--{k.replace('_', '-')}" for k, v in {**params, "context": context}.items() if v is not None]
+    if name != PLAIN or asked:
+        _ = source.model  # raises, in its own words
+    method = METHODS[PLAIN]()
+    edit = encode_unrotated(source, method, require_patched)
+    return Conversion(
+        source=source,
+        model=None,
+        method=method,
+        name=name,
+        table=None,
+        context=train_context(source),
+        edit=edit,
+        verdict=verdict_of_edit(EditedSource(source, edit)),
+        notes=(f"the model does not rotate ({source.unrotated}): there is nothing to scale",),
     )
 
 

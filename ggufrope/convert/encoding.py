@@ -7,12 +7,13 @@ from typing import Any
 from ggufrope.errors import NotHonouredError, UnsupportedModelError
 from ggufrope.gguf import TypedValue, keys
 from ggufrope.late import np
+from ggufrope.methods import Method
 from ggufrope.methods.fitted import FittedMethod
 from ggufrope.methods.head_order import STATIC
 from ggufrope.modelfile.encoded import Edit, encode_identity, encode_table
 from ggufrope.modelfile.original import Source
 
-__all__ = ["encode"]
+__all__ = ["encode", "encode_unrotated"]
 
 
 def encode(
@@ -40,10 +41,20 @@ def encode(
             f"{source.path}: this version's runtime does not order heads per prompt where frequencies follow the "
             "length; use a static order or another base"
         )
+    return _recorded(source, edit, fitted.name, fitted.method, require_patched, from_checkpoint)
+
+
+def encode_unrotated(source: Source, method: Method, require_patched: bool = False) -> Edit:
+    """What changes in a model that does not rotate and gets plain RoPE: the record alone."""
+    return _recorded(source, Edit(), method.name, method, require_patched, from_checkpoint=False)
+
+
+def _recorded(
+    source: Source, edit: Edit, name: str, method: Method, require_patched: bool, from_checkpoint: bool
+) -> Edit:
     if require_patched:
         edit = edit | Edit(tensors={keys.SENTINEL: np.ones(1, dtype=np.float32)})
-    edit = _counted(source, edit)
-    return _book(source, edit, fitted, from_checkpoint)
+    return _book(source, _counted(source, edit), name, method, from_checkpoint)
 
 
 def _require_replaceable(source: Source) -> None:
@@ -72,7 +83,7 @@ def _require_no_product(source: Source, edit: Edit, require_patched: bool) -> No
         )
 
 
-def _book(source: Source, edit: Edit, fitted: FittedMethod, from_checkpoint: bool) -> Edit:
+def _book(source: Source, edit: Edit, name: str, method: Method, from_checkpoint: bool) -> Edit:
     """``edit`` less what changes nothing, with our bookkeeping keys."""
     put = {k: v for k, v in edit.set.items() if k not in source or not _equal(source.get(k), v.value)}
     gone = frozenset(k for k in edit.remove if k in source)
@@ -81,7 +92,7 @@ def _book(source: Source, edit: Edit, fitted: FittedMethod, from_checkpoint: boo
     added |= {keys.VERSION, keys.METHOD, keys.PARAMS, keys.ORIGINAL, keys.PADDING}
     parts = frozenset(changed), frozenset(added), frozenset(edit.tensors)
     original = source.record(*parts, from_checkpoint=from_checkpoint)
-    return Edit(put, gone, edit.tensors) | encode_identity(fitted.name, fitted.method.params(), original)
+    return Edit(put, gone, edit.tensors) | encode_identity(name, method.params(), original)
 
 
 def _equal(a: Any, b: Any) -> bool:

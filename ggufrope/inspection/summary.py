@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ggufrope.inspection.without_rope import WithoutRope
 from ggufrope.modelfile.decoded import Decoded
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.verdict import Verdict, verdict_of
@@ -45,6 +46,11 @@ class Inspection:
         """What its original said; the same as ``decoded`` for a file that ggufrope did not convert."""
         return self.file.before
 
+    @property
+    def without_rope(self) -> WithoutRope | None:
+        """What there is to show instead, of a model that does not rotate; None for all others."""
+        return WithoutRope(self.file) if self.file.unrotated else None
+
     def layer_classes(self) -> list[LayerClass]:
         """Layers grouped by equal ratios and kind of attention, in order of their first layer."""
         model, table = self.decoded.model, self.decoded.table
@@ -61,11 +67,14 @@ class Inspection:
 
     def as_json(self) -> dict[str, Any]:
         """The stable object of ``inspect --json``; frequencies in radians per token, wavelengths in tokens."""
+        if without := self.without_rope:
+            return without.as_json()
         d, model, verdict = self.decoded, self.decoded.model, self.verdict
         plain = d.table.without_heads()
         return {
             "file": str(self.file.path),
             "architecture": model.arch,
+            "rotates": True,
             "method": d.method,
             "params": d.params,
             "converted_by_ggufrope": d.ours,

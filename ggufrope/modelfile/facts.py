@@ -21,7 +21,7 @@ from ggufrope.text import shorten
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["KeySource", "RopeKeys", "read_model", "read_stock"]
+__all__ = ["KeySource", "RopeKeys", "read_model", "read_stock", "train_context", "why_unrotated"]
 
 
 class KeySource(Protocol):
@@ -40,6 +40,16 @@ class RopeKeys:
     """What a ``KeySource`` says of its rotation in upstream's keys, read at the first ask and kept."""
 
     @cached_property
+    def unrotated(self: KeySource) -> str:
+        """Why llama.cpp rotates no layer of the model, in words; empty where it rotates some."""
+        return why_unrotated(self)
+
+    @cached_property
+    def rotates(self: KeySource) -> bool:
+        """Whether llama.cpp applies RoPE to any layer; ``model`` and ``decoded`` raise where it does not."""
+        return not why_unrotated(self)
+
+    @cached_property
     def model(self: KeySource) -> ModelRope:
         """The model's facts; raises as ``read_model`` does."""
         return read_model(self)
@@ -50,30 +60,50 @@ class RopeKeys:
         return read_stock(self)
 
 
+def why_unrotated(source: KeySource) -> str:
+    """Why llama.cpp rotates no layer of a model; empty where it rotates some.
+
+    Raises:
+        GgufError: a key that every model has is missing or has an impossible type.
+        UnsupportedModelError: the pinned llama.cpp does not know the architecture.
+    """
+    arch = source.architecture
+    if not architectures.knows(arch):
+        raise UnsupportedModelError(
+            f"{source.path}: architecture '{arch}' is unknown to the pinned llama.cpp, which cannot load the file; "
+            "use a program that knows it"
+        )
+    if architectures.pairing(arch) == "none":
+        return "llama.cpp applies no RoPE to this architecture"
+    _, n_head_kv, sliding = _heads(source, arch)
+    layers = _rotating(source, arch, len(n_head_kv), sliding) or (True,) * len(n_head_kv)
+    if any(rotates and n for rotates, n in zip(layers, n_head_kv, strict=True)):
+        return ""
+    switch = keys.stock(keys.FINETUNED, arch)
+    if arch in architectures.FINETUNED_MEANS_ROPE and source.get(switch) in (False, 0):
+        return f"llama.cpp applies no RoPE to this model: {switch} is false"
+    return "llama.cpp applies RoPE to no layer of this model"
+
+
 def read_model(source: KeySource) -> ModelRope:
     """The model's facts.
 
     Raises:
         GgufError: a key that every model has is missing or has an impossible type.
-        UnsupportedModelError: the architecture has no RoPE.
+        UnsupportedModelError: the architecture or the model has no RoPE, or what it says of it is impossible.
     """
     arch = source.architecture
-    if architectures.pairing(arch) == "none":
-        ModelRope(arch, (1,), (1,), 2, 2, 10000.0, 1, 1)  # raises, in its own words
-    n_layer = _count(source, keys.stock(keys.BLOCK_COUNT, arch))
-    if not 0 < n_layer <= MAX_LAYERS:
-        allowed = f"llama.cpp allows 1 to {MAX_LAYERS}"
-        raise UnsupportedModelError(f"{source.path}: {keys.stock(keys.BLOCK_COUNT, arch)} is {n_layer}; {allowed}")
-    n_head = _per_layer(source, keys.stock(keys.HEAD_COUNT, arch), n_layer)
-    n_head_kv = _per_layer(source, keys.stock(keys.HEAD_COUNT_KV, arch), n_layer, default=n_head)
+    if reason := why_unrotated(source):
+        raise UnsupportedModelError(f"{source.path}: '{arch}' does not use RoPE: there is nothing to scale ({reason})")
+    n_head, n_head_kv, sliding = _heads(source, arch)
+    n_layer = len(n_head)
     widest = max(n_head)
     if not widest:
         name = keys.stock(keys.HEAD_COUNT, arch)
         raise UnsupportedModelError(f"{source.path}: {name} is 0: there are no heads to rotate")
     width = _count(source, keys.stock(keys.EMBEDDING_LENGTH, arch))
     head_dim = _count(source, keys.stock(keys.KEY_LENGTH, arch), default=width // widest)
-    train_ctx = _count(source, keys.stock(keys.CONTEXT_LENGTH, arch))
-    sliding = _sliding(source, arch, n_head_kv)
+    train_ctx = train_context(source)
     return ModelRope(
         arch=arch,
         n_head=n_head,
@@ -89,6 +119,15 @@ def read_model(source: KeySource) -> ModelRope:
         mla=arch in architectures.ONE_K_HEAD,
         own_factors=_floats(source, keys.ROPE_FREQS),
     )
+
+
+def train_context(source: KeySource) -> int:
+    """The context that a model was trained for, in tokens.
+
+    Raises:
+        GgufError: the key is missing or no whole number.
+    """
+    return _count(source, keys.stock(keys.CONTEXT_LENGTH, source.architecture))
 
 
 def read_stock(source: KeySource) -> StockRope:
@@ -117,6 +156,17 @@ def read_stock(source: KeySource) -> StockRope:
         short=_floats(source, keys.ROPE_SHORT),
         long=_floats(source, keys.ROPE_LONG),
     )
+
+
+def _heads(source: KeySource, arch: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[bool, ...]]:
+    """Query heads and KV heads of each layer, and which layers slide."""
+    n_layer = _count(source, keys.stock(keys.BLOCK_COUNT, arch))
+    if not 0 < n_layer <= MAX_LAYERS:
+        allowed = f"llama.cpp allows 1 to {MAX_LAYERS}"
+        raise UnsupportedModelError(f"{source.path}: {keys.stock(keys.BLOCK_COUNT, arch)} is {n_layer}; {allowed}")
+    n_head = _per_layer(source, keys.stock(keys.HEAD_COUNT, arch), n_layer)
+    n_head_kv = _per_layer(source, keys.stock(keys.HEAD_COUNT_KV, arch), n_layer, default=n_head)
+    return n_head, n_head_kv, _sliding(source, arch, n_head_kv)
 
 
 def _count(source: KeySource, key: str, default: int | None = None) -> int:

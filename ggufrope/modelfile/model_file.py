@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ggufrope.gguf import Header, keys, read_header, shards_of
 from ggufrope.modelfile.decoded import Decoded, decode
-from ggufrope.modelfile.facts import RopeKeys
+from ggufrope.modelfile.facts import RopeKeys, why_unrotated
 from ggufrope.modelfile.original import Source, source_of
 
 if TYPE_CHECKING:
@@ -108,6 +108,17 @@ class ModelFile(RopeKeys):
             GgufError: see ``original``.
         """
         return self.original.method_from_checkpoint
+
+    @cached_property
+    def unrotated(self) -> str:
+        """Why llama.cpp rotates no layer of the model, in words; empty where it rotates some.
+
+        Raises:
+            GgufError: see ``original``; or a key that every model has is missing or of an impossible type.
+            UnsupportedModelError: the pinned llama.cpp does not know the architecture.
+        """
+        _ = self.original  # "give the first shard" before what a further shard lacks
+        return why_unrotated(self)
 
     @cached_property
     def decoded(self) -> Decoded:

@@ -108,7 +108,7 @@ def verdict_of(file: ModelFile) -> Verdict:
     Raises:
         GgufError, UnsupportedModelError: see ``ModelFile.decoded`` and ``ModelFile.before``.
     """
-    return _verdict(file, file.decoded, file.before)
+    return _without_rope(file) if file.unrotated else _verdict(file, file.decoded, file.before)
 
 
 def verdict_of_edit(edited: EditedSource) -> Verdict:
@@ -117,11 +117,31 @@ def verdict_of_edit(edited: EditedSource) -> Verdict:
     Raises:
         GgufError: the result could not be read.
     """
+    if edited.source.unrotated:
+        return _without_rope(edited)
     try:
         before = edited.source.decoded
     except GgufropeError:  # a scaling that makes no sense can still be replaced
         before = None
     return _verdict(edited, decode(edited), before)
+
+
+def _without_rope(source: KeySource) -> Verdict:
+    """Of a model that does not rotate; what other programs do with such models was not measured."""
+    sentinel = source.has_tensor(keys.SENTINEL)
+    return Verdict(
+        method="no RoPE",
+        patched=Outcome.FULL,
+        stock=Outcome.REFUSES if sentinel else Outcome.FULL,
+        left_out=(),
+        rest="",
+        only="",
+        means=(FileKind.PLAIN,),
+        foreign=tuple((runtime, Outcome.NOT_MEASURED) for runtime in RUNTIMES),
+        skipped_by=(),
+        crashed_by=(),
+        raised_to=None,
+    )
 
 
 def _verdict(source: KeySource, now: Decoded, before: Decoded | None) -> Verdict:

@@ -190,8 +190,7 @@ def _option(file: ModelFile, name: str, params: dict[str, Any], context: int) ->
     given = conversion.method.params()
     factor = given.get("base", given).get("factor")
     cls, short_texts = front_method(name), scaling_method(name).traits.short_texts
-    by_length = conversion.table.n_rows > 1
-    stock = conversion.verdict.stock is Outcome.FULL
+    by_length, stock = conversion.by_length, conversion.verdict.stock is Outcome.FULL
     command = _command(file.path, shown, context)
     title = f"{cls.title} ({cls.paper})"
     runs_on = conversion.verdict.runs_on()

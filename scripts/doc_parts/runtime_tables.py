@@ -70,7 +70,7 @@ def _planned(arch: str, name: str, params: dict[str, Any], sentinel: bool) -> Co
 
 def _cells(made: Conversion) -> tuple[str, str]:
     stock = made.verdict.stock.value + " with an error" * (made.verdict.stock is Outcome.REFUSES)
-    return stock, made.verdict.patched.value + ": by the length in use" * (made.table.n_rows > 1)
+    return stock, made.verdict.patched.value + ": by the length in use" * made.by_length
 
 
 def runtimes() -> str:

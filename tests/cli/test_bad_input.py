@@ -226,7 +226,7 @@ CASES = [
     ("quantize good.gguf text.gguf Q8_0", "--overwrite"),
     ("quantize good.gguf good.gguf Q8_0 --overwrite", "same file"),
     ("inspect text.gguf", "text.gguf: not a GGUF"),
-    ("inspect gpt2.gguf", "does not use RoPE"),
+    ("inspect gpt2.gguf --plot plot.png", "gpt2.gguf: 'gpt2' does not use RoPE"),
     ("inspect good.gguf --plot no/such/plot.png", "no/such/plot.png"),
     ("inspect good.gguf --plot plot.walrus", "plot.walrus"),
     ("inspect good.gguf --plot .", "give the name of a file"),
