@@ -9,7 +9,8 @@ import numpy as np
 from ggufrope.convert.checkpoint import HfRope
 from ggufrope.errors import CheckpointError
 from ggufrope.gguf import keys
-from ggufrope.methods import PLAIN, resolve
+from ggufrope.methods import PLAIN, resolve, scaling_method
+from ggufrope.methods.fitted import table_of
 from ggufrope.modelfile.original import Source
 
 __all__ = ["written_as_declared"]
@@ -28,14 +29,17 @@ def written_as_declared(source: Source, declared: HfRope) -> bool:
         return True
     plain = replace(model, own_factors=())
     base = replace(plain, original_ctx=int(declared.params.get("original_context", model.original_ctx)))
-    wanted, written = resolve(declared.method or PLAIN, declared.params, base).table(base), stock.table(model)
+    name = declared.method or PLAIN
+    wanted = table_of(resolve(name, declared.params, base), base, scaling_method(name).traits)
+    written = stock.table(model)
     if wanted.n_rows > 1:
         return False  # even where the numbers are there, stock picks by the allocated context
-    own = np.asarray(model.own_factors) if model.own_factors else np.ones(model.n_pairs)
-    if wanted.factors.shape == written.factors.shape:
-        close = np.allclose(written.factors * own, wanted.factors, rtol=_RTOL, atol=0)
-        if close and np.allclose(written.attn_scale, wanted.attn_scale, rtol=_RTOL, atol=0):
-            return True
+    if written.n_rows == 1 and all(
+        np.allclose(written.frequencies(model, layer), wanted.frequencies(plain, layer), rtol=_RTOL, atol=0)
+        and np.isclose(written.scale(model, layer), wanted.scale(plain, layer), rtol=_RTOL, atol=0)
+        for layer in model.one_of_each_kind()
+    ):
+        return True
     if model.own_factors:
         raise CheckpointError(f"{source.path}: the converter wrote other {keys.ROPE_FREQS} than config.json asks for")
     return False

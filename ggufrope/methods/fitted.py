@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ggufrope.errors import ParameterError
-from ggufrope.methods import Method, resolve, scaling_method
+from ggufrope.methods import Method, Traits, resolve, scaling_method
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
 
-__all__ = ["FittedMethod", "fit"]
+__all__ = ["FittedMethod", "fit", "table_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def fit(
     own = scaling.from_file(declared, current)
     given = {**own, **{k: v for k, v in params.items() if v is not None}}
     method = resolve(name, given, model, None if keeps else context)
-    table = method.table(model)
+    table = table_of(method, model, scaling.traits)
     return FittedMethod(
         name=name,
         method=method,
@@ -81,3 +81,30 @@ def fit(
         keeps_scaling=keeps,
         keeps_tensors=bool(own) and table.without_heads().close_to(current.table(model), rtol=1e-5),
     )
+
+
+def table_of(method: Method, model: ModelRope, scaling: Traits) -> RopeTable:
+    """The table of a method on a model, in layers with a sliding window and in those without.
+
+    A factor acts in sliding-window layers where a factor of the file does in that architecture: gpt-oss, EXAONE 4 and
+    Llama 4 have one rotation for all layers, in transformers too, while Gemma 3 and OLMo 3 scale only what attends to
+    the whole context. Frequencies that follow the length leave sliding-window layers as they are, whose distances do
+    not grow. Another base acts where stock llama.cpp has it.
+
+    Args:
+        method: the method.
+        model: the model without the scaling that its file declares, unless the method keeps that.
+        scaling: traits of the part of the method that decides about the scaling.
+
+    Raises:
+        ParameterError, UnsupportedModelError: the model cannot carry the method.
+    """
+    table = method.table(replace(model, sliding_rot_dim=None))  # what is not its to say comes below
+    if not model.has_windows:
+        return table
+    stock = method.stock(model) if scaling.changes_base else None
+    if stock is not None:
+        return table.with_sliding(stock.table(model).of_sliding)
+    if model.sliding_scaled and table.n_rows == 1:
+        return table.with_sliding(method.table(model.of_sliding).without_heads())
+    return table.with_sliding(RopeTable.identity(model.of_sliding))

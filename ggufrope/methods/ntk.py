@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from ggufrope.errors import UnsupportedModelError
 from ggufrope.late import np
-from ggufrope.methods.protocol import Method, option, positive, reach
+from ggufrope.methods.protocol import Method, Traits, option, positive, reach
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
@@ -22,11 +22,15 @@ class Ntk(Method):
     ``base' = base · factor^(d/(d-2))`` with d = rot_dim, hence ``F_i = factor^(2i/(d-2))``; first described by
     /u/bloc97, written up in YaRN (arXiv 2309.00071), section 3.1. Needs no fine-tuning for small factors. The usable
     context grows somewhat less than ``factor`` times, since middle pairs are interpolated by less.
+
+    The base is raised where it is used: sliding-window layers that have the same base (gpt-oss, OLMo 3) follow, and
+    those with a base of their own (Gemma 3) stay as they are. That is what stock llama.cpp makes of a raised base.
     """
 
     name: ClassVar[str] = "ntk"
     title: ClassVar[str] = "NTK-aware scaling"
     paper: ClassVar[str] = "arXiv 2309.00071, section 3.1"
+    traits: ClassVar[Traits] = Traits(changes_base=True)
 
     factor: float = option(1.0, "how many times longer the context gets")
     original_context: int | None = option(None, "context before scaling, in tokens; default: the trained context")

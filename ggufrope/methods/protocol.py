@@ -46,6 +46,7 @@ class Traits:
     Attributes:
         keeps_context: it has no other context than the one that the model was trained for.
         keeps_scaling: it keeps the scaling that a file declares and acts on top of it.
+        changes_base: it is another base of the frequencies, and so acts in every layer that has the file's base.
         puts_on_top: what it adds to a base method, in words; such a method composes, ``NAME+BASE``. Empty: it does not.
         suggested_bases: bases that help texts name, the first one first.
         calibrated: parameters that ``--calibrate`` takes, to measure ``head_ratios`` in their place.
@@ -60,6 +61,7 @@ class Traits:
 
     keeps_context: bool = False
     keeps_scaling: bool = False
+    changes_base: bool = False
     puts_on_top: str = ""
     suggested_bases: tuple[str, ...] = ()
     calibrated: tuple[str, ...] = ()

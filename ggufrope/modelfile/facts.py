@@ -118,6 +118,9 @@ def read_model(source: KeySource) -> ModelRope:
         leaders=_leaders(source, arch, n_layer, sliding),
         mla=arch in architectures.ONE_K_HEAD,
         own_factors=_floats(source, keys.ROPE_FREQS),
+        sliding_base=_sliding_base(source, arch) if any(sliding) else None,
+        sliding_rot_dim=_sliding_rot_dim(source, arch) if any(sliding) else None,
+        sliding_scaled=arch not in architectures.SLIDING_UNSCALED,
     )
 
 
@@ -192,6 +195,19 @@ def _freq_base(source: KeySource, arch: str) -> float:
     return (
         10000.0 if arch in architectures.IGNORES_SCALING else _number(source, keys.stock(keys.FREQ_BASE, arch), 10000.0)
     )
+
+
+def _sliding_base(source: KeySource, arch: str) -> float | None:
+    key = keys.stock(keys.FREQ_BASE_SLIDING, arch)
+    if arch in architectures.SLIDING_BASE_OF_ITS_OWN:
+        return _number(source, key, 10000.0)
+    given = arch in architectures.SLIDING_BASE_FROM_KEY and source.get(key) is not None
+    return _number(source, key, 0.0) if given else None
+
+
+def _sliding_rot_dim(source: KeySource, arch: str) -> int | None:
+    key = keys.stock(keys.ROPE_DIMENSIONS_SLIDING, arch)
+    return _count(source, key) if arch in architectures.SLIDING_ROT_DIM and source.get(key) is not None else None
 
 
 def _per_layer(source: KeySource, key: str, n_layer: int, default: tuple[int, ...] | None = None) -> tuple[int, ...]:

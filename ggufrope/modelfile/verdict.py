@@ -7,6 +7,7 @@ It follows from what the file's keys and tensors make each of them compute, neve
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ggufrope.errors import GgufropeError
 from ggufrope.gguf import keys
@@ -17,6 +18,9 @@ from ggufrope.modelfile.facts import KeySource
 from ggufrope.modelfile.foreign_runtimes import RUNTIMES, FileKind, ForeignRuntime, Outcome
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.rope.stock import LINEAR, LONGROPE, YARN
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Verdict", "verdict_of", "verdict_of_edit"]
 
@@ -236,11 +240,18 @@ def _raised_to(now: Decoded, before: Decoded | None) -> int | None:
 
 def _same_stock_rotation(a: Decoded, b: Decoded) -> bool:
     """Whether stock rotates both alike: the same frequencies, whatever base, factors and tensors they come from."""
-    mine, theirs = ((d.model.base_frequencies() / np.asarray(d.model.own_factors or 1.0)) / d.stock_table.factors
-                    for d in (a, b))  # fmt: skip
-    return (
-        mine.shape == theirs.shape
-        and a.stock_table.length_points[:-1] == b.stock_table.length_points[:-1]
-        and bool(np.allclose(mine, theirs, rtol=_RTOL, atol=0))
-        and bool(np.allclose(a.stock_table.attn_scale, b.stock_table.attn_scale, rtol=_RTOL, atol=0))
+    if a.stock_table.length_points[:-1] != b.stock_table.length_points[:-1] or a.model.sliding != b.model.sliding:
+        return False
+    return all(
+        np.shape(_stock_turns(a, layer)) == np.shape(_stock_turns(b, layer))
+        and np.allclose(_stock_turns(a, layer), _stock_turns(b, layer), rtol=_RTOL, atol=0)
+        for layer in a.model.one_of_each_kind()
     )
+
+
+def _stock_turns(decoded: Decoded, layer: int) -> NDArray[np.float64]:
+    """Frequencies of each row in a layer, and behind them what multiplies cos and sin."""
+    table, model = decoded.stock_table, decoded.model
+    lengths = table.length_points or (None,)
+    rows = [[*table.frequencies(model, layer, length=n), table.scale(model, layer, n)] for n in lengths]
+    return np.asarray(rows)

@@ -14,6 +14,7 @@ __all__ = [
     "NO_ROPE_IF_SLIDING",
     "NO_ROPE_LAYERS",
     "ONE_K_HEAD",
+    "OWN_FACTORS_IN_FULL_ONLY",
     "PAIRING",
     "READS_YARN_BETA",
     "READS_YARN_LOG_MUL",
@@ -28,7 +29,12 @@ __all__ = [
     "SLIDES_BY_DEFAULT",
     "SLIDES_ONLY_WITH_LAYERS",
     "SLIDING_ARRAY",
+    "SLIDING_BASE_FROM_KEY",
+    "SLIDING_BASE_OF_ITS_OWN",
     "SLIDING_PERIOD",
+    "SLIDING_PLAIN",
+    "SLIDING_ROT_DIM",
+    "SLIDING_UNSCALED",
     "knows",
     "pairing",
 ]
@@ -107,6 +113,33 @@ SLIDES_BY_DEFAULT = frozenset({"exaone4", "gemma2", "llama4"})
 
 #: Have sliding-window layers in the size with that many layers only.
 SLIDES_ONLY_WITH_LAYERS = {"exaone4": 64}
+
+#: Sliding-window layers have the base ``rope.freq_base_swa``, and the file's where that key is absent. (Those that are
+#: neither here nor in the next set have the file's base, whatever that key says.)
+SLIDING_BASE_FROM_KEY = frozenset(
+    {"afmoe", "gemma2", "gpt-oss", "laguna", "llama4", "maple", "muse-glimmer", "smallthinker", "spark2_5"}
+)
+
+#: Sliding-window layers have the base ``rope.freq_base_swa``, and 10000 where that key is absent.
+SLIDING_BASE_OF_ITS_OWN = frozenset(
+    {"dots3note", "gemma-embedding", "gemma3", "gemma3n", "gemma4", "mimo2", "modern-bert", "plamo3", "step35"}
+)
+
+#: Sliding-window layers keep their frequencies whatever factor the file declares, in any type of scaling. What
+#: multiplies cos and sin (``rope.scaling.attn_factor``) acts on them all the same.
+SLIDING_UNSCALED = frozenset(
+    {"gemma-embedding", "gemma3", "gemma3n", "gemma4", "laguna", "mellum", "mimo2", "modern-bert", "muse-glimmer"}
+    | {"olmo2", "plamo3", "step35"}
+)
+
+#: Of these, the ones where that does not act either.
+SLIDING_PLAIN = frozenset({"laguna", "mellum", "olmo2"})
+
+#: Sliding-window layers rotate ``rope.dimension_count_swa`` dimensions where the file has that key.
+SLIDING_ROT_DIM = frozenset({"gemma4", "laguna", "maple", "spark2_5", "step35"})
+
+#: ``rope_freqs.weight`` acts in layers without a sliding window only.
+OWN_FACTORS_IN_FULL_ONLY = frozenset({"gemma4", "step35"})
 
 #: Rotate in the size with that many layers only; others have ALiBi.
 ROPE_ONLY_WITH_LAYERS = {"baichuan": 32}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ggufrope.errors import UnsupportedModelError
@@ -32,7 +32,10 @@ class ModelRope:
         freq_base: base of the geometric frequencies (``rope_theta``).
         train_ctx: context the model was trained for, in tokens.
         original_ctx: context before the scaling that the file already declares; equals ``train_ctx`` without one.
-        sliding: which layers attend to a sliding window only.
+        sliding: which layers attend to a sliding window only; empty: none does.
+        sliding_base: base of those layers; None: ``freq_base``, also where a method raises that.
+        sliding_rot_dim: rotated dimensions of those layers; None: ``rot_dim``.
+        sliding_scaled: whether a factor that the file declares acts on those layers too.
         rotating: which layers rotate at all; empty: all of them.
         leaders: for each layer, the layer whose ratios it must have: the one whose K it uses, or whose block it runs
             again; empty: each layer is its own.
@@ -54,6 +57,9 @@ class ModelRope:
     leaders: tuple[int, ...] = ()
     mla: bool = False
     own_factors: tuple[float, ...] = field(default=(), repr=False)
+    sliding_base: float | None = None
+    sliding_rot_dim: int | None = None
+    sliding_scaled: bool = True
 
     def __post_init__(self) -> None:
         n = len(self.n_head)
@@ -90,6 +96,16 @@ class ModelRope:
             raise UnsupportedModelError(
                 f"{self.arch}: rope_freqs.weight has {len(self.own_factors)} entries, expected {self.rot_dim // 2}"
             )
+        self._check_sliding()
+
+    def _check_sliding(self) -> None:
+        base, rot_dim = self.sliding_base, self.sliding_rot_dim
+        if base is not None and not (np.isfinite(base) and base > 1):
+            raise UnsupportedModelError(f"{self.arch}: rope.freq_base_swa is {base}; it must be above 1")
+        if rot_dim is not None and (rot_dim < 2 or rot_dim % 2 or rot_dim > _MAX_HEAD_DIM):
+            raise UnsupportedModelError(
+                f"{self.arch}: rope.dimension_count_swa is {rot_dim}; it must be even, ≥ 2 and at most {_MAX_HEAD_DIM}"
+            )
 
     @property
     def n_layer(self) -> int:
@@ -110,9 +126,32 @@ class ModelRope:
         """Whether ``layer`` attends to a sliding window only."""
         return bool(self.sliding) and self.sliding[layer]
 
+    @property
+    def has_windows(self) -> bool:
+        """Whether any layer attends to a sliding window only."""
+        return any(self.sliding)
+
+    @property
+    def of_sliding(self) -> ModelRope:
+        """The facts as they are for sliding-window layers: with their base, rotated dimensions and own factors."""
+        if not self.has_windows:
+            return self
+        rot_dim = self.sliding_rot_dim or self.rot_dim
+        own = () if self.arch in architectures.OWN_FACTORS_IN_FULL_ONLY else self.own_factors
+        return replace(
+            self, freq_base=self.sliding_base or self.freq_base, rot_dim=rot_dim, head_dim=max(self.head_dim, rot_dim),
+            own_factors=own, sliding=(), sliding_base=None, sliding_rot_dim=None, sliding_scaled=True,
+        )  # fmt: skip
+
     def rotates(self, layer: int) -> bool:
         """Whether ``layer`` has heads that rotate: not in recurrent layers, nor in those without positions."""
         return self.n_head_kv[layer] > 0 and (not self.rotating or self.rotating[layer])
+
+    def one_of_each_kind(self) -> tuple[int, ...]:
+        """The first rotating layer without a sliding window, then the first one with; those of them that there are."""
+        rotating = [layer for layer in range(self.n_layer) if self.rotates(layer)]
+        kinds = ([layer for layer in rotating if self.slides(layer) == sliding] for sliding in (False, True))
+        return tuple(layers[0] for layers in kinds if layers)
 
     def leader(self, layer: int) -> int:
         """The layer whose ratios ``layer`` must have; nearly always itself."""

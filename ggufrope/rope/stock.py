@@ -82,41 +82,64 @@ class StockRope:
         return seen
 
     def table(self, model: ModelRope) -> RopeTable:
-        """The divisors that llama.cpp applies, relative to the model's base frequencies.
+        """The divisors that llama.cpp applies, relative to the model's base frequencies, in either kind of layers.
 
         LongRoPE gives two rows; llama.cpp picks one by the *allocated* context, not by the used length.
         """
         seen = self.as_read_by(model.arch)
+        table = seen._rows(model)
+        return table.with_sliding(seen._in_windows(model)._rows(model.of_sliding)) if model.has_windows else table
+
+    def _rows(self, model: ModelRope) -> RopeTable:
+        """The table of one kind of layers, whose facts ``model`` has."""
         factors = np.ones(model.n_pairs)
-        if seen.freq_base is not None:
-            factors = (seen.freq_base / model.freq_base) ** (np.arange(model.n_pairs) * 2 / model.rot_dim)
-        scale = seen.attn_factor
-        original = seen.original_ctx or model.original_ctx
-        if seen.takes_ramp:
-            base = seen.freq_base or model.freq_base
-            factors = factors * yarn_factors(model.rot_dim, base, seen.factor, original, seen.beta_fast, seen.beta_slow)
-            scale *= _yarn_scale(seen, model.arch)
+        if self.freq_base is not None:
+            factors = (self.freq_base / model.freq_base) ** (np.arange(model.n_pairs) * 2 / model.rot_dim)
+        scale = self.attn_factor
+        original = self.original_ctx or model.original_ctx
+        if self.takes_ramp:
+            base = self.freq_base or model.freq_base
+            factors = factors * yarn_factors(model.rot_dim, base, self.factor, original, self.beta_fast, self.beta_slow)
+            scale *= self._set_up(model.arch) * self._kernel_scale
         else:
-            factors = factors * seen.factor
-        if seen.rope_freqs:
-            factors = factors * _fit("rope_freqs.weight", seen.rope_freqs, model)
-        if seen.long:
-            rows = [factors * _fit("rope_factors", f, model) for f in (seen.short, seen.long)]
+            factors = factors * self.factor
+        if self.rope_freqs:
+            factors = factors * _fit("rope_freqs.weight", self.rope_freqs, model)
+        if self.long:
+            rows = [factors * _fit("rope_factors", f, model) for f in (self.short, self.long)]
             points = (original, max(model.train_ctx, original + 1))
             return RopeTable(np.stack(rows), np.full(2, scale), length_points=points)
         return RopeTable.uniform(factors, scale)
 
+    def _in_windows(self, model: ModelRope) -> StockRope:
+        """What of these settings acts in the sliding-window layers of ``model``."""
+        base = self.freq_base if model.sliding_base is None else None
+        if model.arch in architectures.SLIDING_PLAIN:
+            return StockRope(freq_base=base)
+        seen = replace(self, freq_base=base)
+        if model.arch in architectures.OWN_FACTORS_IN_FULL_ONLY:
+            seen = replace(seen, rope_freqs=(), short=(), long=())
+        if model.sliding_scaled:
+            return seen
+        set_up = self._set_up(model.arch) if self.takes_ramp else 1.0  # one number for all layers; the kernel's is not
+        return replace(seen, scaling_type=None, factor=1.0, attn_factor=self.attn_factor * set_up)
 
-def _yarn_scale(seen: StockRope, arch: str) -> float:
-    """What context set-up and kernel together leave on cos and sin, besides ``attn_factor``."""
+    @property
+    def _kernel_scale(self) -> float:
+        """What the kernel multiplies cos and sin by in a layer that YaRN scales."""
+        return 1.0 + 0.1 * math.log(max(self.factor, 1.0))
 
-    def mscale(weight: float) -> float:
-        return 1.0 + 0.1 * weight * math.log(max(seen.factor, 1.0))
+    def _set_up(self, arch: str) -> float:
+        """What the set-up of a context multiplies cos and sin of all layers by under YaRN, besides ``attn_factor``."""
 
-    if not seen.log_mul:
-        return mscale(1.0)
-    all_dims = seen.log_mul * (10.0 if arch.startswith("deepseek") else 1.0)  # its converter stores a tenth
-    return mscale(all_dims if arch == "deepseek2" and all_dims != 1.0 else 1.0) / mscale(all_dims)
+        def mscale(weight: float) -> float:
+            return 1.0 + 0.1 * weight * math.log(max(self.factor, 1.0))
+
+        if not self.log_mul:
+            return mscale(1.0) / self._kernel_scale
+        all_dims = self.log_mul * (10.0 if arch.startswith("deepseek") else 1.0)  # its converter stores a tenth
+        kept = mscale(all_dims if arch == "deepseek2" and all_dims != 1.0 else 1.0)
+        return kept / mscale(all_dims) / self._kernel_scale
 
 
 def _fit(name: str, values: tuple[float, ...], model: ModelRope) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

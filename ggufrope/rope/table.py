@@ -4,8 +4,9 @@ The angle of pair ``i`` at position ``p`` in layer ``l`` and KV head ``h``, when
 
     angle = p · base^(-2i/rot_dim) / (factors[row(L)][i] · head_factors[row(L)][l][h][i])
 
-and cos and sin are multiplied by ``attn_scale[row(L)]``. Composition is multiplication. An axis of ``head_factors``
-along which nothing changes has length 1, so that a table is no larger than what its method has to say.
+and cos and sin are multiplied by ``attn_scale[row(L)]``. Layers with a sliding window may have other ``factors`` and
+scales than the rest, and a base of their own: then they stand in ``sliding``. Composition is multiplication. An axis of
+``head_factors`` along which nothing changes has length 1, so that a table is no larger than what its method has to say.
 """
 
 from __future__ import annotations
@@ -41,13 +42,15 @@ class RopeTable:
 
     Attributes:
         factors: ``(n_rows, rot_dim/2)``, what all heads share; all > 0 and finite. One row without ``length_points``
-            serves every length.
+            serves every length. In a model with sliding windows, those of layers without one.
         attn_scale: ``(n_rows,)``; multiplies cos and sin, hence q·k by its square.
         length_points: increasing lengths in tokens; row k serves lengths in (point[k-1], point[k]].
         head_factors: ``(n_rows or 1, n_layer or 1, n_head or 1, rot_dim/2 or 1)``, what differs between heads, on top
             of ``factors``. ``n_head`` is that of the widest layer; entries beyond a layer's KV heads mean nothing.
         n_head_kv: KV heads of each layer; empty where the table says nothing of heads (factors that are all 1 say
             something).
+        sliding: factors, scales and length points of sliding-window layers, relative to their own base frequencies
+            (``ModelRope.of_sliding``); None: as the other layers'. It has no heads: ``head_factors`` are of all layers.
     """
 
     factors: NDArray[np.float64]
@@ -55,6 +58,7 @@ class RopeTable:
     length_points: tuple[int, ...] = ()
     head_factors: NDArray[np.float64] = field(default_factory=_no_heads)
     n_head_kv: tuple[int, ...] = ()
+    sliding: RopeTable | None = None
 
     def __post_init__(self) -> None:
         if self.factors.ndim != 2 or self.attn_scale.shape != self.factors.shape[:1]:
@@ -72,6 +76,8 @@ class RopeTable:
         for name, values in (("frequency factors", self.factors), ("attention scale", self.attn_scale)):
             _require_positive(name, values)
         self._check_heads()
+        if self.sliding is not None and (self.sliding.sliding is not None or self.sliding.n_head_kv):
+            raise ParameterError("what sliding-window layers have of their own are factors and scales, no heads")
 
     def _check_heads(self) -> None:
         heads = self.head_factors
@@ -95,7 +101,8 @@ class RopeTable:
     @classmethod
     def identity(cls, model: ModelRope) -> RopeTable:
         """Plain RoPE."""
-        return cls.uniform(np.ones(model.n_pairs))
+        plain, pairs = cls.uniform(np.ones(model.n_pairs)), model.of_sliding.n_pairs
+        return plain if pairs == model.n_pairs else plain.with_sliding(cls.uniform(np.ones(pairs)))
 
     @classmethod
     def by_length(
@@ -166,6 +173,16 @@ class RopeTable:
         """What all heads share, alone."""
         return replace(self, head_factors=_no_heads(), n_head_kv=())
 
+    @property
+    def of_sliding(self) -> RopeTable:
+        """What all heads of sliding-window layers share, relative to ``ModelRope.of_sliding``."""
+        return self.sliding or replace(self, head_factors=_no_heads(), n_head_kv=())
+
+    def with_sliding(self, sliding: RopeTable) -> RopeTable:
+        """The same with these factors and scales in sliding-window layers."""
+        alone = replace(self, sliding=None)
+        return alone if sliding.close_to(alone.without_heads(), rtol=0) else replace(self, sliding=sliding)
+
     def _of_own_heads(self) -> NDArray[np.float64]:
         """``head_factors`` with 1 beyond the KV heads that a layer has."""
         if not self.n_head_kv:
@@ -193,6 +210,7 @@ class RopeTable:
             points or max(self.length_points, other.length_points),
             a.head_factors * b.head_factors,
             self.n_head_kv or other.n_head_kv,
+            self.of_sliding * other.of_sliding if self.sliding or other.sliding else None,
         )
 
     def _at(self, points: tuple[int, ...]) -> RopeTable:
@@ -210,13 +228,27 @@ class RopeTable:
         return row_for(self.length_points, length).index
 
     def frequencies(
-        self, model: ModelRope, layer: int = 0, head: int = 0, length: int | None = None
+        self, model: ModelRope, layer: int | None = None, head: int = 0, length: int | None = None
     ) -> NDArray[np.float64]:
-        """Effective radians per token of each pair, shape ``(rot_dim/2,)``, the model's own factors included."""
-        row, heads = self.row(length), self.head_factors
-        at = (index if n > 1 else 0 for index, n in zip((row, layer, head), heads.shape[:3], strict=True))
-        own = np.asarray(model.own_factors) if model.own_factors else 1.0
-        return np.asarray(model.base_frequencies() / (own * self.factors[row] * heads[tuple(at)]))
+        """Effective radians per token of each pair, shape ``(rot_dim/2,)``, the model's own factors included.
+
+        Args:
+            model: the facts that the table is relative to.
+            layer: counted from 0; None: a layer without a sliding window, and without a factor by layer.
+            head: KV head of the layer.
+            length: tokens of the text; None: longer than any length point.
+        """
+        slides = layer is not None and model.slides(layer)
+        part, seen = (self.of_sliding, model.of_sliding) if slides else (self, model)
+        heads = self.head_factors
+        at = (i if n > 1 else 0 for i, n in zip((self.row(length), layer or 0, head), heads.shape[:3], strict=True))
+        own = np.asarray(seen.own_factors) if seen.own_factors else 1.0
+        return np.asarray(seen.base_frequencies() / (own * part.factors[part.row(length)] * heads[tuple(at)]))
+
+    def scale(self, model: ModelRope, layer: int | None = None, length: int | None = None) -> float:
+        """What multiplies cos and sin; the arguments are those of ``frequencies``."""
+        part = self.of_sliding if layer is not None and model.slides(layer) else self
+        return float(part.attn_scale[part.row(length)])
 
     def close_to(self, other: RopeTable, rtol: float = 1e-6) -> bool:
         """Whether both rotate alike, to ``rtol`` in every divisor and scale (float32 keys carry 6e-8)."""
@@ -228,6 +260,7 @@ class RopeTable:
             and np.allclose(self.factors, other.factors, rtol=rtol, atol=0)
             and np.allclose(self._of_own_heads(), other._of_own_heads(), rtol=rtol, atol=0)
             and np.allclose(self.attn_scale, other.attn_scale, rtol=rtol, atol=0)
+            and (not (self.sliding or other.sliding) or self.of_sliding.close_to(other.of_sliding, rtol))
         )
 
 

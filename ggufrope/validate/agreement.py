@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from ggufrope.errors import InputError
 from ggufrope.gguf import Header, keys
 from ggufrope.modelfile.decoded import Decoded
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.table import RopeTable
 from ggufrope.text import shorten
 
 __all__ = ["require_same_model", "rotation_gap"]
@@ -44,18 +47,11 @@ def rotation_gap(file: Decoded, reference: Decoded) -> str:
 
     Compared is what the patched runtime applies, whatever keys or names it comes from.
     """
-    a, b = file.table, reference.table
     if file.model.rot_dim != reference.model.rot_dim:
         return f"{file.model.rot_dim} rotated dimensions of each head against {reference.model.rot_dim}"
-    by_length = (file.by_length, a.length_points[:-1]), (reference.by_length, b.length_points[:-1])
-    if a.n_rows != b.n_rows or (a.n_rows > 1 and by_length[0] != by_length[1]):
-        gap = f"rows for lengths {_points(file)} against {_points(reference)}"
-    elif worst := _furthest(_frequencies(file), _frequencies(reference)):
-        gap = "pair {1} of row {0} turns at {2:.6g} against {3:.6g} radians per token".format(*worst)
-    elif worst := _furthest(a.attn_scale, b.attn_scale):
-        gap = "cos and sin are multiplied by {1:.6g} against {2:.6g}".format(*worst)
-    else:
-        gap = _heads_gap(file, reference)
+    kinds = [file.model.slides(layer) for layer in file.model.one_of_each_kind()]
+    gap = next((gap for sliding in kinds if (gap := _kind_gap(file, reference, sliding))), "")
+    gap = gap or _heads_gap(file, reference)
     if not gap and file.head_order != reference.head_order:
         gap = f"head order {file.head_order} against {reference.head_order}"
     return f"{_says(file)} against {_says(reference)}: {gap}" if gap else ""
@@ -107,6 +103,42 @@ def _shapes(file: Sequence[Header], reference: Sequence[Header]) -> str:
     return ""
 
 
+def _kind_gap(file: Decoded, reference: Decoded, sliding: bool) -> str:
+    """In what layers of one kind differ, with a sliding window or without; head ratios aside."""
+    mine, theirs = (_Kind.of(decoded, sliding) for decoded in (file, reference))
+    a, b = mine.table, theirs.table
+    where = "in sliding-window layers " if sliding else ""
+    by_length = (file.by_length, a.length_points[:-1]), (reference.by_length, b.length_points[:-1])
+    if a.n_rows != b.n_rows or (a.n_rows > 1 and by_length[0] != by_length[1]):
+        return f"{where}rows for lengths {_points(file, a)} against {_points(reference, b)}"
+    if a.n_pairs != b.n_pairs:
+        return f"{where}{2 * a.n_pairs} rotated dimensions of each head against {2 * b.n_pairs}"
+    if worst := _furthest(mine.frequencies(), theirs.frequencies()):
+        return where + "pair {1} of row {0} turns at {2:.6g} against {3:.6g} radians per token".format(*worst)
+    if worst := _furthest(a.attn_scale, b.attn_scale):
+        return where + "cos and sin are multiplied by {1:.6g} against {2:.6g}".format(*worst)
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What layers of one kind have: facts and table."""
+
+    model: ModelRope
+    table: RopeTable
+
+    @classmethod
+    def of(cls, decoded: Decoded, sliding: bool) -> _Kind:
+        if sliding:
+            return cls(decoded.model.of_sliding, decoded.table.of_sliding)
+        return cls(decoded.model, decoded.table)
+
+    def frequencies(self) -> npt.NDArray[np.float64]:
+        """``(n_rows, rot_dim/2)`` radians per token, head ratios aside."""
+        own = np.asarray(self.model.own_factors or 1.0)
+        return np.asarray(self.model.base_frequencies() / own / self.table.factors)
+
+
 def _heads_gap(file: Decoded, reference: Decoded) -> str:
     for layer, n_heads in enumerate(file.model.n_head_kv):
         rows = [d.table.head_ratios[layer] if d.table.head_ratios else (1.0,) * n_heads for d in (file, reference)]
@@ -114,13 +146,6 @@ def _heads_gap(file: Decoded, reference: Decoded) -> str:
             if abs(a - b) > _RTOL * b:
                 return f"the ratio of layer {layer}, KV head {head} is {a:.6g} against {b:.6g}"
     return ""
-
-
-def _frequencies(decoded: Decoded) -> npt.NDArray[np.float64]:
-    """``(n_rows, rot_dim/2)`` radians per token, head ratios aside."""
-    model = decoded.model
-    own = np.asarray(model.own_factors or 1.0)
-    return np.asarray(model.base_frequencies() / own / decoded.table.factors)
 
 
 def _furthest(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> tuple[float, ...]:
@@ -137,10 +162,10 @@ def _says(decoded: Decoded) -> str:
     return decoded.method + (f" × {factor:g}" if isinstance(factor, (int, float)) else "")
 
 
-def _points(decoded: Decoded) -> str:
-    if decoded.table.n_rows == 1:
+def _points(decoded: Decoded, table: RopeTable) -> str:
+    if table.n_rows == 1:
         return "(one for all)"
-    return shorten(list(decoded.table.length_points)) + ("" if decoded.by_length else " (by the allocated context)")
+    return shorten(list(table.length_points)) + ("" if decoded.by_length else " (by the allocated context)")
 
 
 def _present(value: object) -> str:

@@ -101,6 +101,52 @@ def test_sliding_arrays(src):
     assert readers - {"dflash", "gemma4_assistant"} == {a.replace("-", "_") for a in architectures.SLIDING_ARRAY}
 
 
+#: Have layers with a sliding window, by the stem of their source file; ``deepseek4`` and drafts are refused.
+WINDOWED = {"openai-moe": "gpt-oss", "granite-swa": "granite_swa", "spark2-5": "spark2_5"}
+OUT_OF_REACH = {"deepseek4", "dflash", "gemma4-assistant", "lfm2moe", "phi3"}  # the last two load no pattern
+
+
+@pytest.fixture(scope="module")
+def windowed(src):
+    """The sources of architectures with sliding-window layers, by architecture, without comments."""
+    text = {p.stem: re.sub(r"//[^\n]*", "", p.read_text()) for p in (src / "models").glob("*.cpp")}
+    found = {a: t for a, t in text.items() if "LLM_KV_ATTENTION_SLIDING_WINDOW" in t and a not in OUT_OF_REACH}
+    return {WINDOWED.get(a, a): t for a, t in found.items()}
+
+
+def test_every_architecture_with_windows_is_known(windowed):
+    assert set(windowed) == {*architectures.SLIDING_PERIOD, *architectures.SLIDING_ARRAY, "lfm2"}
+
+
+def test_bases_of_sliding_layers(windowed):
+    """Whose ropes are given the windows' base, and what that is without a key; the rest have the file's."""
+    own = re.compile(r"get_rope_freq_base ?\(cparams, il\)|is_swa_il \? hparams.rope_freq_base_train_swa")
+    reads = {a for a, t in windowed.items() if own.search(t)}
+    inherits = {a for a, t in windowed.items() if re.search(r"base_train_swa\s*= hparams.rope_freq_base_train;", t)}
+    assert all("LLM_KV_ROPE_FREQ_BASE_SWA" in windowed[a] for a in reads)
+    assert reads & inherits == architectures.SLIDING_BASE_FROM_KEY
+    assert reads - inherits == architectures.SLIDING_BASE_OF_ITS_OWN
+
+
+def test_scales_of_sliding_layers(windowed):
+    own = re.compile(r"get_rope_freq_scale ?\(cparams, il\)|is_swa_il \? hparams.rope_freq_scale_train_swa")
+    inherits = re.compile(r"scale_train_swa\s*= hparams.rope_freq_scale_train;")
+    bare = re.compile(r"freq_base, 1\.0,\s*0\.0, 1\.0,|attn_factor_l = is_swa_il \? 1\.0f : attn_factor")
+    plain = {a for a, t in windowed.items() if bare.search(t)}
+    unscaled = {a for a, t in windowed.items() if own.search(t) and not inherits.search(t)}
+    assert plain == architectures.SLIDING_PLAIN
+    assert plain | unscaled == architectures.SLIDING_UNSCALED
+
+
+def test_rotated_dimensions_and_own_factors_of_sliding_layers(windowed):
+    turns = {a for a, t in windowed.items() if re.search(r"hparams.n_rot\(il\)|\? hparams.n_rot_swa", t)}
+    assert turns == architectures.SLIDING_ROT_DIM
+    without = re.compile(
+        r"is_swa \? nullptr : model.get_rope_factors|if \(!hparams.is_swa\(il\)\) \{\s+freq_factors = "
+    )
+    assert {a for a, t in windowed.items() if without.search(t)} == architectures.OWN_FACTORS_IN_FULL_ONLY
+
+
 def test_other_layers_without_rope(src):
     text = {p.stem: p.read_text() for p in (src / "models").glob("*.cpp")}
     assert {

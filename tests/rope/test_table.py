@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ggufrope.errors import NotHonouredError, ParameterError
+from ggufrope.errors import NotHonouredError, ParameterError, UnsupportedModelError
 from ggufrope.modelfile.encoded import encode_heads, encode_scaling
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.table import RopeTable
@@ -172,3 +172,89 @@ def test_ratios_that_are_all_one_are_said():
     table = RopeTable.of_heads(model, ((1.0, 1.0),) * 2)
     assert (table.per_head, table.head_ratios) == (False, ((1.0, 1.0),) * 2)
     assert not table.close_to(RopeTable.identity(model)), "the one has keys in a file, the other has none"
+
+
+def windowed(arch="gemma3", **facts):
+    """Two layers with a window, then one without; the windows have another base."""
+    facts = {"sliding": (True, True, False), "sliding_base": 100.0, "sliding_scaled": False, **facts}
+    return ModelRope(arch, (2,) * 3, (2,) * 3, 16, ROT_DIM, 10000.0, 64, 64, **facts)
+
+
+def plain(base, pairs=PAIRS):
+    return base ** -(np.arange(pairs) / pairs)
+
+
+def test_sliding_layers_have_a_base_of_their_own():
+    model, table = windowed(), RopeTable.uniform(np.full(PAIRS, 2.0), 1.5)
+    table = table.with_sliding(RopeTable.uniform(np.full(PAIRS, 4.0), 1.25))
+    for layer, base, factor, scale in ((0, 100.0, 4, 1.25), (2, 10000.0, 2, 1.5), (None, 10000.0, 2, 1.5)):
+        assert table.frequencies(model, layer) == pytest.approx(plain(base) / factor, rel=1e-12)
+        assert table.scale(model, layer) == scale
+    assert table.without_heads().sliding is table.sliding
+
+
+@pytest.mark.parametrize(("arch", "acts"), [("gemma4", False), ("llama4", True)])
+def test_own_factors_act_in_windows_where_the_architecture_has_them_there(arch, acts):
+    model = windowed(arch, own_factors=(1.0, 1.0, 2.0, 8.0))
+    table = RopeTable.identity(model)
+    assert table.frequencies(model, 2) == pytest.approx(plain(10000.0) / [1, 1, 2, 8])
+    assert table.frequencies(model, 0) == pytest.approx(plain(100.0) / ([1, 1, 2, 8] if acts else 1))
+
+
+def test_sliding_layers_may_rotate_other_dimensions():
+    model = windowed("gemma4", sliding_rot_dim=4)
+    one = RopeTable.identity(model)
+    assert one.frequencies(model, 1) == pytest.approx(plain(100.0, 2))
+    both = one * RopeTable.uniform(np.full(PAIRS, 3.0)).with_sliding(RopeTable.uniform((5.0, 7.0)))
+    assert both.frequencies(model, 1) == pytest.approx(plain(100.0, 2) / [5, 7])
+    assert both.frequencies(model, 2) == pytest.approx(plain(10000.0) / 3)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_composing_multiplies_in_either_kind_of_layers(data):
+    model, n_head_kv = windowed(), (2,) * 3
+    sides = []
+    for _ in range(2):
+        table = data.draw(tables(n_head_kv))
+        if data.draw(st.booleans()):
+            table = table.with_sliding(data.draw(tables((1,), axes=(False,) * 4)).without_heads())
+        sides.append(table)
+    a, b, both = *sides, sides[0] * sides[1]
+    points = {p for t in (a, b) for p in (*t.length_points, *t.of_sliding.length_points)}
+    for layer, head, length in everywhere(model, sorted(points)):
+        base = plain(100.0 if layer < 2 else 10000.0)
+        divisors = [base / t.frequencies(model, layer, head, length) for t in (a, b, both)]
+        assert divisors[2] == pytest.approx(divisors[0] * divisors[1], rel=1e-12)
+        scales = [t.scale(model, layer, length) for t in (a, b, both)]
+        assert scales[2] == pytest.approx(scales[0] * scales[1], rel=1e-12)
+    assert both.close_to(b * a)
+
+
+def test_another_sliding_part_is_another_table():
+    table = RopeTable.uniform(np.full(PAIRS, 2.0), 1.5)
+    same = table.with_sliding(RopeTable.uniform(np.full(PAIRS, 2.0), 1.5))
+    assert same.sliding is None
+    assert same.close_to(table, rtol=0)
+    for other in (RopeTable.uniform(np.full(PAIRS, 2.001), 1.5), RopeTable.uniform(np.full(PAIRS, 2.0), 1.501)):
+        changed = table.with_sliding(other)
+        assert not changed.close_to(table)
+        assert not table.close_to(changed)
+        assert changed.close_to(table, rtol=0.01)
+        assert changed.close_to(table.with_sliding(other), rtol=0)
+
+
+def test_what_windows_have_of_their_own_is_no_table_of_heads():
+    heads = RopeTable.of_heads(model_of((2, 2)), ((1.2, 1.5), (1.0, 1.1)))
+    with pytest.raises(ParameterError, match="no heads"):
+        replace(RopeTable.uniform(np.ones(PAIRS)), sliding=heads)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [({"sliding_base": 1.0}, "freq_base_swa is 1.0"), ({"sliding_base": float("nan")}, "freq_base_swa is nan"),
+     ({"sliding_rot_dim": 3}, "dimension_count_swa is 3"), ({"sliding_rot_dim": 0}, "dimension_count_swa is 0")],
+)  # fmt: skip
+def test_impossible_facts_of_windows(facts, said):
+    with pytest.raises(UnsupportedModelError, match=said):
+        windowed(**facts)

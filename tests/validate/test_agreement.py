@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gguf_builder import ARR, STR, U32, build, entry, llama_entries, tiny_llama, tiny_tensors
+from gguf_builder import ARR, F32, STR, U32, build, entry, llama_entries, tiny_llama, tiny_tensors
 
 from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.errors import InputError, NotHonouredError, UsageError
@@ -69,6 +69,28 @@ def test_other_models_are_refused(write, entries, tensors, said):
     assert str(error.value).endswith(said)
     with pytest.raises(InputError, match="are not the same model"):
         reference_side(ModelFile.open(file), other, 10)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ([], ""),
+        (
+            [("rope.freq_base_swa", F32, 5000.0)],
+            "in sliding-window layers pair 3 of row 0 turns at 0.001 against 0.00168179",
+        ),
+        ([("rope.scaling.attn_factor", F32, 1.2)], "cos and sin are multiplied by 1 against 1.2"),
+    ],
+)
+def test_layers_with_a_window_are_compared_too(write, keys, said):
+    windows = entry("gemma3.attention.sliding_window", U32, 16)
+    files = [
+        ModelFile.open(write(f"{name}.gguf", [*llama_entries("gemma3", block_count=6), windows, *more]))
+        for name, more in (("b", []), ("a", [entry(f"gemma3.{key}", kind, value) for key, kind, value in keys]))
+    ]
+    found = rotation_gap(files[0].decoded, files[1].decoded)
+    assert said in found
+    assert bool(found) == bool(said)
 
 
 def test_names_contexts_and_rope_do_not_make_another_model(write, tmp_path):
