@@ -69,12 +69,20 @@ class TinyModel:
         return {name: value.astype(np.float32) for name, value in weights.items()}
 
     def file(
-        self, extra: Sequence[bytes] = (), tensors: Sequence[tuple[str, np.ndarray]] = (), *, words: bool = False
+        self,
+        extra: Sequence[bytes] = (),
+        tensors: Sequence[tuple[str, np.ndarray]] = (),
+        *,
+        words: bool = False,
+        tail: str = "",
     ) -> bytes:
-        """The GGUF, with more entries and tensors if given. With ``words`` it has a vocabulary, as the server needs."""
+        """The GGUF, with more entries and tensors if given.
+
+        With ``words`` it has a vocabulary, as the server needs: numbers, from 10 on with ``tail`` behind each.
+        """
         vocabulary = [entry("tokenizer.ggml.model", STR, "no_vocab")]
         if words:
-            names = ["<unk>", "<s>", "</s>", *(f"▁{i}" for i in range(3, self.n_vocab))]
+            names = ["<unk>", "<s>", "</s>", *(f"▁{i}{tail if i > 9 else ''}" for i in range(3, self.n_vocab))]
             vocabulary = [
                 entry("tokenizer.ggml.model", STR, "llama"),
                 entry("tokenizer.ggml.tokens", ARR, names, STR),

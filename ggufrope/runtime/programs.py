@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -73,6 +74,8 @@ def start(command: Sequence[str]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     if os.name == "posix":
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python; the program is to end where `| head` does
+            signal.signal(ignored, signal.SIG_DFL)
         os.execv(command[0], list(command))
     return subprocess.run(command, check=False).returncode
 

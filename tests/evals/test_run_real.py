@@ -67,12 +67,9 @@ def llama_perplexity(runtime_dir, base, model, folder):
         )
     command = [program, "-m", model, *options, "--kl-divergence", "--kl-divergence-base", kept]
     lines = {"kl": "Mean +KLD", "ppl": r"Mean PPL\(Q\) +", "top1": "Same top p"}
-    for _ in range(20):  # it may end before its log is written: about one time in three here
-        done = subprocess.run(command, check=True, capture_output=True)
-        said = done.stdout.decode(errors="replace")
-        found = {name: re.search(rf"{line}: +([-\d.]+)", said) for name, line in lines.items()}
-        if all(found.values()):
-            break
+    done = subprocess.run(command, check=True, capture_output=True)
+    said = done.stdout.decode(errors="replace")
+    found = {name: re.search(rf"{line}: +([-\d.]+)", said) for name, line in lines.items()}
     return {name: float(match[1]) for name, match in found.items()}
 
 
