@@ -13,17 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils import logging
 
 from ggufrope.errors import CheckpointError, ParameterError, UnsupportedModelError
+from ggufrope.reference.declared import FULL, config_of, entries, flat, text_of
 from ggufrope.reference.head_ratios import PROJECTIONS, HeadRotation
-from ggufrope.reference.lengths import frequencies
-from ggufrope.reference.scaling import own_factors, rope_parameters
+from ggufrope.reference.lengths import formula, frequencies
+from ggufrope.reference.rotary import rotaries, serve
+from ggufrope.reference.scaling import original_context, own_factors, rope_parameters
 from ggufrope.reference.spec import ReferenceSpec
 
-__all__ = ["load_reference", "log_probs", "logits"]
+__all__ = ["load_reference", "log_probs", "logits", "quiet", "resolved"]
 
 
 def load_reference(
@@ -36,6 +37,10 @@ def load_reference(
 ) -> Any:
     """The model in ``path`` as a transformers causal model that rotates as ``spec`` says, on the CPU.
 
+    With the directory's own settings any model that transformers can run will do, and its rotary modules are left as
+    they are. A method in place of them goes into layers without a window, where kinds of layers have settings of their
+    own, else into all.
+
     Args:
         path: a Hugging Face directory with ``config.json`` and weights.
         spec: base method and head ratios; default: as ``config.json`` says.
@@ -47,29 +52,18 @@ def load_reference(
 
     Raises:
         CheckpointError: no such directory, or configuration or weights that transformers cannot load completely.
-        UnsupportedModelError: a type of model that this reference was not written for.
+        UnsupportedModelError: a type of model in which this reference cannot replace the scaling, or has no Ms-PoE.
     """
     spec = spec or ReferenceSpec()
-    with _quiet():
-        config = _config(path)
-        if spec.method is None and config.rope_parameters["rope_type"] == "clex":
-            spec = replace(spec, method="clex")
-        fixed = _fixed(path, config, spec, length)
-        factors = own_factors(config, spec)
-        config.rope_parameters = rope_parameters(config, ReferenceSpec("none") if fixed else spec)
-        if hasattr(config, "original_max_position_embeddings"):  # Phi-3's; transformers lets it win over ours
-            config.original_max_position_embeddings = config.rope_parameters.get(
-                "original_max_position_embeddings", config.max_position_embeddings
-            )
-        model = _weights(path, config, getattr(torch, dtype))
-    rotary = model.base_model.rotary_emb
-    if fixed is not None:
-        rotary.attention_scaling = fixed[1]
-        for buffer in (rotary.inv_freq, rotary.original_inv_freq):
-            buffer.copy_(fixed[0].to(buffer.dtype))
-    if factors is not None:
-        for buffer in (rotary.inv_freq, rotary.original_inv_freq):
-            buffer.copy_((buffer.double() / factors).to(buffer.dtype))
+    with quiet():
+        config = config_of(path)
+        spec = resolved(config, spec)
+        if spec.method is None:
+            model = _weights(path, config, getattr(torch, dtype))
+            if length is not None:
+                serve(model, length)
+        else:
+            model = _replaced(path, config, spec, length, getattr(torch, dtype))
     if stored:
         _round(model, getattr(torch, stored))
     if spec.per_head:
@@ -77,15 +71,28 @@ def load_reference(
     return model
 
 
+def resolved(config: Any, spec: ReferenceSpec) -> ReferenceSpec:
+    """``spec`` with the method's name where the configuration asks for one that transformers does not have: CLEX."""
+    own = entries(text_of(config)).get("", {})
+    return replace(spec, method="clex") if spec.method is None and own.get("rope_type") == "clex" else spec
+
+
 def logits(model: Any, ids: Sequence[int], chunk: int = 256) -> Iterator[npt.NDArray[Any]]:
     """Logits at every position of ``ids``, ``(≤ chunk, n_vocab)`` at a time.
 
     The layers see the whole text at once, so LongRoPE goes by its full length; memory is
-    O(length · n_embd + chunk · n_vocab).
+    O(length · n_embd + chunk · n_vocab) for types in ``PROJECTIONS``, whose output layer alone turns the last hidden
+    state into logits. Others may do more (soft caps, scales): their logits are computed at once, O(length · n_vocab).
     """
     with torch.no_grad():
         tokens = torch.tensor([list(ids)], dtype=torch.long)
-        with _quiet():
+        if text_of(model.config).model_type not in PROJECTIONS:
+            with quiet():
+                whole = model(input_ids=tokens, use_cache=False).logits[0]
+            for start in range(0, len(whole), chunk):
+                yield whole[start : start + chunk].numpy()
+            return
+        with quiet():
             hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state[0]
         for start in range(0, len(hidden), chunk):
             yield model.get_output_embeddings()(hidden[start : start + chunk]).numpy()
@@ -97,16 +104,43 @@ def log_probs(model: Any, ids: Sequence[int], chunk: int = 256) -> Iterator[npt.
         yield torch.log_softmax(torch.from_numpy(block).double(), dim=-1).numpy()
 
 
-def _config(path: Path) -> Any:
-    if not (path / "config.json").is_file():
-        raise CheckpointError(f"{path}: no config.json there; a Hugging Face directory is needed")
-    try:
-        config = transformers.AutoConfig.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        raise CheckpointError(f"{path}: transformers cannot read config.json: {_line(error)}") from None
-    if config.model_type not in PROJECTIONS:
-        raise UnsupportedModelError(f"{path}: the reference knows {', '.join(PROJECTIONS)}, not '{config.model_type}'")
-    return config
+def _replaced(path: Path, config: Any, spec: ReferenceSpec, length: int | None, dtype: torch.dtype) -> Any:
+    """The model with ``spec``'s method in place of what the configuration asks for."""
+    text = text_of(config)
+    own = flat(text)
+    fixed, factors = _fixed(path, own, spec, length), own_factors(own, spec)
+    settings = rope_parameters(own, ReferenceSpec("none") if fixed else spec)
+    kind = "" if "" in entries(text) else FULL
+    text.rope_parameters = {**text.rope_parameters, kind: settings} if kind else settings
+    if hasattr(text, "original_max_position_embeddings"):  # Phi-3's; transformers lets it win over ours
+        text.original_max_position_embeddings = settings.get(
+            "original_max_position_embeddings", text.max_position_embeddings
+        )
+    model = _weights(path, config, dtype)
+    _require_taken(model, own, ReferenceSpec("none") if fixed else spec, kind)
+    for rotary in (r for r in rotaries(model) if r.kind == kind):
+        if fixed is not None:
+            rotary.put(*fixed)
+        if factors is not None:
+            rotary.put(rotary.frequencies.double() / factors)
+    return model
+
+
+def _require_taken(model: Any, own: Any, spec: ReferenceSpec, kind: str) -> None:
+    """Raise UnsupportedModelError unless the class's rotary modules follow the settings that it was given."""
+    text, found = text_of(model.config), [r for r in rotaries(model) if r.kind == kind]
+    wanted, scale = formula(own, spec, original_context(own, spec))
+    for rotary in found:
+        got = rotary.frequencies.double()
+        same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-5, atol=0)
+        if not same or abs(rotary.scale - scale) > 1e-5 * scale:
+            found = []
+            break
+    if not found:
+        raise UnsupportedModelError(
+            f"the reference cannot replace the scaling of '{text.model_type}': transformers' class for it does not "
+            f"rotate as its rope settings say; give the GGUF before quantization as --reference"
+        )
 
 
 def _fixed(path: Path, config: Any, spec: ReferenceSpec, length: int | None) -> Any:
@@ -119,16 +153,14 @@ def _fixed(path: Path, config: Any, spec: ReferenceSpec, length: int | None) -> 
 
 
 def _weights(path: Path, config: Any, dtype: torch.dtype) -> Any:
+    # eager: the one attention that every class has
+    attention = "sdpa" if text_of(config).model_type in PROJECTIONS else "eager"
+    options = {"config": config, "dtype": dtype, "attn_implementation": attention, "local_files_only": True}
+    classes = transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText
+    auto = next((c for c in classes if type(config) in c._model_mapping), classes[0])
     try:
-        model, report = transformers.AutoModelForCausalLM.from_pretrained(
-            path,
-            config=config,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        model, report = auto.from_pretrained(path, **options, output_loading_info=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: transformers cannot load it: {_line(error)}") from None
     for kind in ("missing_keys", "mismatched_keys"):  # transformers would run on with random weights
         if report[kind]:
@@ -148,7 +180,7 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers' remarks and progress bars off the terminal: what matters here is raised."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -19,7 +19,9 @@ from ggufrope.reference.rows import LengthRows
 from ggufrope.reference.scaling import original_context, rope_parameters, rot_dim
 from ggufrope.reference.spec import ReferenceSpec
 
-__all__ = ["frequencies", "length_rows"]
+__all__ = ["formula", "frequencies", "length_rows", "row_points"]
+
+_GRANULARITY = 1.189207  # four rows for each doubling of the length
 
 
 def frequencies(directory: Path, config: Any, spec: ReferenceSpec, length: int) -> tuple[Tensor, float]:
@@ -36,6 +38,11 @@ def frequencies(directory: Path, config: Any, spec: ReferenceSpec, length: int) 
         raise ParameterError(f"frequencies for a length of {length}; at least 1 token is needed")
     if spec.method == "clex":
         return _clex(directory, spec, length)
+    return formula(config, spec, length)
+
+
+def formula(config: Any, spec: ReferenceSpec, length: int) -> tuple[Tensor, float]:
+    """``frequencies`` of any method but CLEX, whose values are in the weights."""
     config, original = copy.deepcopy(config), original_context(config, spec)
     if spec.method == "dynamic-ntk":
         config.max_position_embeddings = original  # what transformers takes for the original context
@@ -53,6 +60,35 @@ def frequencies(directory: Path, config: Any, spec: ReferenceSpec, length: int) 
     return inv_freq.double(), float(scale)
 
 
+def row_points(spec: ReferenceSpec, original: int) -> tuple[int, ...]:
+    """The lengths at which rows of a file with ``spec`` end; empty where one row is for all lengths.
+
+    Args:
+        spec: a method with its parameters.
+        original: the context before scaling, in tokens; see ``original_context``.
+    """
+    params = spec.params
+    reach = round(original * params.get("factor", 1.0))
+    if spec.method == "longrope":
+        return () if params.get("short_factor") == params.get("long_factor") else (original, max(reach, original + 1))
+    if spec.method == "clex":
+        original = int(params["context"])
+        points = {original * t for t in range(1, int(params["max_factor"]) + 1)}
+        if params.get("log_scale"):
+            points |= set(_geometric(original, max(points), params.get("granularity", _GRANULARITY)))
+        return tuple(sorted(points))
+    if spec.method == "dynamic-ntk" or params.get("dynamic"):
+        return _geometric(original, reach, params.get("granularity", _GRANULARITY))
+    return ()
+
+
+def _geometric(first: int, last: int, ratio: float) -> tuple[int, ...]:
+    """``first`` times powers of ``ratio``, rounded, below ``last``; and ``last``."""
+    steps = math.ceil(math.log(last / first) / math.log(ratio)) if last > first else 0
+    between = (round(first * ratio**k) for k in range(steps + 1))
+    return tuple(sorted({first, last, *(point for point in between if point < last)}))
+
+
 def length_rows(directory: Path, config: Any, spec: ReferenceSpec, points: Sequence[int]) -> LengthRows:
     """``frequencies`` at every point, as ``LengthDecoder`` takes them."""
     rows = [frequencies(directory, config, spec, point) for point in points]
@@ -61,7 +97,7 @@ def length_rows(directory: Path, config: Any, spec: ReferenceSpec, points: Seque
 
 def _clex(directory: Path, spec: ReferenceSpec, length: int) -> tuple[Tensor, float]:
     layer, config = load_clex(directory)
-    t = min(math.ceil(length / config["context"]), spec.params.get("max_factor") or config["max_factor"])
-    given = spec.params.get("log_scale")
-    scaled = config["log_scale"] if given is None else given
-    return layer.frequencies(t), log_scale(length, config["context"]) if scaled else 1.0
+    given = {k: v for k, v in spec.params.items() if v is not None}
+    context, scaled = given.get("context", config["context"]), given.get("log_scale", config["log_scale"])
+    t = min(math.ceil(length / context), given.get("max_factor", config["max_factor"]))
+    return layer.frequencies(t), log_scale(length, context) if scaled else 1.0

@@ -13,11 +13,22 @@ from ggufrope.reference.spec import ReferenceSpec
 
 __all__ = ["ntk_base", "original_context", "own_factors", "rope_parameters", "rot_dim"]
 
+#: Of parameters that transformers wants to be told.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    **{name: {"factor": 1.0} for name in ("linear", "ntk", "yarn")},
+    "llama3": {"factor": 1.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+}
+
+#: Types that llama.cpp's converter stores as factors of the model.
+_STORED = ("llama3", "proportional")
+
 
 def rot_dim(config: PreTrainedConfig) -> int:
     """How many dimensions of a head are rotated."""
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(head_dim * config.rope_parameters.get("partial_rotary_factor", 1.0))
+    rope = config.rope_parameters
+    share = 1.0 if rope.get("rope_type") == "proportional" else rope.get("partial_rotary_factor", 1.0)
+    return int(head_dim * share)
 
 
 def ntk_base(base: float, factor: float, dim: int) -> float:
@@ -29,24 +40,31 @@ def ntk_base(base: float, factor: float, dim: int) -> float:
 
 
 def original_context(config: PreTrainedConfig, spec: ReferenceSpec) -> int:
-    """The context before scaling: the parameter's, the one that the config's scaling declares, or the config's own."""
-    declared = config.rope_parameters.get("original_max_position_embeddings")
+    """The context before scaling: the parameter's, the one that the config's scaling declares, or the config's own.
+
+    A llama3 model was trained for its whole context with that scaling.
+    """
+    rope = config.rope_parameters
+    declared = None if rope.get("rope_type") in _STORED else rope.get("original_max_position_embeddings")
     return int(spec.params.get("original_context") or declared or config.max_position_embeddings)
 
 
 def rope_parameters(config: PreTrainedConfig, spec: ReferenceSpec) -> dict[str, Any]:
     """What ``config.rope_parameters`` must be for ``spec``'s base method.
 
-    The frequencies of a llama3 model count as the model's own (``own_factors``).
+    The frequencies of a llama3 model count as the model's own (``own_factors``). ``config`` has one setting for all
+    layers; see ``declared.flat``.
     """
     own = dict(config.rope_parameters)
-    kept = {k: own[k] for k in ("rope_theta", "partial_rotary_factor") if k in own}
+    rotated = () if own.get("rope_type") == "proportional" else ("partial_rotary_factor",)
+    kept = {k: own[k] for k in ("rope_theta", *rotated) if k in own}
     given: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in spec.params.items() if v is not None}
     original = original_context(config, spec)
     for name in ("original_context", "dynamic", "granularity"):  # which row serves is for the caller to say
         given.pop(name, None)
     if spec.method is None:
         return own
+    given = {**_DEFAULTS.get(spec.method, {}), **given}
     if spec.method in ("none", "clex"):
         return {**kept, "rope_type": "default"}
     if spec.method == "dynamic-ntk":
@@ -60,18 +78,19 @@ def rope_parameters(config: PreTrainedConfig, spec: ReferenceSpec) -> dict[str, 
 
 
 def own_factors(config: PreTrainedConfig, spec: ReferenceSpec) -> Any:
-    """Divisors that belong to the trained model and stay under any base method: Llama 3.1's. None when it has none.
+    """Divisors that belong to the trained model and stay under a base method, ``(rot_dim/2,)``; None: there are none.
 
-    A tensor of shape ``(rot_dim/2,)``. llama.cpp stores them as ``rope_freqs.weight`` and multiplies the method's in.
+    Those of Llama 3.1, and the infinite ones of pairs that Gemma 4 does not rotate. llama.cpp's converter stores them
+    as ``rope_freqs.weight`` (for some families only, which ``spec.own_factors`` says), and a method multiplies in.
 
     Raises:
         UnsupportedModelError: LongRoPE over a llama3 model, which nobody has defined.
     """
-    if spec.method is None or config.rope_parameters["rope_type"] != "llama3":
+    kind = config.rope_parameters["rope_type"]
+    if spec.method is None or not spec.own_factors or kind not in _STORED:
         return None
     if spec.method == "longrope":
-        raise UnsupportedModelError("longrope over a model with llama3 frequencies has no reference")
-    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config)
-    dim = rot_dim(config)
-    plain = config.rope_parameters["rope_theta"] ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+        raise UnsupportedModelError(f"longrope over a model with {kind} frequencies has no reference")
+    scaled, _ = ROPE_INIT_FUNCTIONS[kind](config)
+    plain = config.rope_parameters["rope_theta"] ** (-torch.arange(len(scaled), dtype=torch.float64) / len(scaled))
     return plain / scaled.double()

@@ -9,7 +9,7 @@ from typing import Any
 
 from ggufrope.errors import ParameterError
 
-__all__ = ["PARAMETERS", "ReferenceSpec"]
+__all__ = ["PARAMETERS", "ReferenceSpec", "Switch"]
 
 #: Base methods and the parameters that each one takes, under ggufrope's names.
 PARAMETERS: dict[str, frozenset[str]] = {
@@ -27,6 +27,9 @@ PARAMETERS: dict[str, frozenset[str]] = {
 }
 
 
+_LISTS, _FLAGS = frozenset({"short_factor", "long_factor"}), frozenset({"truncate", "dynamic", "log_scale"})
+
+
 @dataclass(frozen=True, slots=True)
 class ReferenceSpec:
     """A base method, and a position divisor for each KV head on top of it.
@@ -35,11 +38,14 @@ class ReferenceSpec:
         method: a name in ``PARAMETERS``; None keeps whatever the model's own ``config.json`` declares.
         params: the method's parameters (``factor``, ``original_context``, ...); an absent one takes its default.
         head_ratios: Ms-PoE's position divisors, one row per layer with one entry per KV head; empty: all 1.
+        own_factors: under another method, the divisors stay that llama.cpp's converter stores as the model's own
+            (``rope_freqs.weight``), where ``config.json`` asks for such.
     """
 
     method: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     head_ratios: tuple[tuple[float, ...], ...] = ()
+    own_factors: bool = True
 
     def __post_init__(self) -> None:
         if self.method is not None and self.method not in PARAMETERS:
@@ -49,10 +55,26 @@ class ReferenceSpec:
         strange = set(self.params) - PARAMETERS.get(self.method or "none", frozenset())
         if strange:
             raise ParameterError(f"the reference's '{self.method}' takes no {', '.join(sorted(strange))}")
+        for name, value in self.params.items():
+            self._check(name, value)
         for layer, row in enumerate(self.head_ratios):
             for head, ratio in enumerate(row):
                 if not 0 < ratio < math.inf:
                     raise ParameterError(f"head ratio of layer {layer}, KV head {head} is {ratio}; it must be above 0")
+
+    def _check(self, name: str, value: Any) -> None:
+        """Raise ParameterError unless a parameter has the type that it needs."""
+        if value is None or name == "clex_from":
+            return
+        wanted, good = "a finite number above 0", isinstance(value, (int, float)) and not isinstance(value, bool)
+        if name in _LISTS:
+            wanted, good = "a list of numbers", isinstance(value, (list, tuple))
+        elif name in _FLAGS:
+            wanted, good = "true or false", isinstance(value, bool)
+        least = 0.0 if name.startswith("mscale") else 5e-324  # 0 is "not used" there
+        numbers = value if good and name in _LISTS else [value] if good and name not in _FLAGS else []
+        if not good or not all(isinstance(n, (int, float)) and least <= n < math.inf for n in numbers):
+            raise ParameterError(f"the reference's '{self.method}': {name} is {value!r}; {wanted} is needed")
 
     @property
     def by_length(self) -> bool:
@@ -66,12 +88,27 @@ class ReferenceSpec:
 
     def describe(self) -> str:
         """One phrase for people."""
-        base = "the model's own rope settings" if self.method is None else self.method
+        base = "the checkpoint's own rope settings" if self.method is None else self.method
         shown = ", ".join(
-            f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}"
+            f"{k} {v:.10g}" if isinstance(v, float) else f"{k} {v}"
             for k, v in sorted(self.params.items())
             if not isinstance(v, (list, tuple))
         )
         ratios = {r for row in self.head_ratios for r in row if r != 1.0}
         heads = f", head ratios {min(ratios):.4g} to {max(ratios):.4g}" if ratios else ""
         return f"{base}{f' ({shown})' if shown else ''}{heads}"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Where frequencies begin to follow the length of the text.
+
+    Attributes:
+        original: the longest text in tokens that they leave alone.
+        in_steps: they change at certain lengths and are the same in between, not gradually.
+        once: they change right beyond ``original``, and stay.
+    """
+
+    original: int
+    in_steps: bool = False
+    once: bool = False

@@ -62,9 +62,11 @@ def test_weights_of_another_depth_are_not_made_up(forward, folder):
         forward.load_reference(folder)
 
 
-def test_another_kind_of_model(forward, folder):
-    edit(folder, model_type="gpt2")
-    with pytest.raises(UnsupportedModelError, match="not 'gpt2'"):
+def test_a_model_without_rope_settings_takes_no_method(forward, folder):
+    edit(folder, model_type="gpt2", rope_parameters=None)
+    with pytest.raises(UnsupportedModelError, match="cannot replace the scaling of 'gpt2'"):
+        forward.load_reference(folder, ReferenceSpec("none"))
+    with pytest.raises(CheckpointError, match="missing keys"):  # as it is, it would do
         forward.load_reference(folder)
 
 
@@ -73,6 +75,11 @@ def test_another_kind_of_model(forward, folder):
     [
         (("spiral", {}), "no method 'spiral'"),
         (("linear", {"beta_fast": 1}), "takes no beta_fast"),
+        (("linear", {"factor": "4"}), "factor is '4'; a finite number above 0 is needed"),
+        (("linear", {"factor": 0}), "factor is 0; a finite number above 0"),
+        (("yarn", {"truncate": 1}), "truncate is 1; true or false"),
+        (("longrope", {"long_factor": 2.0}), "long_factor is 2.0; a list of numbers"),
+        (("longrope", {"long_factor": [1.0, -1.0]}), "a list of numbers is needed"),
         ((None, {"factor": 2.0}), "parameters without a method"),
     ],
 )
