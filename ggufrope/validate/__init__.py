@@ -1,7 +1,9 @@
 """The file on the patched runtime against a reference, PyTorch or another GGUF, at every position.
 
 ===================  ==========================================================================
-``claim``            what a file claims to do, as a ``ReferenceSpec``
+``claim``            what a file claims to do, and what the reference computes for it, as ``ReferenceSpec``
+``frequency_check``  FILE's frequencies, row points and head ratios against others, number by number
+``rotation_proof``   which of them are compared, at which lengths, with the loaded reference and the file's parameters
 ``agreement``        whether two GGUF files are the same model and rotate alike
 ``sides``            what the file is compared with, and how that is opened
 ``stored``           PyTorch with a quantized file's own matrices

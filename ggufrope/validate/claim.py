@@ -1,39 +1,72 @@
-"""What a file claims to do, in the reference's terms."""
+"""What a file claims to do, in the reference's terms, and what the reference is to compute for it."""
 
 from __future__ import annotations
 
-from ggufrope.errors import NotHonouredError
+from dataclasses import dataclass, replace
+
+from ggufrope.errors import NotHonouredError, ParameterError
+from ggufrope.gguf import keys
 from ggufrope.methods import METHODS, Traits
 from ggufrope.methods.head_order import STATIC
 from ggufrope.modelfile.decoded import Decoded
+from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.reference import ReferenceSpec
+from ggufrope.reference.ratio_spread import spread_ratios
 from ggufrope.rope.length_rows import row_for
+from ggufrope.rope.table import HeadRatios
 
-__all__ = ["reference_spec", "require_static", "served_as"]
+__all__ = ["BY_NAME", "CHECKPOINT", "Claim", "claim_of", "require_static", "served_as"]
+
+#: Where a method comes from: it was asked for by name, or read from the checkpoint's configuration.
+BY_NAME, CHECKPOINT = "name", "checkpoint"
 
 
-def reference_spec(decoded: Decoded) -> ReferenceSpec:
-    """The setting that the file's ``ggufrope.method``, ``params`` and ``head_factors`` ask for.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a file says of its rotation, by names and parameters alone.
 
-    Only names and parameters are passed on, so that the reference computes every frequency by itself; the head ratios
-    are data. A file without our keys claims to be what its ``config.json`` says, and so does a method that keeps
-    the scaling which the model has.
+    Attributes:
+        reference: what the reference computes: the method where it was asked for by name, else the checkpoint's own
+            settings, with the head ratios that the parameters ask for on top.
+        method: the method with its parameters; None where the file names none, or one that keeps the scaling which
+            the model has.
+        source: ``name``, ``checkpoint``, or empty where the file has no keys of ours and so claims nothing itself.
+        text: all of it, for people.
+    """
+
+    reference: ReferenceSpec
+    method: ReferenceSpec | None
+    source: str
+    text: str
+
+
+def claim_of(file: ModelFile) -> Claim:
+    """What ``file`` claims.
+
+    Only names and parameters are passed on, so that the reference computes every frequency and head ratio by itself;
+    ratios that were given, not generated, are data. A file without our keys claims to be what its ``config.json`` says,
+    and so does one whose method was read from there, or keeps the scaling which the model has.
 
     Raises:
         ParameterError: a method or parameter that the reference does not have.
         NotHonouredError: the file's head order follows the prompt.
+        GgufError: see ``ModelFile``.
     """
+    decoded = file.decoded
     require_static(decoded)
-    ratios = decoded.table.head_ratios
     if not decoded.ours:
-        return ReferenceSpec(head_ratios=ratios)
-    head, _, base = decoded.method.partition("+")
-    traits = METHODS[head].traits if head in METHODS else Traits()  # unknown ones are the reference's to refuse
-    if base and traits.puts_on_top:
-        return ReferenceSpec(base, decoded.params.get("base", {}), ratios)
-    if traits.keeps_scaling:
-        return ReferenceSpec(head_ratios=ratios)
-    return ReferenceSpec(head, decoded.params, ratios)
+        text = f"no method of ggufrope ({decoded.method} in llama.cpp's keys): to rotate as the checkpoint asks for"
+        return Claim(ReferenceSpec(), None, "", text)
+    try:
+        method, ratios = _method(decoded, bool(file.original.model.own_factors)), _ratios(decoded)
+        own = method is None or file.method_from_checkpoint
+        reference = ReferenceSpec(head_ratios=ratios) if own or method is None else replace(method, head_ratios=ratios)
+    except (ParameterError, TypeError, ValueError) as error:
+        raise ParameterError(f"{file.path}: {keys.PARAMS}: {error}") from None
+    source = CHECKPOINT if file.method_from_checkpoint else BY_NAME
+    described = ReferenceSpec(head_ratios=ratios) if method is None else replace(method, head_ratios=ratios)
+    said = {CHECKPOINT: "read from the checkpoint", BY_NAME: "asked for by name"}[source]
+    return Claim(reference, method, source, f"{decoded.method}: {described.describe()}; {said}")
 
 
 def require_static(decoded: Decoded) -> None:
@@ -52,3 +85,35 @@ def require_static(decoded: Decoded) -> None:
 def served_as(decoded: Decoded, length: int) -> int | None:
     """The length whose frequencies serve a text of ``length`` tokens: the point of its row. None: the text's own."""
     return row_for(decoded.table.length_points, length).point if decoded.by_length else None
+
+
+def _method(decoded: Decoded, own_factors: bool) -> ReferenceSpec | None:
+    """The base method; None for one that keeps the model's scaling."""
+    head, _, base = decoded.method.partition("+")
+    traits = _traits(head)
+    if base and traits.puts_on_top:
+        given = decoded.params.get("base", {})
+        if not isinstance(given, dict):
+            raise ParameterError(f"base is {given!r}; an object is needed")
+        return ReferenceSpec(base, given, own_factors=own_factors)
+    if traits.keeps_scaling:
+        return None
+    return ReferenceSpec(head, decoded.params, own_factors=own_factors)
+
+
+def _ratios(decoded: Decoded) -> HeadRatios:
+    """The ratios that the parameters ask for; those of the file where they were given one by one."""
+    params, model = decoded.params, decoded.model
+    if not _traits(decoded.method.partition("+")[0]).puts_on_top:
+        return ()
+    if "head_ratios" in params:
+        return decoded.table.head_ratios
+    still = [
+        not model.rotates(i) or (model.slides(i) and not params.get("sliding", False)) for i in range(model.n_layer)
+    ]
+    rows = spread_ratios(params, model.n_head_kv, still)
+    return tuple(rows[model.leader(layer)] for layer in range(model.n_layer))
+
+
+def _traits(name: str) -> Traits:
+    return METHODS[name].traits if name in METHODS else Traits()  # unknown ones are the reference's to refuse

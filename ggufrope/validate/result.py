@@ -34,6 +34,13 @@ class ValidationResult:
         flash_attn: whether FILE's side used it; a GGUF reference's does not.
         methods_differ: whether a GGUF reference rotates differently, on purpose.
         unjudged: why there are no limits.
+        declared: what the directory's own configuration asks for, as transformers reads it; empty for a GGUF.
+        claimed: what the file claims, and where its method comes from; empty against a GGUF.
+        claimed_from: ``name`` (asked for by name) or ``checkpoint``; None where the file has no keys of ggufrope.
+        frequency_gap: largest relative difference of a frequency; None where none was compared.
+        scale_gap: of an attention scale, likewise.
+        compared_at: the lengths in tokens at which they were compared.
+        disagreement: what is beyond their limit, or between the file's parameters and its rotation; empty: nothing.
     """
 
     file: str
@@ -53,10 +60,22 @@ class ValidationResult:
     flash_attn: bool = False
     methods_differ: bool = False
     unjudged: str = ""
+    declared: str = ""
+    claimed: str = ""
+    claimed_from: str | None = None
+    frequency_gap: float | None = None
+    scale_gap: float | None = None
+    compared_at: tuple[int, ...] = ()
+    disagreement: str = ""
 
     @property
     def passed(self) -> bool | None:
-        """Whether the limits held; None when there are none. Numbers that are not finite never pass."""
+        """Whether the limits held; None when there are none. Numbers that are not finite never pass.
+
+        Nor does a file whose frequencies are others, however little of it shows in these tokens.
+        """
+        if self.disagreement:
+            return False
         finite = math.isfinite(self.total.max_abs) and math.isfinite(self.total.mean_kl)
         if self.limits is None or not finite:
             return None if finite else False
@@ -73,8 +92,19 @@ class ValidationResult:
         held = "" if self.limits is None else f" (limits: {self._limits(self.limits)})"
         if self.passed:
             return f"passed: {seen} {where}{held}"
+        if self.disagreement:
+            return f"FAILED: {self.disagreement}; {seen} {where}"
         worst = max(self.buckets, key=lambda b: b.max_abs if math.isfinite(b.max_abs) else math.inf)
         return f"FAILED: {seen} {where}{held}; worst at positions {worst.start} to {worst.end - 1}"
+
+    def _frequencies(self) -> str:
+        if self.frequency_gap is None or self.scale_gap is None:
+            return "frequencies: not compared, since transformers' class does not say which layer has which"
+        at = f"{', '.join(map(str, self.compared_at[:6]))}{', ...' if len(self.compared_at) > 6 else ''} tokens"
+        return (
+            f"frequencies: largest relative difference {self.frequency_gap:.1e}, of the attention scale "
+            f"{self.scale_gap:.1e}, at {at}"
+        )
 
     @staticmethod
     def _limits(limits: Limits) -> str:
@@ -93,7 +123,10 @@ class ValidationResult:
         weights = f" ({self.reference_weights})" if self.reference_weights else ""
         out = [
             f"{self.file} ({self.method}, {self.weights}; {attention}) against {other}{weights}",
+            *([f"{self.reference} asks for {self.declared}"] if self.declared else []),
+            *([f"{self.file} claims {self.claimed}"] if self.claimed else []),
             f"reference: {self.rotation}; tokens: {self.tokens}",
+            *([self._frequencies()] if self.reference_kind == "pytorch" else []),
             "",
             f"{'positions':>13}  {'mean KL':>9}  {'max KL':>9}  {'max |Δ|':>9}  top-1",
         ]

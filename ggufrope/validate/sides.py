@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from ggufrope.inference.session import open_strict
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.reference import ReferenceSpec
 from ggufrope.validate.agreement import require_same_model, rotation_gap
-from ggufrope.validate.claim import reference_spec, require_static, served_as
+from ggufrope.validate.claim import BY_NAME, Claim, claim_of, require_static, served_as
+from ggufrope.validate.frequency_check import FrequencyCheck
 from ggufrope.validate.parts import Weights
+from ggufrope.validate.rotation_proof import prove_rotation
 from ggufrope.validate.tolerances import TOLERANCES
 
 __all__ = ["Opened", "Reference", "reference_side"]
@@ -28,10 +30,12 @@ class Opened:
     Attributes:
         n_vocab: size of its vocabulary.
         log_probs: of ids, so many positions at a time: ``(≤ chunk, n_vocab)`` blocks.
+        rotation: how its frequencies compare with FILE's; nothing where that was looked at before.
     """
 
     n_vocab: int
     log_probs: Callable[[Sequence[int], int], Iterator[Block]]
+    rotation: FrequencyCheck = field(default_factory=FrequencyCheck)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Reference:
         gap: in what it rotates differently on purpose; empty when it does not.
         notes: what a person should know.
         open: load it for batches of so many positions.
+        declared: what a Hugging Face directory's own configuration asks for, as transformers reads it.
+        claim: what FILE claims; None against a GGUF.
     """
 
     kind: str
@@ -55,6 +61,8 @@ class Reference:
     gap: str
     notes: tuple[str, ...]
     open: Callable[[int], AbstractContextManager[Opened]]
+    declared: str = ""
+    claim: Claim | None = None
 
 
 def reference_side(
@@ -72,11 +80,11 @@ def reference_side(
     Raises:
         InputError: nothing is there, it is another model, or it rotates differently without ``any_method``.
         UsageError: ``as_stored`` or ``any_method`` where it means nothing.
-        GgufError, ParameterError, NotHonouredError: see ``decode`` and ``reference_spec``.
+        GgufError, ParameterError, NotHonouredError: see ``decode`` and ``claim_of``.
     """
     if path.is_dir():
         if any_method:
-            raise UsageError(f"--any-method: {path} is a directory, which PyTorch rotates as FILE says; give a GGUF")
+            raise UsageError(f"--any-method: {path} is a directory, which PyTorch rotates in one way; give a GGUF")
         return _pytorch(file, path, length, as_stored)
     if not path.exists():
         raise InputError(f"{path}: no such file or directory; give a Hugging Face directory or a GGUF of the model")
@@ -86,38 +94,61 @@ def reference_side(
 
 
 def _pytorch(file: ModelFile, path: Path, length: int, as_stored: bool) -> Reference:
-    spec, served = reference_spec(file.decoded), served_as(file.decoded, length)
+    from ggufrope.reference import declared, forward  # torch and transformers: seconds
+
+    claim, config = claim_of(file), declared.config_of(path)
+    text, spec = declared.text_of(config), forward.resolved(config, claim.reference)
+    served = served_as(file.decoded, length)
+    if claim.reference.method is None and served is not None:
+        served = max(served, length)  # beyond FILE's last row the checkpoint's own settings go on
+    if spec.by_length:
+        served = served or length
     weights = Weights.of(file.weight_types, as_stored)
     known = TOLERANCES.get(weights)
     stored = known.stored if known and not as_stored else None
-    notes: tuple[str, ...] = ()
+    notes = []
+    if claim.source == BY_NAME and claim.method is not None and declared.scales(text):
+        notes.append(
+            f"the file does not say that its method was read from the checkpoint: it counts as asked for by name and "
+            f"replaces what {path} asks for"
+        )
     if stored:
-        notes = (f"the reference's matrices are rounded to {stored}, as the file stores them",)
+        notes.append(f"the reference's matrices are rounded to {stored}, as the file stores them")
     elif as_stored:
-        notes = ("the reference's matrices are the file's own: what quantization costs is not in these numbers",)
+        notes.append("the reference's matrices are the file's own: what quantization costs is not in these numbers")
     return Reference(
         "pytorch",
         None,
         (weights,),
         spec.describe() + (f", frequencies of {served} tokens" if served else ""),
         "",
-        notes,
-        partial(_open_pytorch, path, spec, served, stored, file if as_stored else None),
+        tuple(notes),
+        partial(_open_pytorch, file, path, (claim, spec), (length, served), stored, as_stored),
+        declared.describe(text),
+        claim,
     )
 
 
 @contextmanager
 def _open_pytorch(
-    path: Path, spec: ReferenceSpec, served: int | None, stored: str | None, matrices: ModelFile | None, _chunk: int
+    file: ModelFile,
+    path: Path,
+    asked: tuple[Claim, ReferenceSpec],
+    lengths: tuple[int, int | None],
+    stored: str | None,
+    as_stored: bool,
+    _chunk: int,
 ) -> Iterator[Opened]:
-    from ggufrope.reference import forward  # torch and transformers: seconds
+    from ggufrope.reference import declared, forward
 
+    (claim, spec), (length, served) = asked, lengths
     model = forward.load_reference(path, spec, length=served, stored=stored)
-    if matrices:
+    if as_stored:
         from ggufrope.validate.stored import take_matrices
 
-        take_matrices(model, matrices.headers)
-    yield Opened(model.config.vocab_size, partial(forward.log_probs, model))
+        take_matrices(model, file.headers)
+    check = prove_rotation(path, model, file.decoded, claim, spec, length)
+    yield Opened(declared.text_of(model.config).vocab_size, partial(forward.log_probs, model), check)
 
 
 def _gguf(file: ModelFile, path: Path, length: int, any_method: bool) -> Reference:

@@ -12,6 +12,7 @@ from ggufrope.inference.kv_types import KvCache
 from ggufrope.inference.session import Session, chunk_size, open_strict
 from ggufrope.modelfile.decoded import Decoded
 from ggufrope.modelfile.model_file import ModelFile
+from ggufrope.validate.frequency_check import FrequencyCheck
 from ggufrope.validate.kv_cache import choose_cache, require_length, require_memory
 from ggufrope.validate.parts import run_parts
 from ggufrope.validate.position_errors import PositionErrors, bucket, compare, edges
@@ -71,7 +72,7 @@ def validate(
     require_memory(file, decoded.model, length, caches)
     with open_strict(file, length, cache=cache, chunk=chunk_size(*_sizes(file, length))) as runtime:
         ids = text_ids(runtime, text, length) if text else random_ids(runtime, length, seed)
-        errors = _errors(runtime, reference, other, ids, progress)
+        errors, rotation = _errors(runtime, reference, other, ids, progress)
     parts = run_parts(other.parts, cache.kv_type, cache.flash_attn)
     return ValidationResult(
         file=str(file.path),
@@ -90,6 +91,13 @@ def validate(
         kv_type=cache.kv_type,
         flash_attn=cache.flash_attn,
         methods_differ=bool(other.gap),
+        declared=other.declared,
+        claimed=other.claim.text if other.claim else "",
+        claimed_from=(other.claim.source or None) if other.claim else None,
+        frequency_gap=rotation.frequency,
+        scale_gap=rotation.scale,
+        compared_at=rotation.lengths,
+        disagreement=rotation.gap,
         unjudged="the methods differ, and that is what was measured" if other.gap else why_not(parts),
     )
 
@@ -100,17 +108,18 @@ def _errors(
     reference: Reference,
     ids: list[int],
     progress: Callable[[int, int], None] | None,
-) -> PositionErrors:
+) -> tuple[PositionErrors, FrequencyCheck]:
     with reference.open(runtime.chunk) as opened:
         if runtime.n_vocab != opened.n_vocab:
             raise InputError(
                 f"{runtime.file.path} has {runtime.n_vocab} tokens, {path} has {opened.n_vocab}: not the same model"
             )
-        return compare(
+        errors = compare(
             opened.log_probs(ids, runtime.chunk),
             runtime.log_probs(ids),
             (lambda done: progress(done, len(ids))) if progress else None,
         )
+        return errors, opened.rotation
 
 
 def _sizes(file: ModelFile, length: int) -> tuple[int, int]:

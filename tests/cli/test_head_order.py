@@ -15,7 +15,7 @@ from ggufrope.modelfile.decoded import decode
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
 from ggufrope.runtime import programs
-from ggufrope.validate.claim import reference_spec
+from ggufrope.validate.claim import claim_of
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_the_file_says_who_hands_ratios_out(folder, capsys, order):
     assert found.table.head_ratios == ((1.0, 1.0), (1.0, 1.0), pytest.approx((1.2, 1.5)))
     assert "uncalibrated" not in capsys.readouterr().out
     with pytest.raises(NotHonouredError, match="orders that are in the file: convert it with --calibrate TEXT"):
-        reference_spec(found)
+        claim_of(ModelFile.open("out.gguf"))
     assert main(["inspect", "out.gguf", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["params"]["head_order"] == order
 

@@ -203,14 +203,36 @@ def test_settings_are_in_the_first_line():
 def test_table_has_a_row_for_each_bucket():
     halves = (replace(GOOD, end=50), replace(GOOD, start=50))
     lines = replace(RESULT, buckets=halves, notes=("mind this",)).lines()
-    assert [line.split()[0] for line in lines[4:7]] == ["0-49", "50-99", "all"]
+    assert [line.split()[0] for line in lines[5:8]] == ["0-49", "50-99", "all"]
     assert "note: mind this" in lines
+
+
+def test_frequencies_that_differ_fail_whatever_the_limits_are():
+    wrong = replace(RESULT, disagreement="layer 0 at 300 tokens: pair 3 turns at 0.1 against 0.2 radians per token")
+    for result in (wrong, replace(wrong, limits=None), replace(wrong, limits=Limits("--tolerance", 1e9))):
+        assert result.passed is False
+        assert result.verdict.startswith(f"FAILED: {wrong.disagreement}; max |Δ log p|")
+        with pytest.raises(CheckFailed, match="pair 3 turns at"):
+            require(result)
+
+
+def test_what_was_compared_is_said():
+    shown = replace(
+        RESULT, declared="default", claimed="no method", frequency_gap=1e-7, scale_gap=0.0, compared_at=(100,)
+    ).lines()
+    assert f"{RESULT.reference} asks for default" in shown
+    assert f"{RESULT.file} claims no method" in shown
+    line = "frequencies: largest relative difference 1.0e-07, of the attention scale 0.0e+00, at 100 tokens"
+    assert line in shown
+    assert any(line.startswith("frequencies: not compared") for line in RESULT.lines())
+    assert not any(line.startswith("frequencies") for line in replace(RESULT, reference_kind="gguf").lines())
 
 
 def test_json_keys_are_stable():
     keys = (
         "file reference method rotation weights length tokens limits total buckets notes reference_kind "
-        "reference_weights kv_type flash_attn methods_differ unjudged passed verdict"
+        "reference_weights kv_type flash_attn methods_differ unjudged declared claimed claimed_from frequency_gap "
+        "scale_gap compared_at disagreement passed verdict"
     )
     assert list(RESULT.as_json()) == keys.split()
     assert list(RESULT.as_json()["buckets"][0]) == list(RESULT.as_json()["total"])

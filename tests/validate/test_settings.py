@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from gguf_builder import tiny_llama
+from gguf_builder import build, llama_entries, tiny_llama, tiny_tensors
 
 from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.errors import InputError, ParameterError, UsageError
-from ggufrope.gguf import read_header
+from ggufrope.gguf import TypedValue, ValueType, keys, read_header, rewrite
 from ggufrope.methods import METHODS
 from ggufrope.modelfile.decoded import decode
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
 from ggufrope.reference.spec import PARAMETERS
-from ggufrope.validate.claim import reference_spec, served_as
+from ggufrope.validate.claim import claim_of, served_as
 from ggufrope.validate.token_ids import random_ids, text_ids
 
 
@@ -28,7 +30,7 @@ def spec_of(tmp_path):
         if name:
             path = tmp_path / "out.gguf"
             carry_out(ConvertRequest(source, path, name, params, overwrite=True))
-        return reference_spec(decode(Source(read_header(path))))
+        return claim_of(ModelFile.open(path)).reference
 
     return spec_of
 
@@ -73,16 +75,57 @@ def test_ms_poe_over_a_base(spec_of):
 def test_the_reference_knows_every_base_method():
     """A method that it does not know is an error of ``validate``, so a new one must come with its reference."""
     assert METHODS.keys() - {"ms-poe"} == PARAMETERS.keys()
-    with pytest.raises(ParameterError, match="no method"):
-        reference_spec(_Claims("no-such"))
 
 
-class _Claims:
-    ours, params, head_order = True, {}, "static"
-    table = type("Table", (), {"head_ratios": ()})
+def changed(tmp_path, method=None, params=None, original=None):
+    """A copy of ``out.gguf`` with other bookkeeping keys."""
+    header = read_header(tmp_path / "out.gguf")
+    put = {} if method is None else {keys.METHOD: TypedValue(ValueType.STRING, method)}
+    put |= {} if params is None else {keys.PARAMS: TypedValue(ValueType.STRING, json.dumps(params))}
+    put |= {} if original is None else {keys.ORIGINAL: TypedValue(ValueType.STRING, json.dumps(original))}
+    rewrite(header, tmp_path / "changed.gguf", set=put)
+    return ModelFile.open(tmp_path / "changed.gguf")
 
-    def __init__(self, method):
-        self.method = method
+
+@pytest.mark.parametrize(
+    ("method", "params", "said"),
+    [
+        ("no-such", {}, r"changed\.gguf: ggufrope\.params: the reference has no method 'no-such'"),
+        ("linear", {"factor": "4"}, "factor is '4'; a finite number above 0 is needed"),
+        ("linear", {"factor": 4.0, "slope": 1.0}, "takes no slope"),
+        ("ms-poe+linear", {"base": 4}, "base is 4; an object is needed"),
+        ("ms-poe", {"first_layer": "two"}, "invalid literal"),
+        ("ms-poe", {"spacing": "wide"}, "spacing 'wide'"),
+        ("ms-poe", {"head_order": "by-name"}, "head order 'by-name'"),
+    ],
+)
+def test_what_the_reference_does_not_have_is_refused_with_the_file_s_name(tmp_path, spec_of, method, params, said):
+    spec_of("none")
+    with pytest.raises(ParameterError, match=said) as refused:
+        claim_of(changed(tmp_path, method, params))
+    assert str(refused.value).startswith(str(tmp_path / "changed.gguf"))
+
+
+@pytest.mark.parametrize("name", ["yarn", "ms-poe+yarn"])
+def test_a_method_that_was_read_from_the_checkpoint_leaves_it_to_the_checkpoint(tmp_path, spec_of, name):
+    spec_of(name, factor=4.0)
+    by_name = claim_of(ModelFile.open(tmp_path / "out.gguf"))
+    assert (by_name.source, by_name.reference.method, by_name.method.method) == ("name", "yarn", "yarn")
+    assert by_name.text.endswith("; asked for by name")
+    record = json.loads(read_header(tmp_path / "out.gguf").get(keys.ORIGINAL))
+    found = claim_of(changed(tmp_path, original=record | {"method_from": "checkpoint"}))
+    assert (found.source, found.reference.method, found.method.method) == ("checkpoint", None, "yarn")
+    assert found.reference.head_ratios == by_name.reference.head_ratios
+    assert found.text.endswith("; read from the checkpoint")
+
+
+def test_the_model_s_own_factors_stay_where_the_original_has_them(tmp_path):
+    """Not where the checkpoint asks for llama3: for some families the converter writes no such tensor."""
+    for tensors, own in (([], False), ([("rope_freqs.weight", np.full(4, 2, np.float32))], True)):
+        path = tmp_path / f"{own}.gguf"
+        path.write_bytes(build(llama_entries("llama"), [*tiny_tensors(), *tensors]))
+        carry_out(ConvertRequest(path, tmp_path / "out.gguf", "linear", {"factor": 2.0}, overwrite=True))
+        assert claim_of(ModelFile.open(tmp_path / "out.gguf")).reference.own_factors is own
 
 
 def test_types_of_matrices_only(tmp_path):

@@ -1,0 +1,135 @@
+"""The frequencies that a file makes against those of the reference, number by number: sharper than log-probabilities.
+
+FILE's come from its decoded keys and tensors, the reference's from transformers' rotary modules. They are compared at
+the length in use and, where they follow the length, at the end of every row of FILE and where the reference switches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ggufrope.modelfile.decoded import Decoded
+from ggufrope.rope.table import HeadRatios
+from ggufrope.text import shorten
+
+__all__ = ["LIMIT", "FrequencyCheck", "RotationAt", "Turn", "check_frequencies", "check_points", "check_ratios"]
+
+#: Largest relative difference: transformers computes in float32, to 2e-6; keys of type f32 carry 6e-8.
+LIMIT = 1e-5
+_STILL = 1e-12  # radians per token: does not turn within any context
+
+#: (frequencies of each pair in radians per token, what multiplies cos and sin)
+Turn = tuple[Sequence[float], float]
+#: What the reference rotates a text of so many tokens with, by kind of layer (``""``: all); empty: it cannot say.
+RotationAt = Callable[[int], Mapping[str, Turn]]
+
+
+@dataclass(frozen=True, slots=True)
+class FrequencyCheck:
+    """What a comparison of frequencies showed.
+
+    Attributes:
+        frequency: largest relative difference of a pair's frequency; None where none could be compared.
+        scale: largest relative difference of an attention scale; None likewise.
+        lengths: at which lengths, in tokens.
+        gap: the first difference beyond ``LIMIT``, for people; empty when there is none.
+    """
+
+    frequency: float | None = None
+    scale: float | None = None
+    lengths: tuple[int, ...] = ()
+    gap: str = ""
+
+
+def check_frequencies(
+    decoded: Decoded, wanted: RotationAt, ends: Iterable[int], starts: Iterable[int] = (), kinds: Sequence[str] = ()
+) -> FrequencyCheck:
+    """Compare every layer's frequencies and attention scale, head ratios aside.
+
+    Args:
+        decoded: FILE.
+        wanted: the reference.
+        ends: lengths at which both are compared.
+        starts: lengths at which frequencies alone are compared.
+        kinds: the kind of each layer, as the reference names it; empty: all are of one.
+    """
+    frequency = scale = -1.0
+    gap, seen = "", set[int]()
+    ends = set(ends)
+    for length in sorted({*ends, *starts}):
+        rotations = wanted(length)
+        for layer in _layers(decoded, kinds):
+            turn = rotations.get("", rotations.get(kinds[layer] if kinds else ""))
+            if turn is None:
+                continue
+            seen.add(length)
+            worst, pair, (a, b) = _furthest(_frequencies(decoded, layer, length), turn[0])
+            if not (worst <= LIMIT or gap):
+                gap = f"{_where(layer, length)}: pair {pair} turns at {a:.6g} against {b:.6g} radians per token"
+            frequency = max(frequency, worst)
+            if length in ends:
+                of_file = float(decoded.table.attn_scale[decoded.table.row(length)])
+                apart = abs(of_file / turn[1] - 1)
+                if not (apart <= LIMIT or gap):
+                    gap = f"{_where(layer, length)}: cos and sin are multiplied by {of_file:.6g} against {turn[1]:.6g}"
+                scale = max(scale, apart)
+    if not seen:
+        return FrequencyCheck()
+    return FrequencyCheck(frequency, max(scale, 0.0), tuple(sorted(seen)), gap)
+
+
+def check_points(decoded: Decoded, wanted: Sequence[int]) -> str:
+    """In what the lengths at which FILE's rows end differ from those that its parameters ask for; empty: in nothing."""
+    of_file = decoded.table.length_points if decoded.table.n_rows > 1 else ()
+    if tuple(of_file) == tuple(wanted):
+        return ""
+    return f"its rows end at {_points(of_file)} tokens, its parameters ask for {_points(wanted)}"
+
+
+def check_ratios(of_file: HeadRatios, wanted: HeadRatios) -> str:
+    """The first head ratio that is not the one which FILE's parameters ask for; empty: there is none."""
+    if not wanted and all(ratio == 1.0 for row in of_file for ratio in row):
+        return ""
+    if [len(row) for row in of_file] != [len(row) for row in wanted]:
+        return f"it has head ratios for {len(of_file)} layers, its parameters ask for {len(wanted)}"
+    for layer, rows in enumerate(zip(of_file, wanted, strict=True)):
+        for head, (a, b) in enumerate(zip(*rows, strict=True)):
+            if not abs(a / b - 1) <= LIMIT:
+                return f"layer {layer}, KV head {head}: its ratio is {a:.6g}, its parameters ask for {b:.6g}"
+    return ""
+
+
+def _layers(decoded: Decoded, kinds: Sequence[str]) -> Iterable[int]:
+    """One layer of each kind that FILE's table is about: those that rotate and see the whole text."""
+    model, seen = decoded.model, set[str]()
+    for layer in range(min(model.n_layer, len(kinds)) if kinds else model.n_layer):
+        kind = kinds[layer] if kinds else ""
+        if model.rotates(layer) and not model.slides(layer) and kind not in seen:
+            seen.add(kind)
+            yield layer
+
+
+def _frequencies(decoded: Decoded, layer: int, length: int) -> npt.NDArray[np.float64]:
+    return decoded.table.without_heads().frequencies(decoded.model, layer, length=length)
+
+
+def _furthest(file: npt.NDArray[np.float64], reference: Sequence[float]) -> tuple[float, int, tuple[float, float]]:
+    """Relative difference, index and values of the pair that differs most; pairs that one of them lacks stand still."""
+    both = np.zeros((2, max(len(file), len(reference))))
+    both[0, : len(file)], both[1, : len(reference)] = file, reference
+    both[both < _STILL] = 0
+    apart = np.abs(both[0] - both[1]) / np.maximum(both.max(axis=0), _STILL)
+    pair = int(apart.argmax())
+    return float(apart[pair]), pair, (float(both[0, pair]), float(both[1, pair]))
+
+
+def _where(layer: int, length: int) -> str:
+    return f"layer {layer} at {length} tokens"
+
+
+def _points(points: Sequence[int]) -> str:
+    return shorten(list(points)) if points else "no length (one for all)"

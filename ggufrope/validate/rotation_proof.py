@@ -1,0 +1,82 @@
+"""Whether FILE rotates as the reference does, and as its own parameters say, before any token is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ggufrope.gguf import keys
+from ggufrope.modelfile.decoded import Decoded
+from ggufrope.reference import ReferenceSpec, Switch
+from ggufrope.validate.claim import CHECKPOINT, Claim
+from ggufrope.validate.frequency_check import (
+    LIMIT,
+    FrequencyCheck,
+    RotationAt,
+    check_frequencies,
+    check_points,
+    check_ratios,
+)
+
+__all__ = ["compared_lengths", "prove_rotation"]
+
+
+def prove_rotation(
+    path: Path, model: Any, decoded: Decoded, claim: Claim, spec: ReferenceSpec, length: int
+) -> FrequencyCheck:
+    """Compare FILE's frequencies with those of a loaded reference, and with what its own parameters ask for.
+
+    The second matters where the reference goes by the checkpoint: a file that says other parameters than it rotates
+    with is wrong, too.
+
+    Args:
+        path: the Hugging Face directory.
+        model: what ``load_reference`` loaded from it with ``spec``.
+        decoded: FILE.
+        claim: what it claims.
+        spec: what the reference computes.
+        length: of the text, in tokens.
+    """
+    from ggufrope.reference import asked  # torch and transformers: seconds
+    from ggufrope.reference.declared import config_of, text_of
+
+    text = text_of(config_of(path))
+    kinds = asked.layer_kinds(text)
+    own = claim.reference.method is None  # the checkpoint's settings, whether it declares any or not
+    ends, starts = compared_lengths(decoded, length, asked.switch_of(text) if own else None)
+    seen = check_frequencies(decoded, _turns(asked.rotations_of(path, model, spec)), ends, starts, kinds)
+    gaps = [f"it does not rotate as {path} asks for: {seen.gap}" if own else seen.gap] if seen.gap else []
+    if claim.method is not None:
+        points = check_points(decoded, asked.asked_points(path, claim.method))
+        gaps += [points] if points else []
+        if claim.source == CHECKPOINT:
+            said = check_frequencies(decoded, _turns(asked.asked(path, claim.method)), ends, (), kinds)
+            gaps += [f"{keys.PARAMS} asks for another rotation than the file's: {said.gap}"] if said.gap else []
+    if decoded.stock_table.n_rows > 1 and not decoded.stock_table.close_to(decoded.table.without_heads(), LIMIT):
+        gaps.append("stock llama.cpp would rotate otherwise: its own rows, short and long, are not those of the file")
+    ratios = check_ratios(decoded.table.head_ratios, claim.reference.head_ratios)
+    gaps += [ratios] if ratios else []
+    return FrequencyCheck(seen.frequency, seen.scale, seen.lengths, gaps[0] if gaps else "")
+
+
+def compared_lengths(decoded: Decoded, length: int, switch: Switch | None = None) -> tuple[set[int], set[int]]:
+    """At which lengths all is compared, and at which frequencies alone.
+
+    Args:
+        decoded: FILE.
+        length: of the text.
+        switch: where a checkpoint's own settings begin to follow the length; None: they do not, or do not matter.
+    """
+    points = decoded.table.length_points if decoded.table.n_rows > 1 else ()
+    ends, starts = set(points or [length]), set[int]()
+    if switch is not None:
+        ends |= {switch.original} | ({switch.original + 1} if switch.once else set())
+        ends |= set() if points else {decoded.context}
+        if switch.in_steps and points:  # a row's frequencies are right from its first length on, not at its end alone
+            starts = {1, *(point + 1 for point in points[:-1])}
+    return ends, starts
+
+
+def _turns(rotations: Callable[[int], Any]) -> RotationAt:
+    return lambda length: {kind: (r.frequencies, r.scale) for kind, r in rotations(length).items()}
