@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ggufrope import files
-from ggufrope.convert.checkpoint import read_config
+from ggufrope.convert.hf_config import read_config
 from ggufrope.errors import CheckpointError, InputError, OutputError, ParameterError
 from ggufrope.files import check_output, decoded, hold, read_bytes, read_json, read_text, replacing, stamp, write_bytes
 

@@ -27,7 +27,7 @@ def show_conversion(request: ConvertRequest, done: Converted) -> None:
     target = request.source if request.in_place else request.output or "the output"
     said = saved_text(done.saved) if done.saved else f"would {'edit' if request.in_place else 'write'} {target}"
     if plan is None:
-        click.echo(f"{said}: llama.cpp's own conversion, its rope keys agree with config.json")
+        click.echo(f"{said}: llama.cpp's own conversion")
     else:
         click.echo(f"{said}: {plan.name}, context {plan.context}")
         rows = [(k, b, a) for k, b, a in done.changes if k != keys.ORIGINAL]
@@ -36,6 +36,8 @@ def show_conversion(request: ConvertRequest, done: Converted) -> None:
             click.echo(f"  {key:<{width}}  {value_text(before)} → {value_text(after)}")
         for name, data in plan.edit.tensors.items():
             click.echo(f"  {name + ' (tensor)':<{width}}  - → {value_text(data)}")
+    if done.compared:
+        click.echo(done.compared)
     for note in done.notes:
         click.echo(f"note: {note}")
     if plan is not None:

@@ -39,6 +39,19 @@ _output = option_group("Output")
     type=click.Choice(["auto", "f32", "f16", "bf16", "q8_0"]),
     help="Type of the weights, for a Hugging Face directory; default: auto, the type that it stores.",
 )
+@_output(
+    "--read-config-as",
+    type=click.Choice(["transformers", "vllm"]),
+    default="transformers",
+    help="Whose reading of config.json counts where engines differ; default: transformers.",
+)
+@_output(
+    "--converter-option",
+    "converter_options",
+    multiple=True,
+    metavar="OPTION",
+    help="An option for llama.cpp's converter of Hugging Face directories, such as =--no-mtp; can be repeated.",
+)
 @method_options
 @option_beside("head_ratios")(
     "--calibrate",
@@ -66,6 +79,8 @@ def command(source: Path, output: Path | None, method: str | None, overwrite: bo
         overwrite=overwrite,
         heads=Path(options["head_ratios"]) if options["head_ratios"] else None,
         texts=options["texts"],
+        converter_options=options["converter_options"],
+        read_config_as=options["read_config_as"],
     )
     with ProgressLine() as line:
         done = carry_out(request, bytes_progress(), line)

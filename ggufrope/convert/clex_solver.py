@@ -16,7 +16,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ggufrope.convert.checkpoint import read_config
+from ggufrope.convert.hf_config import read_config
 from ggufrope.errors import CheckpointError, ParameterError
 from ggufrope.methods.clex import Clex, ClexTable
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ggufrope.convert.conversion_notes import conversion_notes
 from ggufrope.convert.encoding import encode, encode_unrotated
 from ggufrope.convert.saving import Progress, Saved, save_as, save_in_place
-from ggufrope.errors import NotHonouredError, ParameterError
+from ggufrope.errors import ParameterError
 from ggufrope.gguf import drop_ahead, keys
-from ggufrope.late import np
-from ggufrope.methods import METHODS, PLAIN, Method, scaling_method
+from ggufrope.methods import METHODS, PLAIN, Method
 from ggufrope.methods.fitted import fit
 from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.encoded import Edit
@@ -79,8 +78,8 @@ def plan(
     params: Mapping[str, Any],
     context: int | None = None,
     require_patched: bool = False,
-    approximate: bool = False,
     from_checkpoint: bool = False,
+    reach: int | None = None,
 ) -> Conversion:
     """Decide what converting ``file`` to method ``name`` changes. Reads only the header.
 
@@ -90,10 +89,9 @@ def plan(
         params: the method's parameters by field name; None counts as not given.
         context: target context in tokens; gives the factor where none is given.
         require_patched: add a tensor that makes stock llama.cpp refuse the file.
-        approximate: where no runtime would honour the method, leave out the parameters that only the patched one
-            reads (``traits.patched_only``), and say how far that is from what was asked for.
         from_checkpoint: the method was read from the model's Hugging Face directory, not asked for by name; the file
             says so, and ``validate`` goes by the directory.
+        reach: the context that the result gets, where the method does not depend on the length.
 
     Raises:
         GgufError: the file cannot be read.
@@ -103,20 +101,8 @@ def plan(
     source = file.original
     if source.unrotated:
         return _plan_without_rope(source, name, params, context, require_patched)
-    fitted, notes = fit(name, params, source.model, source.stock, context), list[str]()
-    try:
-        edit = encode(source, fitted, require_patched, from_checkpoint=from_checkpoint)
-    except NotHonouredError:
-        coarse = {k: v for k, v in params.items() if k not in scaling_method(name).traits.patched_only}
-        if not approximate or coarse == params:
-            raise
-        exact, fitted = fitted, fit(name, coarse, source.model, source.stock, context)
-        edit = encode(source, fitted, require_patched, from_checkpoint=from_checkpoint)
-        gap = float(np.abs(fitted.table.factors / exact.table.factors - 1).max())
-        notes = [
-            f"llama.cpp's YaRN ignores config.json's ramp for {fitted.model.arch}: frequencies differ by up to "
-            f"{gap:.1%}; --require-patched gives the exact ones, on the patched runtime only"
-        ]
+    fitted = fit(name, params, source.model, source.stock, context, reach)
+    edit = encode(source, fitted, require_patched, from_checkpoint=from_checkpoint)
     return Conversion(
         source=source,
         model=fitted.model,
@@ -126,7 +112,7 @@ def plan(
         context=fitted.context,
         edit=edit,
         verdict=verdict_of_edit(EditedSource(source, edit)),
-        notes=(*notes, *conversion_notes(source, fitted, edit)),
+        notes=tuple(conversion_notes(source, fitted, edit)),
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ggufrope.errors import NotHonouredError, UnsupportedModelError
-from ggufrope.gguf import TypedValue, keys
+from ggufrope.gguf import TypedValue, ValueType, keys
 from ggufrope.late import np
 from ggufrope.methods import Method
 from ggufrope.methods.fitted import FittedMethod
 from ggufrope.methods.head_order import STATIC
-from ggufrope.modelfile.encoded import Edit, encode_identity, encode_table
+from ggufrope.modelfile.encoded import Edit, encode_heads, encode_identity, encode_table, length_edit
 from ggufrope.modelfile.original import Source
 
 __all__ = ["encode", "encode_unrotated"]
@@ -31,11 +31,14 @@ def encode(
         UnsupportedModelError, NotHonouredError: the model or the runtime cannot carry the method.
     """
     replaces = not (fitted.keeps_scaling or fitted.keeps_tensors)
-    if replaces:
-        _require_replaceable(source)
-    edit = encode_table(fitted, source.stock)
-    if replaces:
-        _require_no_product(source, edit, require_patched)
+    if replaces and from_checkpoint:
+        edit = _completed(source, fitted)
+    else:
+        if replaces:
+            _require_replaceable(source)
+        edit = encode_table(fitted, source.stock)
+        if replaces:
+            _require_no_product(source, edit, require_patched)
     if fitted.method.runtime_order() != STATIC and fitted.table.n_rows > 1:
         raise NotHonouredError(
             f"{source.path}: this version's runtime does not order heads per prompt where frequencies follow the "
@@ -55,6 +58,32 @@ def _recorded(
     if require_patched:
         edit = edit | Edit(tensors={keys.SENTINEL: np.ones(1, dtype=np.float32)})
     return _book(source, _counted(source, edit), name, method, from_checkpoint)
+
+
+def _completed(source: Source, fitted: FittedMethod) -> Edit:
+    """What makes the converter's file compute the table of a checkpoint: its scaling is not another one, only coarser.
+
+    Where stock llama.cpp has no keys for the table, those that the converter wrote stay, and ours are relative to what
+    they compute. So a stock llama.cpp runs what it would have run, and what hangs on those keys (the attention of
+    DeepSeek's models) is as upstream has it.
+    """
+    tied = keys.stock(keys.YARN_LOG_MUL, source.architecture) in source
+    if not tied:
+        try:
+            edit = encode_table(fitted, source.stock)
+        except NotHonouredError:
+            pass
+        else:
+            if keys.LENGTH_FACTORS not in edit.set:
+                return edit
+    table = fitted.table.without_heads()
+    if source.stock.long and table.n_rows == 1:  # only several rows replace stock's choice between two lists
+        table = table.repeated((source.model.original_ctx, max(fitted.context, source.model.original_ctx + 1)))
+    ours = length_edit(table, fitted.context, source.stock, source.model)
+    heads = encode_heads(fitted.table, fitted.method.runtime_order()) if fitted.table.n_head_kv else Edit()
+    raised = fitted.context > source.model.train_ctx and source.stock.kind != "none" and fitted.table.n_rows == 1
+    context = TypedValue(ValueType.UINT32, fitted.context)
+    return ours | heads | (Edit({keys.stock(keys.CONTEXT_LENGTH, source.architecture): context}) if raised else Edit())
 
 
 def _require_replaceable(source: Source) -> None:

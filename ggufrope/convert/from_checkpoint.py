@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ggufrope.convert.checkpoint import HfRope, convert_weights
+from ggufrope.convert.checkpoint_plan import CheckpointPlan
+from ggufrope.convert.declared_scaling import HfRope, declared_scaling
+from ggufrope.convert.hf_config import HfConfig, read_hf_config
+from ggufrope.convert.hf_rotary import find_rotary
 from ggufrope.convert.prepared import Prepared
-from ggufrope.convert.trained_layers import declared_rope
-from ggufrope.convert.upstream_scaling import written_as_declared
-from ggufrope.errors import CheckpointError, OutputError, UsageError
+from ggufrope.convert.trained_layers import with_trained_layer
+from ggufrope.convert.upstream_converter import check_options, convert_weights
+from ggufrope.errors import CheckpointError, GgufropeError, OutputError, UsageError
 from ggufrope.files import real_path
-from ggufrope.gguf import keys
 from ggufrope.methods import PLAIN, scaling_method
 from ggufrope.modelfile.model_file import ModelFile
 
@@ -39,53 +41,93 @@ def from_directory(request: ConvertRequest) -> Iterator[Prepared]:
         UsageError: parameters for a scaling that ``config.json`` does not ask for.
         OutputError: the weights cannot be written beside the output.
     """
-    declared = declared_rope(request.source, request.method)
-    _require_sense(request, declared)
+    check_options(request.converter_options)
+    config = read_hf_config(request.source)
+    _require_weights(request.source)
+    declared = declared_scaling(config, request.read_config_as)
+    declared = with_trained_layer(declared, request.source, request.method)
+    _require_sense(request, config, declared)
     with _beside(request.output) as folder:
         weights = folder / "weights.gguf"
-        convert_weights(request.source, weights, request.outtype or "auto", declared.traits.layer_tensors)
-        yield _what_remains(request, declared, ModelFile.open(weights))
+        without = declared.traits.layer_tensors
+        convert_weights(request.source, weights, request.outtype or "auto", without, request.converter_options)
+        with _named_by(request.source, weights):
+            yield _what_remains(request, config, declared, ModelFile.open(weights))
 
 
-def _require_sense(request: ConvertRequest, declared: HfRope) -> None:
-    keeps = request.method is None or scaling_method(request.method).traits.keeps_scaling
-    if keeps and declared.refused:
-        raise CheckpointError(declared.refused)
+def _require_weights(directory: Path) -> None:
+    if not any(directory.glob("*.safetensors")) and not any(directory.glob("*.bin")):
+        raise CheckpointError(f"{directory}: no weights (*.safetensors or *.bin) beside config.json; download them too")
+
+
+def _require_sense(request: ConvertRequest, config: HfConfig, declared: HfRope) -> None:
     given = [k for k, v in request.params.items() if v is not None]
     if request.method is None and (given or request.context) and not declared.method:
         flags = ", ".join("--" + k.replace("_", "-") for k in given) or "--context"
-        raise UsageError(f"{flags}: config.json asks for no scaling that this could change; add --method M")
+        raise UsageError(f"{flags}: {config.path} asks for no scaling that this could change; add --method M")
+    keeps = request.method is None or scaling_method(request.method).traits.keeps_scaling
+    if keeps and declared.scales and not declared.method and not config.knows_rope_type:
+        raise CheckpointError(
+            f"{config.path} asks for rope type {config.rope['rope_type']!r}, which neither transformers nor ggufrope "
+            "knows; give --method to replace it"
+        )
 
 
-def _what_remains(request: ConvertRequest, declared: HfRope, weights: ModelFile) -> Prepared:
+def _what_remains(request: ConvertRequest, config: HfConfig, declared: HfRope, weights: ModelFile) -> Prepared:
     """The method that makes of the converter's GGUF what was asked for."""
-    name, scaling = request.method, scaling_method(request.method) if request.method else None
-    given = {k: v for k, v in request.params.items() if v is not None}
+    if not weights.rotates:
+        return _unrotated(request, config, weights)
+    scaling = scaling_method(request.method) if request.method else None
     if scaling is not None and not scaling.traits.keeps_scaling:
-        if scaling.name == declared.method and scaling.traits.trained_layer:
-            return Prepared(weights, name, {**declared.params, **given}, temporary=True)
-        new = "one with the parameters given here" if name == declared.method else name
-        note = f"config.json's own scaling ({declared.method or 'another'}) is replaced by {new}"
-        notes = (note,) if declared.method or declared.refused else ()
-        return Prepared(weights, name, request.params, notes, temporary=True)
-    asked_for_more = bool(given or request.context)
-    if (asked_for_more or not written_as_declared(weights.original, declared)) and declared.method:
-        inherited = {k: v for k, v in declared.params.items() if k != "factor" or request.context is None}
-        name = f"{name}+{declared.method}" if name else declared.method
-        own = not asked_for_more
-        return Prepared(weights, name, {**inherited, **given}, temporary=True, approximate=True, from_checkpoint=own)
-    if name is None and request.require_patched:
-        name = _as_it_is(weights, declared)
-        params = declared.params if name == declared.method else {}
-        return Prepared(weights, name, params, temporary=True, from_checkpoint=True)
-    return Prepared(weights, name, request.params, temporary=True)
+        return _replaced(request, declared, weights)
+    return CheckpointPlan(request, config, declared, weights).prepared()
 
 
-def _as_it_is(weights: ModelFile, declared: HfRope) -> str:
-    """The method whose plan leaves a converted file's rotation as it is."""
-    if declared.left_to_upstream:
-        raise UsageError(f"--require-patched: add --method (ms-poe, say); {weights.architecture}'s own scaling stays")
-    return PLAIN if declared.method is None or weights.has_tensor(keys.ROPE_FREQS) else declared.method
+def _unrotated(request: ConvertRequest, config: HfConfig, weights: ModelFile) -> Prepared:
+    """A model that llama.cpp does not rotate: right only where transformers does not either.
+
+    Raises:
+        CheckpointError: transformers does.
+    """
+    try:
+        rotary = find_rotary(config)
+    except CheckpointError:  # of models without RoPE it may have none that could be built from the text's part alone
+        rotary = None
+    if rotary is not None and request.method is None:
+        raise CheckpointError(
+            f"{config.path}: {rotary.name} rotates this model, and llama.cpp's converter writes one that does not "
+            f"rotate ({weights.unrotated}); --method none takes it as the converter writes it"
+        )
+    method = request.method or (PLAIN if request.require_patched else None)
+    compared = "" if request.method else "the model has no rotation in transformers, and none in the file"
+    return Prepared(weights, method, request.params, temporary=True, compared=compared)
+
+
+def _replaced(request: ConvertRequest, declared: HfRope, weights: ModelFile) -> Prepared:
+    """A method asked for by name, in place of what the configuration asks for."""
+    name, scaling = request.method or "", scaling_method(request.method or "")
+    given: Mapping[str, Any] = {k: v for k, v in request.params.items() if v is not None}
+    if scaling.name == declared.method and scaling.traits.trained_layer:
+        return Prepared(weights, name, {**declared.params, **given}, temporary=True)
+    new = "one with the parameters given here" if name == declared.method else name
+    stays = bool(weights.model.own_factors)  # the plan's own notes say so
+    replaced = declared.scales and not stays
+    notes = (f"config.json's own scaling ({declared.kind}) is replaced by {new}",) if replaced else ()
+    return Prepared(weights, name, request.params, notes, temporary=True)
+
+
+@contextmanager
+def _named_by(directory: Path, weights: Path) -> Iterator[None]:
+    """Have messages about the temporary weights name the directory: that is what a person gave."""
+    try:
+        yield
+    except GgufropeError as error:
+        text = str(error)
+        if str(weights) in text:
+            raise type(error)(text.replace(str(weights), str(directory))) from None
+        if str(directory) in text or isinstance(error, (UsageError, OutputError)):
+            raise
+        raise type(error)(f"{directory}: {text}") from None
 
 
 @contextmanager

@@ -29,12 +29,14 @@ class Converted:
         notes: what a person should know, one sentence each.
         changes: ``Conversion.changes``, read before the source itself changed.
         saved: the result; None after a dry run.
+        compared: see ``Prepared.compared``.
     """
 
     plan: Conversion | None
     notes: tuple[str, ...]
     changes: tuple[tuple[str, Any, Any], ...] = ()
     saved: Saved | None = None
+    compared: str = ""
 
 
 def carry_out(request: ConvertRequest, progress: Progress | None = None, reading: Tokens | None = None) -> Converted:
@@ -54,17 +56,13 @@ def carry_out(request: ConvertRequest, progress: Progress | None = None, reading
             drop_ahead(ready.file.header, force=request.force)
         from ggufrope.convert.conversion import plan  # late: the kernel is at work meanwhile
 
-        notes, conversion = (*ready.notes, *_about_heads(request.heads, ready)), None
+        notes, conversion = (*ready.notes, *_about_heads(request.heads, ready)), ready.conversion
         if ready.method is not None:
-            options = {
-                "require_patched": request.require_patched,
-                "approximate": ready.approximate,
-                "from_checkpoint": ready.from_checkpoint,
-            }
-            conversion = plan(ready.file, ready.method, ready.params, request.context, **options)
+            conversion = plan(ready.file, ready.method, ready.params, request.context, request.require_patched)
         changes = tuple(conversion.changes()) if conversion else ()
         saved = None if request.dry_run else _save(request, ready, conversion, progress)
-    return Converted(conversion, (*notes, *(conversion.notes if conversion else ())), changes, saved)
+    notes = (*notes, *(conversion.notes if conversion else ()))
+    return Converted(conversion, notes, changes, saved, ready.compared)
 
 
 def _prepared(request: ConvertRequest, reading: Tokens | None) -> AbstractContextManager[Prepared]:

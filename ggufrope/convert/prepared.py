@@ -10,6 +10,7 @@ from ggufrope.modelfile.model_file import ModelFile
 
 if TYPE_CHECKING:
     from ggufrope.calibrate.measure import Progress
+    from ggufrope.convert.conversion import Conversion
     from ggufrope.convert.request import ConvertRequest
 
 __all__ = ["Prepared", "from_gguf"]
@@ -17,16 +18,16 @@ __all__ = ["Prepared", "from_gguf"]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What ``conversion.plan`` is called with.
+    """A source, and what ``conversion.plan`` is to be called with for it, or was called with already.
 
     Attributes:
         file: the GGUF.
-        method: the method's name; None where the file is right as it is.
+        method: the method's name; None where the file is right as it is, or ``conversion`` says what is done.
         params: the method's parameters by field name.
         notes: what a person should know, one sentence each.
         temporary: the file is the weights of a directory, written for this conversion alone.
-        approximate: see ``conversion.plan``.
-        from_checkpoint: the method, with all of its parameters, is what the directory asks for.
+        conversion: the plan, where finding the source's method was making it.
+        compared: of a directory, with what its rotation was compared, or why not; empty for what replaces it.
     """
 
     file: ModelFile
@@ -34,8 +35,8 @@ class Prepared:
     params: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     temporary: bool = False
-    approximate: bool = False
-    from_checkpoint: bool = False
+    conversion: Conversion | None = None
+    compared: str = ""
 
 
 def from_gguf(request: ConvertRequest, progress: Progress | None = None) -> Prepared:

@@ -18,7 +18,8 @@ __all__ = ["ConvertRequest", "check_request"]
 class ConvertRequest:
     """What a person asked for; see ``ggufrope convert --help``.
 
-    ``heads`` is the file that ``params["head_ratios"]`` came from; ``texts`` what to calibrate on first.
+    ``heads`` is the file that ``params["head_ratios"]`` came from; ``texts`` what to calibrate on first;
+    ``read_config_as`` one of ``declared_scaling.READERS``; ``converter_options`` go to llama.cpp's own converter.
     """
 
     source: Path
@@ -32,6 +33,8 @@ class ConvertRequest:
     overwrite: bool = False
     in_place: bool = False
     force: bool = False
+    converter_options: tuple[str, ...] = ()
+    read_config_as: str = "transformers"
     heads: Path | None = None
     texts: tuple[Path, ...] = ()
 
@@ -99,3 +102,7 @@ def _check_options(request: ConvertRequest) -> None:
         raise UsageError("no method given: add --method M (`ggufrope methods` lists them)")
     if request.outtype:
         raise UsageError("--outtype is for Hugging Face directories; `ggufrope quantize` changes a GGUF's type")
+    if request.converter_options:
+        raise UsageError("--converter-option is for Hugging Face directories: a GGUF needs no converter; drop it")
+    if request.read_config_as != "transformers":
+        raise UsageError("--read-config-as is for Hugging Face directories: a GGUF has no config.json; drop it")

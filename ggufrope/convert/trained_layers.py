@@ -7,20 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ggufrope.convert.checkpoint import HfRope, read_rope
+from ggufrope.convert.declared_scaling import HfRope
 from ggufrope.methods import scaling_method
 
-__all__ = ["SOLVERS", "declared_rope", "solve_layer"]
+__all__ = ["SOLVERS", "solve_layer", "with_trained_layer"]
 
 
-def declared_rope(directory: Path, method: str | None) -> HfRope:
-    """What ``config.json`` asks for, its trained layer solved where ``method`` (None: what it asks for) goes by it.
+def with_trained_layer(declared: HfRope, directory: Path, method: str | None) -> HfRope:
+    """``declared`` with its trained layer solved, where ``method`` (None: what it asks for) goes by it.
 
     Raises:
-        CheckpointError: see ``read_rope`` and ``solve_layer``.
+        CheckpointError: see ``solve_layer``.
     """
-    declared, scaling = read_rope(directory), scaling_method(method) if method else None
-    layer = declared.traits.trained_layer
+    layer, scaling = declared.traits.trained_layer, scaling_method(method) if method else None
     used = scaling is None or scaling.traits.keeps_scaling or scaling.name == declared.method
     return replace(declared, params={layer: solve_layer(layer, directory)}) if layer and used else declared
 

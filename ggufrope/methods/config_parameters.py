@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["parameters_from_config"]
 
 #: HF's names of the parameters that our methods call otherwise.
-_RENAMED = {"original_max_position_embeddings": "original_context", "attn_factor": "attention_factor"}
+_RENAMED = {"original_max_position_embeddings": "original_context"}
 
 
 def parameters_from_config(names: Sequence[str], config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,8 +16,8 @@ def parameters_from_config(names: Sequence[str], config: Mapping[str, Any], rope
 
     Args:
         names: parameters by our names.
-        config: ``config.json``, or its ``text_config``.
-        rope: its ``rope_scaling`` or ``rope_parameters``.
+        config: what transformers' class makes of ``config.json``, or of the text model's part of it.
+        rope: its ``rope_parameters``, of the layers that see everything where there are several.
 
     Raises:
         KeyError: no factor, and nothing that it follows from.
@@ -29,7 +29,7 @@ def parameters_from_config(names: Sequence[str], config: Mapping[str, Any], rope
     original = given.get("original_context") or top or longest
     if "original_context" in names and original:
         given["original_context"] = int(original)
-    if longest and original and "factor" not in given:
+    if "original_context" in names and longest and original and "factor" not in given:
         given["factor"] = longest / original
     if "factor" not in given:
         raise KeyError("factor")

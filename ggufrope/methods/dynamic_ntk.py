@@ -15,6 +15,9 @@ from ggufrope.rope.table import RopeTable, geometric_points
 
 __all__ = ["DynamicNtk"]
 
+#: How many times longer the context gets where a configuration's factor says only that the base follows the length.
+_REACH = 4.0
+
 
 @dataclass(frozen=True, slots=True)
 class DynamicNtk(Method):
@@ -50,8 +53,8 @@ class DynamicNtk(Method):
     @classmethod
     def from_config(cls, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
         # its factor is no length: it says how steeply the base follows one; we take it for both
-        factor = float(rope["factor"])
-        return {"factor": factor, "slope": factor}
+        slope = float(rope["factor"])
+        return {"factor": slope if slope > 1 else _REACH, "slope": slope}
 
     def table(self, model: ModelRope) -> RopeTable:
         if model.rot_dim < 4:

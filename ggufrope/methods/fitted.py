@@ -42,7 +42,12 @@ class FittedMethod:
 
 
 def fit(
-    name: str, params: Mapping[str, Any], declared: ModelRope, current: StockRope, context: int | None = None
+    name: str,
+    params: Mapping[str, Any],
+    declared: ModelRope,
+    current: StockRope,
+    context: int | None = None,
+    reach: int | None = None,
 ) -> FittedMethod:
     """Fit a method to a file's model.
 
@@ -52,6 +57,7 @@ def fit(
         declared: the file's facts.
         current: the scaling that the file declares.
         context: target context in tokens; gives the factor where none is given.
+        reach: the context in tokens that a method of one row gets instead of the one that it aims at.
 
     Raises:
         UnknownMethodError: no such method.
@@ -77,7 +83,7 @@ def fit(
         model=model,
         table=current.table(declared) * table if keeps else table,
         stock=method.stock(model),
-        context=context or method.context(model),
+        context=context or (reach if reach and table.n_rows == 1 else method.context(model)),
         keeps_scaling=keeps,
         keeps_tensors=bool(own) and table.without_heads().close_to(current.table(model), rtol=1e-5),
     )

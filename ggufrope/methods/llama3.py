@@ -22,7 +22,8 @@ class Llama3(Method):
     As released with Llama 3.1 (arXiv 2407.21783 and its reference code). With w the wavelength of a pair and c the
     original context: ``F = 1`` where w < c/high_freq_factor, ``F = factor`` where w > c/low_freq_factor; in between
     ``1/F = (1-s)/factor + s`` with ``s = (c/w - low)/(high - low)``. Unlike YaRN it mixes by wavelength, not by index,
-    and leaves the attention scale alone. Llama 3.1 itself: 8, 1, 4, 8192.
+    and leaves the attention scale alone. Llama 3.1 itself: 8, 1, 4, 8192. With low = high (Llama 4 Scout: 16, 1, 1)
+    there is nothing in between.
     """
 
     name: ClassVar[str] = "llama3"
@@ -40,16 +41,17 @@ class Llama3(Method):
     def __post_init__(self) -> None:
         reach(self.name, self.factor)
         positive(self.name, low_freq_factor=self.low_freq_factor, original_context=self.original_context)
-        if not self.low_freq_factor < self.high_freq_factor < float("inf"):
+        if not self.low_freq_factor <= self.high_freq_factor < float("inf"):
             raise ParameterError(
-                f"llama3: high_freq_factor {self.high_freq_factor:g} must be above low_freq_factor "
+                f"llama3: high_freq_factor {self.high_freq_factor:g} must not be below low_freq_factor "
                 f"{self.low_freq_factor:g}"
             )
 
     def table(self, model: ModelRope) -> RopeTable:
         turns = (self.original(model)) * model.base_frequencies() / (2 * np.pi)
         span = self.high_freq_factor - self.low_freq_factor
-        smooth = np.clip((turns - self.low_freq_factor) / span, 0.0, 1.0)
+        above = turns - self.low_freq_factor
+        smooth = np.clip(above / span, 0.0, 1.0) if span else (above >= 0).astype(np.float64)
         return RopeTable.uniform(1.0 / ((1.0 - smooth) / self.factor + smooth))
 
     def stock(self, model: ModelRope) -> StockRope:

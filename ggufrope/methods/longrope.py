@@ -36,6 +36,7 @@ class LongRope(Method):
     traits: ClassVar[Traits] = Traits(
         hf_types=("longrope", "su"),
         hf_parameters=("factor", "short_factor", "long_factor", "original_context", "attention_factor"),
+        lists=("short_factor", "long_factor"),
         short_texts="its short list",
     )
 
@@ -50,10 +51,14 @@ class LongRope(Method):
     attention_factor: float | None = option(
         None, "multiplies cos and sin; default: the method's own formula, from the factor"
     )
+    short_attention_factor: float | None = option(
+        None, "multiplies cos and sin up to the original context (Phi-3.5-MoE's short_mscale); default: as beyond"
+    )
 
     def __post_init__(self) -> None:
         reach(self.name, self.factor)
         positive(self.name, original_context=self.original_context, attention_factor=self.attention_factor)
+        positive(self.name, short_attention_factor=self.short_attention_factor)
         for name in ("short_factor", "long_factor"):
             values = getattr(self, name)
             if not values:
@@ -89,12 +94,14 @@ class LongRope(Method):
         for name in ("short_factor", "long_factor"):
             if (n := len(getattr(self, name))) != model.n_pairs:
                 raise ParameterError(f"longrope: {name} has {n} entries, expected rot_dim/2 = {model.n_pairs}")
-        if self.short_factor == self.long_factor:
-            return RopeTable.uniform(self.long_factor, self.attn_scale(model))
+        scale = self.attn_scale(model)
+        short_scale = scale if self.short_attention_factor is None else self.short_attention_factor
+        if self.short_factor == self.long_factor and short_scale == scale:
+            return RopeTable.uniform(self.long_factor, scale)
         original = self.original(model)
         rows = np.array([self.short_factor, self.long_factor], dtype=np.float64)
         points = (original, max(self.context(model), original + 1))
-        return RopeTable(rows, np.full(2, self.attn_scale(model)), length_points=points)
+        return RopeTable(rows, np.array([short_scale, scale]), length_points=points)
 
     def stock(self, model: ModelRope) -> StockRope:
         return StockRope(

@@ -52,9 +52,10 @@ class Traits:
         calibrated: parameters that ``--calibrate`` takes, to measure ``head_ratios`` in their place.
         trained_layer: the parameter that is a layer trained with the model; ``convert.trained_layers`` solves it.
         layer_tensors: what the names of that layer's tensors in a checkpoint have in common.
-        hf_types: ``rope_type`` in a ``config.json``, lower case, where it means this method.
+        hf_types: ``rope_type`` in a ``config.json``, lower case, where it means this method; today's name first.
         hf_parameters: parameters that a ``config.json`` may have for it.
-        patched_only: those of them that stock llama.cpp may have no key for; without them it comes close.
+        reaches_factor: factor times original context is how far it reaches, whatever else a ``config.json`` says.
+        lists: parameters that can say any frequencies: divisors up to the original context, and beyond.
         variants: parameters with which ``plan`` lists the method once more.
         short_texts: how texts up to the trained context are rotated, where frequencies follow the length.
     """
@@ -69,7 +70,8 @@ class Traits:
     layer_tensors: str = ""
     hf_types: tuple[str, ...] = ()
     hf_parameters: tuple[str, ...] = ()
-    patched_only: tuple[str, ...] = ()
+    reaches_factor: bool = False
+    lists: tuple[str, ...] = ()
     variants: tuple[Mapping[str, Any], ...] = ()
     short_texts: str = "plain"
 
@@ -117,13 +119,18 @@ class Method(ABC):
         """Parameters that a Hugging Face configuration asks for.
 
         Args:
-            config: ``config.json``, or its ``text_config``.
-            rope: its ``rope_scaling`` or ``rope_parameters``.
+            config: what transformers' class makes of ``config.json``, or of the text model's part of it.
+            rope: its ``rope_parameters``, of the layers that see everything where there are several.
 
         Raises:
             KeyError, TypeError, ValueError: a parameter is missing or of another type.
         """
         return parameters_from_config(cls.traits.hf_parameters, config, rope)
+
+    @classmethod
+    def from_vllm_config(cls, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
+        """The same as vLLM reads it, where that is known to differ; see ``from_config``."""
+        return cls.from_config(config, rope)
 
     @classmethod
     def from_file(cls, declared: ModelRope, current: StockRope) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ggufrope.errors import ParameterError
+from ggufrope.methods.config_parameters import parameters_from_config
 from ggufrope.methods.protocol import GRANULARITY, Method, Traits, granular, option, positive, reach
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
@@ -46,7 +48,7 @@ class Yarn(Method):
             "mscale_all_dim",
             "truncate",
         ),
-        patched_only=("beta_fast", "beta_slow", "truncate"),
+        reaches_factor=True,
         variants=({"dynamic": True},),
     )
 
@@ -68,12 +70,27 @@ class Yarn(Method):
         positive(self.name, beta_fast=self.beta_fast, beta_slow=self.beta_slow, attention_factor=self.attention_factor)
         positive(self.name, original_context=self.original_context)
         granular(self.name, self.granularity)
-        if self.beta_fast <= self.beta_slow:
-            raise ParameterError(f"yarn: beta_fast {self.beta_fast:g} must be above beta_slow {self.beta_slow:g}")
+        if self.beta_fast < self.beta_slow:
+            raise ParameterError(f"yarn: beta_fast {self.beta_fast:g} must not be below beta_slow {self.beta_slow:g}")
         if self.dynamic and self.attention_factor is not None:
             raise ParameterError("yarn: attention_factor cannot be combined with dynamic, where it follows the length")
         if not self.dynamic and self.granularity != GRANULARITY:
             raise ParameterError("yarn: granularity needs dynamic; without it there is one row for all lengths")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
+        unset = {k for k in ("beta_fast", "beta_slow") if not rope.get(k)}  # transformers takes 0 for not given
+        return parameters_from_config(
+            cls.traits.hf_parameters, config, {k: v for k, v in rope.items() if k not in unset}
+        )
+
+    @classmethod
+    def from_vllm_config(cls, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
+        # its YaRNScalingRotaryEmbedding multiplies the formula's scale by a key that transformers does not know
+        given = cls.from_config(config, rope)
+        if rope.get("attn_factor") is None:
+            return given
+        return {**given, "attention_factor": _mscale(given["factor"], 1.0) * float(rope["attn_factor"])}
 
     def attn_scale(self, factor: float | None = None) -> float:
         """What multiplies cos and sin, at a factor or at the method's own."""

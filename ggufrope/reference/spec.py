@@ -22,7 +22,9 @@ PARAMETERS: dict[str, frozenset[str]] = {
         | {"truncate", "dynamic", "granularity"}
     ),
     "llama3": frozenset({"factor", "low_freq_factor", "high_freq_factor", "original_context"}),
-    "longrope": frozenset({"factor", "short_factor", "long_factor", "original_context", "attention_factor"}),
+    "longrope": frozenset(
+        {"factor", "short_factor", "long_factor", "original_context", "attention_factor", "short_attention_factor"}
+    ),
     "clex": frozenset({"clex_from", "context", "max_factor", "log_scale", "granularity"}),
 }
 

@@ -213,6 +213,11 @@ class RopeTable:
             self.of_sliding * other.of_sliding if self.sliding or other.sliding else None,
         )
 
+    def repeated(self, points: tuple[int, ...]) -> RopeTable:
+        """A table of one row as one of equal rows for these length points."""
+        rows = [0] * len(points)
+        return replace(self, factors=self.factors[rows], attn_scale=self.attn_scale[rows], length_points=points)
+
     def _at(self, points: tuple[int, ...]) -> RopeTable:
         """The same table with a row for each of ``points``, or as it is where it has one row."""
         if self.n_rows == 1 or points == self.length_points:

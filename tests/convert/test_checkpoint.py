@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggufrope.convert import checkpoint as checkpoints
+from ggufrope.convert import upstream_converter
 from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.errors import CheckpointError, GgufropeError
 from ggufrope.gguf import keys
@@ -116,13 +116,16 @@ def test_a_configuration_s_scaling_arrives(checkpoint, tmp_path, kind, rope, met
     assert found.decoded.table.attn_scale == pytest.approx(scale, rel=1e-6)
 
 
-def test_stock_s_approximation_is_told_when_it_is_kept(checkpoint, tmp_path):
+def test_stock_keeps_its_coarser_keys_and_ours_make_them_exact(checkpoint, tmp_path):
     folder = checkpoint("qwen2", {**YARN, "beta_fast": 8, "attention_factor": 1.4})
     done = carry_out(ConvertRequest(folder, tmp_path / "out.gguf", None, outtype="f32"))
-    assert any("frequencies differ by up to" in n and "--require-patched" in n for n in done.notes)
+    assert "agree with config.json" in done.compared
     found = ModelFile.open(tmp_path / "out.gguf").decoded
-    assert found.method == "yarn"
-    assert found.table.attn_scale == pytest.approx(1.4), "the attention factor needs no approximation"
+    assert (found.method, found.stock.kind, found.stock.factor) == ("yarn", "yarn", 4.0)
+    assert found.table.attn_scale == pytest.approx(1.4)
+    assert found.needs_patched
+    ratio = 10000.0 ** -(np.arange(8) / 8) / found.table.frequencies(found.model)
+    assert ratio == pytest.approx(yarn_by_hand(16, 10000.0, 4.0, 256, 8.0, 1.0), rel=1e-5)
 
 
 def test_what_a_tensor_can_say_needs_no_approximation(checkpoint, tmp_path):
@@ -275,7 +278,7 @@ def test_directory_and_gguf_give_the_same_file(shared, tmp_path):
     }
     base = shared / "models/stories260K"
     weights = tmp_path / "weights.gguf"
-    checkpoints.convert_weights(base / "hf", weights, "f32")
+    upstream_converter.convert_weights(base / "hf", weights, "f32")
     for name, params in methods.items():
         a, b = tmp_path / f"a-{name}.gguf", tmp_path / f"b-{name}.gguf"
         carry_out(ConvertRequest(weights, a, name, params))

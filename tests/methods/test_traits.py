@@ -46,7 +46,8 @@ def test_names_and_their_parts():
 def test_traits_name_parameters_that_the_method_has(cls):
     own, traits = {f.name: f for f in fields(cls)}, cls.traits
     assert set(traits.hf_parameters) <= own.keys()
-    assert set(traits.patched_only) <= set(traits.hf_parameters)
+    assert set(traits.lists) <= own.keys()
+    assert not traits.reaches_factor or {"factor", "original_context"} <= own.keys()
     assert not traits.calibrated or {*traits.calibrated, "head_ratios"} <= own.keys()
     for variant in traits.variants:
         assert all(str(own[name].type) == "bool" and value is True for name, value in variant.items()), "plan has flags"
