@@ -81,7 +81,7 @@ def differences(a: Sequence[Header], b: Sequence[Header]) -> list[HeaderDifferen
 def _key(header: Header, entry: Field | None) -> Side | None:
     if entry is None:
         return None
-    kind = _NAMES.get((entry.item_type or entry.type).name, (entry.item_type or entry.type).name.lower())
+    kind = (entry.type if entry.item_type is None else entry.item_type).short
     if entry.item_type is not None:
         kind = f"{kind}[{entry.count}]"
     if entry.count > _SHOWN_ITEMS or entry.end - entry.payload > _SHOWN_BYTES:
@@ -96,18 +96,3 @@ def _key(header: Header, entry: Field | None) -> Side | None:
 def _tensor(infos: Mapping[str, TensorInfo], name: str) -> Side | None:
     info = infos.get(name)
     return Side(GGML_TYPES[info.ggml_type].name, list(info.shape)) if info else None
-
-
-_NAMES = {
-    "UINT8": "u8",
-    "INT8": "i8",
-    "UINT16": "u16",
-    "INT16": "i16",
-    "UINT32": "u32",
-    "INT32": "i32",
-    "UINT64": "u64",
-    "INT64": "i64",
-    "FLOAT32": "f32",
-    "FLOAT64": "f64",
-    "STRING": "str",
-}

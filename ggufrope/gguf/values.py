@@ -36,6 +36,12 @@ class ValueType(IntEnum):
     FLOAT64 = 12
 
     @property
+    def short(self) -> str:
+        """As people write it: ``u32``, ``f64``, ``str``, ``bool``, ``array``."""
+        name = self.name.replace("UINT", "u").replace("INT", "i").replace("FLOAT", "f").replace("STRING", "str")
+        return name.lower()
+
+    @property
     def width(self) -> int:
         """Bytes of one value, or 0 where that depends on the value (strings and arrays)."""
         return _WIDTHS.get(self, 0)
@@ -79,6 +85,11 @@ class TypedValue:
         if (self.type is ValueType.ARRAY) != (self.item_type is not None) or self.item_type is ValueType.ARRAY:
             raise OutputError(f"a GGUF array needs a scalar item type and nothing else has one, not {self.item_type!r}")
         self.encode()
+
+    @property
+    def spelled(self) -> str:
+        """The type as people write it: ``f64``, ``an array of 3 u32``."""
+        return self.type.short if self.item_type is None else f"an array of {len(self.value)} {self.item_type.short}"
 
     def encode(self) -> bytes:
         """The bytes that follow the key in an entry: type id, then for arrays item type and count, then the value."""

@@ -165,7 +165,7 @@ ROPE_IN_DENSE_LEAD = frozenset({"cohere2moe"})
 ROPE_PATTERN = frozenset({"granite_swa"})
 
 #: Rotate in no layer where ``rope.scaling.finetuned`` is false.
-FINETUNED_MEANS_ROPE = frozenset({"granite", "granitehybrid", "granitemoe"})
+FINETUNED_MEANS_ROPE = frozenset({"granite", "granitehybrid", "graniteswitch"})
 
 #: Mix recurrent and attention layers; layer l attends when (l + 1) % ``full_attention_interval`` == 0, whose default
 #: this is.

@@ -153,7 +153,7 @@ def test_other_layers_without_rope(src):
         a.replace("-", "_") for a, t in text.items() if "LLM_KV_ATTENTION_ROPE_PATTERN" in t
     } == architectures.ROPE_PATTERN
     switched = {a for a, t in text.items() if "rope_pattern.end(), rope_finetuned" in t}
-    assert switched == {"granite", "granite-hybrid", "granite-switch"}  # granite.cpp serves granitemoe too
+    assert switched == {"granite", "granite-hybrid", "granite-switch"}
     assert "graniteswitch" in architectures.REFUSED
     in_lead = {a for a, t in text.items() if re.search(r"force_rope = .*n_layer_dense_lead", t)}
     assert in_lead == architectures.ROPE_IN_DENSE_LEAD
