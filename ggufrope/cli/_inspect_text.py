@@ -24,8 +24,7 @@ def lines(inspection: Inspection) -> list[str]:
         f"{_span(model.n_head_kv)} KV heads, {model.rot_dim} of {model.head_dim} dimensions rotate ({model.pairing})",
         f"method           {d.method}{_settings(d.params)}",
         f"context          trained {inspection.before.model.original_ctx}, now {d.context}",
-        f"frequency base   {model.freq_base:g}"
-        + (f" (was {inspection.before.model.freq_base:g})" if _moved(inspection) else ""),
+        f"frequency base   {model.freq_base:g}{_about_base(inspection)}",
         *_rows(inspection),
     ]
     text += [f"{'head ratios' if i == 0 else '':<16} {_class(c)}" for i, c in enumerate(inspection.layer_classes())]
@@ -34,6 +33,8 @@ def lines(inspection: Inspection) -> list[str]:
     text.append("wavelength       tokens per turn at pair " + " ".join(f"{i:>9}" for i in picks))
     text += [f"  {name:<37} " + " ".join(f"{_short(values[i]):>9}" for i in picks) for name, values in curves.items()]
     verdict = inspection.verdict
+    if fault := inspection.file.original_fault:
+        text.append(f"original         its scaling made no sense: {fault}; `before` is without it")
     text += [*_storage(inspection.file), *_honoured_by(verdict.honoured_by())]
     return text + [f"warning: {warning}" for warning in verdict.warnings()]
 
@@ -79,8 +80,13 @@ def _short(value: float) -> str:
     return text if len(text) <= 9 else f"{value:.3g}"
 
 
-def _moved(inspection: Inspection) -> bool:
-    return inspection.decoded.model.freq_base != inspection.before.model.freq_base
+def _about_base(inspection: Inspection) -> str:
+    if inspection.freq_base_from != "file":
+        key = keys.stock(keys.FREQ_BASE, inspection.file.architecture)
+        reason = "which it takes whatever the file says" if key in inspection.file else f"the file has no {key}"
+        return f" ({inspection.freq_base_from}: {reason})"
+    before = inspection.before.model.freq_base
+    return f" (was {before:g})" if before != inspection.decoded.model.freq_base else ""
 
 
 def _settings(params: dict[str, object]) -> str:

@@ -17,8 +17,10 @@ from ggufrope.methods.fitted import fit
 from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.encoded import Edit
 from ggufrope.modelfile.facts import train_context
+from ggufrope.modelfile.mended import Mended, mend, require_loadable
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.original import Source
+from ggufrope.modelfile.stock_values import require_sense
 from ggufrope.modelfile.verdict import Verdict, verdict_of_edit
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.table import RopeTable
@@ -99,10 +101,16 @@ def plan(
         UnsupportedModelError, NotHonouredError: the model or the runtime cannot carry the method.
     """
     source = file.original
-    if source.unrotated:
-        return _plan_without_rope(source, name, params, context, require_patched)
-    fitted = fit(name, params, source.model, source.stock, context, reach)
-    edit = encode(source, fitted, require_patched, from_checkpoint=from_checkpoint)
+    keeps = scaling_method(name).traits.keeps_scaling
+    mended = mend(source, replaces_scaling=not keeps, freq_base=params.get("freq_base"))
+    require_loadable(mended.source, keys_only=True)
+    if mended.source.unrotated:
+        return _plan_without_rope(mended, name, params, context, require_patched)
+    if keeps:
+        require_sense(mended.source)
+    fitted = fit(name, params, mended.source.model, mended.source.stock, context, reach)
+    edit = encode(mended, fitted, require_patched, from_checkpoint=from_checkpoint)
+    require_loadable(result := EditedSource(source, edit))
     return Conversion(
         source=source,
         model=fitted.model,
@@ -111,34 +119,34 @@ def plan(
         table=fitted.table,
         context=fitted.context,
         edit=edit,
-        verdict=verdict_of_edit(EditedSource(source, edit)),
-        notes=tuple(conversion_notes(source, fitted, edit)),
+        verdict=verdict_of_edit(result),
+        notes=(*mended.notes(edit), *conversion_notes(mended.source, fitted, edit)),
     )
 
 
 def _plan_without_rope(
-    source: Source, name: str, params: Mapping[str, Any], context: int | None, require_patched: bool
+    mended: Mended, name: str, params: Mapping[str, Any], context: int | None, require_patched: bool
 ) -> Conversion:
     """What asks for no scaling can be done to a model that does not rotate: nothing in it changes.
 
     Raises:
         UnsupportedModelError: a method that would scale.
     """
-    asked = [f"--{k.replace('_', '-')}" for k, v in {**params, "context": context}.items() if v is not None]
-    if name != PLAIN or asked:
-        _ = source.model  # raises, in its own words
-    method = METHODS[PLAIN]()
-    edit = encode_unrotated(source, method, require_patched)
+    if name != PLAIN or any(value is not None for value in (*params.values(), context)):
+        _ = mended.source.model  # raises, in its own words
+    source, method = mended.source.source, METHODS[PLAIN]()
+    edit = encode_unrotated(mended, method, require_patched)
+    require_loadable(result := EditedSource(source, edit))
     return Conversion(
         source=source,
         model=None,
         method=method,
         name=name,
         table=None,
-        context=train_context(source),
+        context=train_context(result),
         edit=edit,
-        verdict=verdict_of_edit(EditedSource(source, edit)),
-        notes=(f"the model does not rotate ({source.unrotated}): there is nothing to scale",),
+        verdict=verdict_of_edit(result),
+        notes=(*mended.notes(edit), f"the model does not rotate ({result.unrotated}): there is nothing to scale"),
     )
 
 

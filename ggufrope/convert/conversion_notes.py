@@ -6,26 +6,26 @@ from collections.abc import Iterator, Sequence
 
 from ggufrope.gguf import keys
 from ggufrope.methods.fitted import FittedMethod
+from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.encoded import Edit
-from ggufrope.modelfile.original import Source
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 
 __all__ = ["conversion_notes"]
 
 
-def conversion_notes(source: Source, fitted: FittedMethod, edit: Edit) -> Iterator[str]:
+def conversion_notes(mended: EditedSource, fitted: FittedMethod, edit: Edit) -> Iterator[str]:
     """Notes on a conversion.
 
     Args:
-        source: the file.
+        mended: the file, with its repairs.
         fitted: the method that it gets.
         edit: what changes.
     """
-    model, current, keeps_scaling = fitted.model, source.stock, fitted.keeps_scaling
+    model, current, keeps_scaling = fitted.model, mended.stock, fitted.keeps_scaling
     points = edit.set[keys.LENGTH_POINTS].value if keys.LENGTH_POINTS in edit.set else ()
     by_length = len(points) > 1
-    if source.converted:
+    if mended.source.converted:
         yield "the file was converted before; this starts again from its recorded original"
     yield from fitted.method.notes(model)
     if any(model.sliding) and by_length:
@@ -43,7 +43,7 @@ def conversion_notes(source: Source, fitted: FittedMethod, edit: Edit) -> Iterat
         )
     elif keys.ROPE_LONG in edit.tensors or current.long:
         yield "short or long factors are chosen by the allocated context, not by the length in use"
-    if fitted.context < (before := source.model.train_ctx):
+    if fitted.context < (before := mended.model.train_ctx):
         yield f"the context shrinks from {before} to {fitted.context} tokens (--context sets a longer one)"
 
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ggufrope.errors import NotHonouredError, UnsupportedModelError
 from ggufrope.gguf import TypedValue, ValueType, keys
 from ggufrope.late import np
 from ggufrope.methods import Method
 from ggufrope.methods.fitted import FittedMethod
 from ggufrope.methods.head_order import STATIC
+from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.encoded import Edit, encode_heads, encode_identity, encode_table, length_edit
+from ggufrope.modelfile.loading import faults
+from ggufrope.modelfile.mended import Mended
 from ggufrope.modelfile.original import Source
+from ggufrope.rope.stock import StockRope
 
 __all__ = ["encode", "encode_unrotated"]
 
 
 def encode(
-    source: Source, fitted: FittedMethod, require_patched: bool = False, *, from_checkpoint: bool = False
+    mended: Mended, fitted: FittedMethod, require_patched: bool = False, *, from_checkpoint: bool = False
 ) -> Edit:
-    """What changes in ``source``.
+    """What changes in a file.
 
     Args:
-        source: the file, seen as it was before any conversion.
+        mended: the file, seen as it was before any conversion, with its repairs.
         fitted: the method that it gets.
         require_patched: add a tensor that makes stock llama.cpp refuse the file.
         from_checkpoint: the method was read from the model's Hugging Face directory, not asked for by name.
@@ -30,15 +32,16 @@ def encode(
     Raises:
         UnsupportedModelError, NotHonouredError: the model or the runtime cannot carry the method.
     """
+    source, current = mended.source.source, mended.source.stock
     replaces = not (fitted.keeps_scaling or fitted.keeps_tensors)
     if replaces and from_checkpoint:
-        edit = _completed(source, fitted)
+        edit = mended.repairs | _completed(mended.source, fitted)
     else:
         if replaces:
-            _require_replaceable(source)
-        edit = encode_table(fitted, source.stock)
+            _require_replaceable(source, current)
+        edit = mended.repairs | encode_table(fitted, current)
         if replaces:
-            _require_no_product(source, edit, require_patched)
+            _require_no_product(source, current, edit, require_patched)
     if fitted.method.runtime_order() != STATIC and fitted.table.n_rows > 1:
         raise NotHonouredError(
             f"{source.path}: this version's runtime does not order heads per prompt where frequencies follow the "
@@ -47,9 +50,9 @@ def encode(
     return _recorded(source, edit, fitted.name, fitted.method, require_patched, from_checkpoint)
 
 
-def encode_unrotated(source: Source, method: Method, require_patched: bool = False) -> Edit:
-    """What changes in a model that does not rotate and gets plain RoPE: the record alone."""
-    return _recorded(source, Edit(), method.name, method, require_patched, from_checkpoint=False)
+def encode_unrotated(mended: Mended, method: Method, require_patched: bool = False) -> Edit:
+    """What changes in a model that does not rotate and gets plain RoPE: its repairs, and the record."""
+    return _recorded(mended.source.source, mended.repairs, method.name, method, require_patched, from_checkpoint=False)
 
 
 def _recorded(
@@ -60,14 +63,14 @@ def _recorded(
     return _book(source, _counted(source, edit), name, method, from_checkpoint)
 
 
-def _completed(source: Source, fitted: FittedMethod) -> Edit:
+def _completed(source: EditedSource, fitted: FittedMethod) -> Edit:
     """What makes the converter's file compute the table of a checkpoint: its scaling is not another one, only coarser.
 
     Where stock llama.cpp has no keys for the table, those that the converter wrote stay, and ours are relative to what
     they compute. So a stock llama.cpp runs what it would have run, and what hangs on those keys (the attention of
     DeepSeek's models) is as upstream has it.
     """
-    tied = keys.stock(keys.YARN_LOG_MUL, source.architecture) in source
+    tied = source.typed(keys.stock(keys.YARN_LOG_MUL, source.architecture)) is not None
     if not tied:
         try:
             edit = encode_table(fitted, source.stock)
@@ -86,22 +89,21 @@ def _completed(source: Source, fitted: FittedMethod) -> Edit:
     return ours | heads | (Edit({keys.stock(keys.CONTEXT_LENGTH, source.architecture): context}) if raised else Edit())
 
 
-def _require_replaceable(source: Source) -> None:
+def _require_replaceable(source: Source, current: StockRope) -> None:
     log_mul = keys.stock(keys.YARN_LOG_MUL, source.architecture)
     if log_mul in source:
         raise UnsupportedModelError(
             f"{source.path}: {log_mul} ties this model's YaRN to its attention scale, so its scaling cannot be "
             "replaced; ms-poe without a base keeps it"
         )
-    if source.stock.long:
+    if current.long and keys.ROPE_LONG not in {fault.name for fault in faults(source)}:
         raise UnsupportedModelError(
             f"{source.path}: {keys.ROPE_LONG} holds the model's own LongRoPE factors, which llama.cpp always applies; "
             "ms-poe without a base keeps them, and longrope without lists picks among them by the length in use"
         )
 
 
-def _require_no_product(source: Source, edit: Edit, require_patched: bool) -> None:
-    current = source.stock
+def _require_no_product(source: Source, current: StockRope, edit: Edit, require_patched: bool) -> None:
     scaled = current.kind != "none" or current.attn_factor != 1.0
     left_alone = keys.stock(keys.SCALING_TYPE, source.architecture) in edit.set
     if keys.LENGTH_FACTORS in edit.set and scaled and not left_alone and not require_patched:
@@ -114,7 +116,7 @@ def _require_no_product(source: Source, edit: Edit, require_patched: bool) -> No
 
 def _book(source: Source, edit: Edit, name: str, method: Method, from_checkpoint: bool) -> Edit:
     """``edit`` less what changes nothing, with our bookkeeping keys."""
-    put = {k: v for k, v in edit.set.items() if k not in source or not _equal(source.get(k), v.value)}
+    put = {k: v for k, v in edit.set.items() if not _same(source.typed(k), v)}
     gone = frozenset(k for k in edit.remove if k in source)
     changed = gone | {k for k in put if k in source}
     added = {k for k in put if k not in source}
@@ -124,9 +126,11 @@ def _book(source: Source, edit: Edit, name: str, method: Method, from_checkpoint
     return Edit(put, gone, edit.tensors) | encode_identity(name, method.params(), original)
 
 
-def _equal(a: Any, b: Any) -> bool:
-    """Whether two values of a key are the same; either may be an array."""
-    left, right = (v.tolist() if hasattr(v, "tolist") else v for v in (a, b))
+def _same(old: TypedValue | None, new: TypedValue) -> bool:
+    """Whether a key has this type and value already."""
+    if old is None or (old.type, old.item_type) != (new.type, new.item_type):
+        return False
+    left, right = (v.tolist() if hasattr(v, "tolist") else v for v in (old.value, new.value))
     return bool(left == right)
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ggufrope.gguf import keys
 from ggufrope.inspection.without_rope import WithoutRope
 from ggufrope.modelfile.decoded import Decoded
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.verdict import Verdict, verdict_of
+from ggufrope.rope import architectures
 
 __all__ = ["Inspection", "LayerClass"]
 
@@ -51,6 +53,13 @@ class Inspection:
         """What there is to show instead, of a model that does not rotate; None for all others."""
         return WithoutRope(self.file) if self.file.unrotated else None
 
+    @property
+    def freq_base_from(self) -> str:
+        """Who says the base: ``file``, or ``llama.cpp's default`` where the file does not or is not asked."""
+        arch = self.file.architecture
+        asked = arch not in architectures.IGNORES_SCALING
+        return "file" if asked and keys.stock(keys.FREQ_BASE, arch) in self.file else "llama.cpp's default"
+
     def layer_classes(self) -> list[LayerClass]:
         """Layers grouped by equal ratios and kind of attention, in order of their first layer."""
         model, table = self.decoded.model, self.decoded.table
@@ -88,8 +97,10 @@ class Inspection:
             "rot_dim": model.rot_dim,
             "pairing": model.pairing,
             "freq_base": model.freq_base,
+            "freq_base_from": self.freq_base_from,
             "trained_context": self.before.model.original_ctx,
             "context": d.context,
+            "original_fault": self.file.original_fault or None,
             "attention_scale": [float(v) for v in d.table.attn_scale],
             "length_points": list(d.table.length_points),
             "row_chosen_by": d.row_chosen_by,

@@ -14,6 +14,7 @@ from ggufrope.gguf import keys
 from ggufrope.late import np
 from ggufrope.methods.head_order import PER_PROMPT, STATIC
 from ggufrope.modelfile.facts import KeySource, read_model, read_stock
+from ggufrope.modelfile.stock_values import require_sense
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
@@ -81,7 +82,8 @@ def decode(source: KeySource) -> Decoded:
         GgufError: a ``ggufrope.*`` key of the wrong type, length or range.
     """
     model, stock = read_model(source), read_stock(source)
-    stock_table = stock.table(model)
+    require_sense(source)
+    stock_table = _stock_table(source, stock, model)
     version = source.get(keys.VERSION)
     if version is not None and (not isinstance(version, int) or version != 1):
         raise GgufError(f"{source.path}: {keys.VERSION} is {shorten(version)}, this ggufrope reads 1; update it")
@@ -114,8 +116,16 @@ def decode_stock(source: KeySource) -> Decoded:
         GgufError, UnsupportedModelError: see ``read_model`` and ``read_stock``.
     """
     model, stock = read_model(source), read_stock(source)
-    table = stock.table(model)
+    require_sense(source)
+    table = _stock_table(source, stock, model)
     return Decoded(model, stock.scaling_type or "none", {}, stock, table, table, model.train_ctx, False, ours=False)
+
+
+def _stock_table(source: KeySource, stock: StockRope, model: ModelRope) -> RopeTable:
+    try:
+        return stock.table(model)
+    except ParameterError as error:
+        raise GgufError(f"{source.path}: {error}; convert the original model again") from None
 
 
 def _with_lengths(source: KeySource, base: RopeTable, model: ModelRope) -> RopeTable:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ggufrope.gguf import TypedValue, encode_entry, parse_entry
 from ggufrope.gguf.values import decode_items, decode_scalar
 from ggufrope.modelfile.encoded import Edit
+from ggufrope.modelfile.facts import RopeKeys
 from ggufrope.modelfile.original import Source
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["EditedSource"]
 
 
-@dataclass(frozen=True, slots=True)
-class EditedSource:
+@dataclass(frozen=True)  # no slots: what is read from it is kept in its __dict__
+class EditedSource(RopeKeys):
     """A source with an edit on top: a ``KeySource`` that reads as the written file will.
 
     Attributes:
@@ -45,6 +46,12 @@ class EditedSource:
         if key in self.edit.set:
             return _as_stored(key, self.edit.set[key])
         return default if key in self.edit.remove else self.source.get(key, default)
+
+    def typed(self, key: str) -> TypedValue | None:
+        """The value of ``key`` with the type that it will have; None where it will be absent."""
+        if key in self.edit.set:
+            return self.edit.set[key]
+        return None if key in self.edit.remove else self.source.typed(key)
 
     def has_tensor(self, name: str) -> bool:
         """Whether the result has this tensor."""

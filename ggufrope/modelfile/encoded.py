@@ -44,7 +44,7 @@ class Edit:
     def __or__(self, other: Edit) -> Edit:
         """Both edits, ``other`` last."""
         return Edit(
-            {**self.set, **other.set},
+            {**{k: v for k, v in self.set.items() if k not in other.remove}, **other.set},
             (self.remove | other.remove) - set(other.set),
             {**self.tensors, **other.tensors},
         )

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ggufrope.errors import GgufError, UnsupportedModelError
-from ggufrope.gguf import keys
+from ggufrope.gguf import TypedValue, keys
 from ggufrope.late import np
+from ggufrope.methods import PLAIN
 from ggufrope.rope import architectures
 from ggufrope.rope.model import MAX_LAYERS, ModelRope
 from ggufrope.rope.stock import SCALING_TYPES, StockRope
@@ -32,6 +33,7 @@ class KeySource(Protocol):
     @property
     def architecture(self) -> str: ...
     def get(self, key: str, default: Any = None) -> Any: ...
+    def typed(self, key: str) -> TypedValue | None: ...
     def has_tensor(self, name: str) -> bool: ...
     def tensor_data(self, name: str) -> NDArray[np.float32]: ...
 
@@ -79,9 +81,8 @@ def why_unrotated(source: KeySource) -> str:
     layers = _rotating(source, arch, len(n_head_kv), sliding) or (True,) * len(n_head_kv)
     if any(rotates and n for rotates, n in zip(layers, n_head_kv, strict=True)):
         return ""
-    switch = keys.stock(keys.FINETUNED, arch)
-    if arch in architectures.FINETUNED_MEANS_ROPE and source.get(switch) in (False, 0):
-        return f"llama.cpp applies no RoPE to this model: {switch} is false"
+    if _switched_off(source, arch):
+        return f"llama.cpp applies no RoPE to this model: {keys.stock(keys.FINETUNED, arch)} is false"
     return "llama.cpp applies RoPE to no layer of this model"
 
 
@@ -96,7 +97,6 @@ def read_model(source: KeySource) -> ModelRope:
     if reason := why_unrotated(source):
         raise UnsupportedModelError(f"{source.path}: '{arch}' does not use RoPE: there is nothing to scale ({reason})")
     n_head, n_head_kv, sliding = _heads(source, arch)
-    n_layer = len(n_head)
     widest = max(n_head)
     if not widest:
         name = keys.stock(keys.HEAD_COUNT, arch)
@@ -104,6 +104,24 @@ def read_model(source: KeySource) -> ModelRope:
     width = _count(source, keys.stock(keys.EMBEDDING_LENGTH, arch))
     head_dim = _count(source, keys.stock(keys.KEY_LENGTH, arch), default=width // widest)
     train_ctx = train_context(source)
+    _require_counts(source, train_ctx)
+    try:
+        return _model(source, n_head, n_head_kv, sliding, head_dim, train_ctx)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(
+            f"{source.path}: {error}; mend that with gguf-py's gguf_new_metadata, or convert the original model again"
+        ) from None
+
+
+def _model(
+    source: KeySource,
+    n_head: tuple[int, ...],
+    n_head_kv: tuple[int, ...],
+    sliding: tuple[bool, ...],
+    head_dim: int,
+    train_ctx: int,
+) -> ModelRope:
+    arch, n_layer = source.architecture, len(n_head)
     return ModelRope(
         arch=arch,
         n_head=n_head,
@@ -112,7 +130,7 @@ def read_model(source: KeySource) -> ModelRope:
         rot_dim=_count(source, keys.stock(keys.ROPE_DIMENSIONS, arch), default=head_dim),
         freq_base=_freq_base(source, arch),
         train_ctx=train_ctx,
-        original_ctx=_count(source, keys.stock(keys.ORIGINAL_CONTEXT, arch), default=train_ctx),
+        original_ctx=_count(source, keys.stock(keys.ORIGINAL_CONTEXT, arch), default=0) or train_ctx,
         sliding=sliding,
         rotating=_rotating(source, arch, n_layer, sliding),
         leaders=_leaders(source, arch, n_layer, sliding),
@@ -122,6 +140,22 @@ def read_model(source: KeySource) -> ModelRope:
         sliding_rot_dim=_sliding_rot_dim(source, arch) if any(sliding) else None,
         sliding_scaled=arch not in architectures.SLIDING_UNSCALED,
     )
+
+
+def _require_counts(source: KeySource, train_ctx: int) -> None:
+    """Say what llama.cpp makes of a context or a base that no model can have."""
+    arch = source.architecture
+    if not train_ctx:
+        raise UnsupportedModelError(
+            f"{source.path}: {keys.stock(keys.CONTEXT_LENGTH, arch)} is 0; llama.cpp loads that and makes no context "
+            "unless one is given (-c): set the key with gguf-py's gguf_new_metadata"
+        )
+    base = _freq_base(source, arch)
+    if not (np.isfinite(base) and base > 1):
+        raise UnsupportedModelError(
+            f"{source.path}: {keys.stock(keys.FREQ_BASE, arch)} is {base:g}, from which llama.cpp computes every "
+            f"frequency; it must be above 1: `ggufrope convert --method {PLAIN} --freq-base X` sets it"
+        )
 
 
 def train_context(source: KeySource) -> int:
@@ -136,6 +170,8 @@ def train_context(source: KeySource) -> int:
 def read_stock(source: KeySource) -> StockRope:
     """The scaling that a file declares in upstream's own keys and tensors, ``rope_freqs.weight`` aside.
 
+    Values are taken as they are; ``odd_values`` says which of them make no sense.
+
     Raises:
         GgufError: a key of an impossible type, or a scaling type that makes stock llama.cpp abort.
     """
@@ -146,8 +182,8 @@ def read_stock(source: KeySource) -> StockRope:
             f"{source.path}: {keys.stock(keys.SCALING_TYPE, arch)} is {shorten(kind)}; "
             "llama.cpp knows none, linear, yarn and longrope, and aborts on anything else"
         )
-    factor = _number(source, keys.stock(keys.SCALING_FACTOR, arch), 0.0)
-    factor = factor or _number(source, keys.stock(keys.SCALE_LINEAR, arch), 0.0) or 1.0
+    old = source.get(keys.stock(keys.SCALING_FACTOR, arch)) is None  # then, and only then, the key's old name is read
+    factor = _number(source, keys.stock(keys.SCALE_LINEAR if old else keys.SCALING_FACTOR, arch), 0.0) or 1.0
     return StockRope(
         scaling_type=None if kind == "none" else kind,
         factor=1.0 if kind == "none" else factor,
@@ -259,13 +295,20 @@ def _periodic(n_layer: int, pattern: Any, period: int, dense_first: bool) -> tup
 
 def _rotating(source: KeySource, arch: str, n_layer: int, sliding: tuple[bool, ...]) -> tuple[bool, ...]:
     layers = _rotating_by_design(source, arch, n_layer, sliding)
-    if arch in architectures.FINETUNED_MEANS_ROPE and source.get(keys.stock(keys.FINETUNED, arch)) in (False, 0):
+    if _switched_off(source, arch):
         layers = [False] * n_layer
     if architectures.ROPE_ONLY_WITH_LAYERS.get(arch, n_layer) != n_layer or arch in architectures.NEVER_ROTATES:
         layers = [False] * n_layer
     extra = min(_count(source, keys.stock(keys.NEXTN_LAYERS, arch), default=0), n_layer)
     layers[n_layer - extra :] = [False] * extra  # next-token-prediction layers come last
     return () if all(layers) else tuple(layers)
+
+
+def _switched_off(source: KeySource, arch: str) -> bool:
+    if arch not in architectures.FINETUNED_MEANS_ROPE:
+        return False
+    value = source.get(keys.stock(keys.FINETUNED, arch), True)
+    return isinstance(value, (bool, int, float)) and not value
 
 
 def _rotating_by_design(source: KeySource, arch: str, n_layer: int, sliding: tuple[bool, ...]) -> list[bool]:

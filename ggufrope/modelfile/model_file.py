@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ggufrope.gguf import Header, keys, read_header, shards_of
-from ggufrope.modelfile.decoded import Decoded, decode
+from ggufrope.errors import GgufError, GgufropeError
+from ggufrope.gguf import Header, TypedValue, keys, read_header, shards_of
+from ggufrope.modelfile.decoded import Decoded, decode, decode_stock
 from ggufrope.modelfile.facts import RopeKeys, why_unrotated
+from ggufrope.modelfile.loading import faults
+from ggufrope.modelfile.mended import mend, without_scaling
 from ggufrope.modelfile.original import Source, source_of
 
 if TYPE_CHECKING:
@@ -79,6 +84,10 @@ class ModelFile(RopeKeys):
         """The value of ``key`` as it is now."""
         return self.header.get(key, default)
 
+    def typed(self, key: str) -> TypedValue | None:
+        """The value of ``key`` as it is now, with its GGUF type; None where it is absent."""
+        return self.header.typed(key) if key in self.header else None
+
     def __contains__(self, key: str) -> bool:
         return key in self.header
 
@@ -118,7 +127,8 @@ class ModelFile(RopeKeys):
             UnsupportedModelError: the pinned llama.cpp does not know the architecture.
         """
         _ = self.original  # "give the first shard" before what a further shard lacks
-        return why_unrotated(self)
+        with self._explained():
+            return why_unrotated(self)
 
     @cached_property
     def decoded(self) -> Decoded:
@@ -128,12 +138,42 @@ class ModelFile(RopeKeys):
             GgufError: see ``original``; or a key that contradicts the model, see ``decode``.
         """
         _ = self.original  # "give the first shard" before what a further shard lacks
-        return decode(self)
+        with self._explained():
+            return decode(self)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Where llama.cpp would not load the file, that is said instead of what follows from it."""
+        try:
+            yield
+        except GgufropeError:
+            if left := faults(self):
+                remedy = "`ggufrope convert` repairs that" if left[0].repair else left[0].remedy
+                raise GgufError(f"{self.path}: llama.cpp does not load this file: {left[0]}; {remedy}") from None
+            raise
 
     @cached_property
     def before(self) -> Decoded:
-        """What the original said; the same as ``decoded`` for a file that ggufrope did not convert."""
-        return self.original.decoded if self.original.converted else self.decoded
+        """What the original said; the same as ``decoded`` for a file that ggufrope did not convert.
+
+        Where the original's scaling made no sense (``original_fault``), what it would have said without any.
+        """
+        if not self.original.converted:
+            return self.decoded
+        if self.original_fault:
+            return decode_stock(without_scaling(self.original, self.model.freq_base))
+        return decode_stock(mend(self.original, replaces_scaling=False).source)
+
+    @cached_property
+    def original_fault(self) -> str:
+        """What made no sense in the scaling of an original that ggufrope converted all the same; empty for others."""
+        if not self.original.converted:
+            return ""
+        try:
+            _ = decode_stock(mend(self.original, replaces_scaling=False).source)
+        except GgufropeError as error:
+            return str(error).removeprefix(f"{self.path}: ").partition("; ")[0]
+        return ""
 
     @property
     def has_our_keys(self) -> bool:

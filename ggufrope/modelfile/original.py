@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from ggufrope.errors import GgufError, OutputError
 from ggufrope.gguf import Header, TypedValue, ValueType, encode_entry, keys, original_facts
+from ggufrope.late import np
 from ggufrope.modelfile.decoded import Decoded, decode_stock
 from ggufrope.modelfile.facts import RopeKeys
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["Source", "source_of"]
+
+_MAX_RECORDED_ITEMS = 512  # one for each layer
 
 
 #: An entry of the record, and its only value: see ``Source.method_from_checkpoint``.
@@ -82,6 +84,12 @@ class Source(RopeKeys):
             return self.before[key][1].value
         return default if key in self.added else self.header.get(key, default)
 
+    def typed(self, key: str) -> TypedValue | None:
+        """The original value of ``key`` with its GGUF type; None where it was absent."""
+        if key in self.before:
+            return self.before[key][1]
+        return self.header.typed(key) if key in self else None
+
     def __contains__(self, key: str) -> bool:
         return key in self.before or (key not in self.added and key in self.header)
 
@@ -138,11 +146,13 @@ class Source(RopeKeys):
             value = self.before[key][1] if key in self.before else self.header.typed(key)
             entry = self.header.field(key)
             altered = key not in self.before and entry and encode_entry(key, value) != self.header.raw(entry)
-            if altered or value.item_type is not None:
+            if altered or np.size(value.value) > _MAX_RECORDED_ITEMS:
                 raise GgufError(
                     f"{self.path}: {key} is stored in a way that could not be restored; rewrite the file first"
                 )
-            entries[key] = {"index": self.index(key), "type": value.type.name, "value": value.value}
+            entries[key] = {"index": self.index(key), "type": value.type.name, "value": _plain(value.value)}
+            if value.item_type is not None:
+                entries[key]["items"] = value.item_type.name
         return {
             "keys": entries,
             "added": sorted(added),
@@ -150,6 +160,14 @@ class Source(RopeKeys):
             "file": dict(self.facts) or original_facts(self.header),
             **({_METHOD_FROM: _CHECKPOINT} if from_checkpoint else {}),
         }
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _item_type(entry: Mapping[str, Any]) -> ValueType | None:
+    return ValueType[entry["items"]] if "items" in entry else None
 
 
 def source_of(headers: Sequence[Header]) -> Source:
@@ -164,7 +182,8 @@ def source_of(headers: Sequence[Header]) -> Source:
     try:
         record = json.loads(header.get(keys.ORIGINAL, ""))
         before = {
-            key: (int(e["index"]), TypedValue(ValueType[e["type"]], e["value"])) for key, e in record["keys"].items()
+            key: (int(e["index"]), TypedValue(ValueType[e["type"]], e["value"], _item_type(e)))
+            for key, e in record["keys"].items()
         }
         return Source(
             header,

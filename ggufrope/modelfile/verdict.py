@@ -16,6 +16,7 @@ from ggufrope.modelfile.decoded import Decoded, decode
 from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.facts import KeySource
 from ggufrope.modelfile.foreign_runtimes import RUNTIMES, FileKind, ForeignRuntime, Outcome
+from ggufrope.modelfile.loading import Fault, faults
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.rope.stock import LINEAR, LONGROPE, YARN
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Verdict", "verdict_of", "verdict_of_edit"]
 
 _PATCHED = "the patched llama.cpp (`ggufrope run|serve`)"
+_PLAIN = "plain RoPE"
+_LAST_POSITION = 2**31 - 1
 _RTOL = 1e-6  # float32 keys carry 6e-8
 _DEFAULT_RAMP = (32.0, 1.0)  # YaRN's beta_fast and beta_slow where a file says nothing
 #: Of several means that a file holds, what comes first here decides.
@@ -40,7 +43,7 @@ class Verdict:
 
     Attributes:
         method: what the file calls its method.
-        patched: what the patched runtime does; always in full, or the file would not load there.
+        patched: what the patched runtime does: in full, or it refuses the file.
         stock: what stock llama.cpp at the pin does.
         left_out: what stock leaves out of the method; empty where it runs it in full.
         rest: what stock runs instead, in ``convert``'s words; empty where it runs it in full or refuses.
@@ -50,6 +53,8 @@ class Verdict:
         skipped_by: those that load the file, and skip ``means``.
         crashed_by: those that crash on ``means``.
         raised_to: the context in upstream's key, where it is above what the model was trained for; None elsewhere.
+        faults: why no llama.cpp loads the file; empty where it does.
+        uncounted: that a context is longer than llama.cpp can count, in a sentence; empty where it is not.
     """
 
     method: str
@@ -63,9 +68,13 @@ class Verdict:
     skipped_by: tuple[ForeignRuntime, ...]
     crashed_by: tuple[ForeignRuntime, ...]
     raised_to: int | None
+    faults: tuple[Fault, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
     def runs_on(self) -> str:
         """Which runtimes give the file's effect, and what stock llama.cpp runs it as where it does not."""
+        if self.faults:
+            return f"no llama.cpp: {self.faults[0]}"
         if self.stock is Outcome.FULL:
             return "stock llama.cpp as well as the patched one"
         if self.stock is Outcome.REFUSES:
@@ -74,6 +83,9 @@ class Verdict:
 
     def honoured_by(self) -> dict[str, str]:
         """One sentence for each kind of llama.cpp."""
+        if self.faults:
+            does = "aborts on the file" if any(fault.aborts for fault in self.faults) else "does not load the file"
+            return dict.fromkeys(("patched", "stock"), f"{does}: {'; '.join(map(str, self.faults))}")
         full = f"runs it in full ({self.method})"
         if self.stock is Outcome.FULL:
             stock = full
@@ -87,7 +99,9 @@ class Verdict:
 
     def warnings(self) -> list[str]:
         """Which measured programs crash on the file, or skip the means by which its context was raised."""
-        means, said = " and ".join(kind.whatever_parameters() for kind in self.means), []
+        if self.faults:
+            return [f"`ggufrope convert` repairs {fault.name}" for fault in self.faults if fault.repair]
+        means, said = " and ".join(kind.whatever_parameters() for kind in self.means), list(self.uncounted)
         if self.skipped_by and self.raised_to is not None:
             said.append(
                 f"context_length is raised to {self.raised_to} by {means}; {_names(self.skipped_by)} accept the longer "
@@ -103,7 +117,11 @@ class Verdict:
             {"name": r.name, "version": r.version, "outcome": does.name.lower(), "notes": r.notes}
             for r, does in self.foreign
         ]
-        return {"measured_runtimes": measured, "warnings": self.warnings()}
+        return {
+            "measured_runtimes": measured,
+            "warnings": self.warnings(),
+            "not_loaded_because": [str(fault) for fault in self.faults],
+        }
 
 
 def verdict_of(file: ModelFile) -> Verdict:
@@ -112,7 +130,9 @@ def verdict_of(file: ModelFile) -> Verdict:
     Raises:
         GgufError, UnsupportedModelError: see ``ModelFile.decoded`` and ``ModelFile.before``.
     """
-    return _without_rope(file) if file.unrotated else _verdict(file, file.decoded, file.before)
+    if file.unrotated:
+        return _without_rope(file)
+    return _verdict(file, file.decoded, None if file.original_fault else file.before)
 
 
 def verdict_of_edit(edited: EditedSource) -> Verdict:
@@ -121,7 +141,7 @@ def verdict_of_edit(edited: EditedSource) -> Verdict:
     Raises:
         GgufError: the result could not be read.
     """
-    if edited.source.unrotated:
+    if edited.unrotated:
         return _without_rope(edited)
     try:
         before = edited.source.decoded
@@ -132,11 +152,11 @@ def verdict_of_edit(edited: EditedSource) -> Verdict:
 
 def _without_rope(source: KeySource) -> Verdict:
     """Of a model that does not rotate; what other programs do with such models was not measured."""
-    sentinel = source.has_tensor(keys.SENTINEL)
+    found = tuple(faults(source))
     return Verdict(
         method="no RoPE",
-        patched=Outcome.FULL,
-        stock=Outcome.REFUSES if sentinel else Outcome.FULL,
+        patched=Outcome.REFUSES if found else Outcome.FULL,
+        stock=Outcome.REFUSES if found or source.has_tensor(keys.SENTINEL) else Outcome.FULL,
         left_out=(),
         rest="",
         only="",
@@ -145,10 +165,12 @@ def _without_rope(source: KeySource) -> Verdict:
         skipped_by=(),
         crashed_by=(),
         raised_to=None,
+        faults=found,
     )
 
 
 def _verdict(source: KeySource, now: Decoded, before: Decoded | None) -> Verdict:
+    found = tuple(faults(source))
     changed = before is None or not _same_stock_rotation(now, before)
     stock = _stock(source.has_tensor(keys.SENTINEL), now, changed)
     heads = now.table.per_head or bool(now.table.n_head_kv)
@@ -157,10 +179,12 @@ def _verdict(source: KeySource, now: Decoded, before: Decoded | None) -> Verdict
     sentinel = source.has_tensor(keys.SENTINEL)
     by_means = {runtime: _by_means(runtime, now, means, changed) for runtime in RUNTIMES}
     foreign = {r: r.on(FileKind.SENTINEL) if sentinel else does for r, does in by_means.items()}
+    if found:  # what programs do with such a file was not measured
+        foreign = dict.fromkeys(RUNTIMES, Outcome.NOT_MEASURED)
     return Verdict(
         method=now.method,
-        patched=Outcome.FULL,
-        stock=stock,
+        patched=Outcome.REFUSES if found else Outcome.FULL,
+        stock=Outcome.REFUSES if found else stock,
         left_out=left_out if now.needs_patched else (),
         rest=_rest(now, stock, heads),
         only=_only(now, before),
@@ -169,6 +193,8 @@ def _verdict(source: KeySource, now: Decoded, before: Decoded | None) -> Verdict
         skipped_by=tuple(r for r in RUNTIMES if by_means[r] is foreign[r] is Outcome.WRONG),
         crashed_by=tuple(r for r in RUNTIMES if by_means[r] is foreign[r] is Outcome.CRASHES),
         raised_to=_raised_to(now, before),
+        faults=found,
+        uncounted=_uncounted(now),
     )
 
 
@@ -193,8 +219,10 @@ def _rest(now: Decoded, stock: Outcome, heads: bool) -> str:
     without = "without the head ratios"
     if stock is Outcome.ALLOCATED:
         return "longrope by the allocated context" + f", {without}" * heads
+    if stock is not Outcome.BASE:
+        return ""
     base = now.method.partition("+")[2] or now.stock.kind
-    return f"{base} {without}" if stock is Outcome.BASE else ""
+    return f"{base} {without}" if heads else _PLAIN
 
 
 def _means(now: Decoded, changed: bool) -> tuple[FileKind, ...]:
@@ -229,6 +257,8 @@ def _by_means(runtime: ForeignRuntime, now: Decoded, means: tuple[FileKind, ...]
 def _only(now: Decoded, before: Decoded | None) -> str:
     if now.stock.scaling_type:
         return now.stock.scaling_type
+    if before is None and not now.model.own_factors:  # whatever the source's scaling was, it is gone
+        return _PLAIN
     added = now.model.own_factors != (before.model.own_factors if before else ())
     return f"the factors in {keys.ROPE_FREQS}" if added else "the raised base"
 
@@ -236,6 +266,12 @@ def _only(now: Decoded, before: Decoded | None) -> str:
 def _raised_to(now: Decoded, before: Decoded | None) -> int | None:
     trained = (before or now).model.original_ctx
     return now.model.train_ctx if now.model.train_ctx > trained else None
+
+
+def _uncounted(now: Decoded) -> tuple[str, ...]:
+    name = keys.stock(keys.CONTEXT_LENGTH, now.model.arch)
+    beyond = f"beyond the {_LAST_POSITION} positions that llama.cpp can count: give it a context (-c)"
+    return (f"{name} is {now.model.train_ctx}, {beyond}",) if now.model.train_ctx > _LAST_POSITION else ()
 
 
 def _same_stock_rotation(a: Decoded, b: Decoded) -> bool:

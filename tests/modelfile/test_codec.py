@@ -384,7 +384,10 @@ def test_an_unknown_scaling_type_is_refused(tmp_path):
     path = tmp_path / "odd.gguf"
     path.write_bytes(gb.tiny_llama(extra=[gb.entry("llama.rope.scaling.type", gb.STR, "dynamic")]))
     with pytest.raises(GgufropeError, match="aborts"):
-        plan(ModelFile.open(path), "none", {})
+        _ = ModelFile.open(path).decoded
+    with pytest.raises(GgufropeError, match="aborts"):
+        plan(ModelFile.open(path), "ms-poe", {})  # keeps the file's scaling
+    assert "llama.rope.scaling.type" in plan(ModelFile.open(path), "none", {}).edit.remove
 
 
 def test_a_model_s_own_factors_are_never_overwritten_even_by_equal_ones(tmp_path):

@@ -13,7 +13,7 @@ from ggufrope.methods import method_names
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.rope import architectures
 
-WITHOUT = sorted(arch for arch, pairing in architectures.PAIRING.items() if pairing == "none")
+WITHOUT = sorted(a for a, pairing in architectures.PAIRING.items() if pairing == "none" and a != "gptj")
 #: Architectures with RoPE, and the keys that leave no layer with it.
 SWITCHED_OFF = {
     "granite": ([gb.entry("granite.rope.scaling.finetuned", gb.BOOL, False)], "rope.scaling.finetuned is false"),
