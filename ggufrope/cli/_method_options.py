@@ -45,12 +45,12 @@ def method_params(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _by_name() -> dict[str, tuple[Field[Any], list[str]]]:
-    """Every parameter's field, and the names of the methods that take it."""
+    """Every parameter's field, and the names of the methods that take it; those of several methods come first."""
     owned: dict[str, tuple[Field[Any], list[str]]] = {}
     for method, cls in METHODS.items():
         for field in parameters(cls):
             owned.setdefault(field.name, (field, []))[1].append(method)
-    return owned
+    return dict(sorted(owned.items(), key=lambda one: len(one[1][1]) == 1))
 
 
 def _heading(owners: list[str]) -> str:

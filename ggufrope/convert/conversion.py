@@ -12,7 +12,7 @@ from ggufrope.convert.encoding import encode, encode_unrotated
 from ggufrope.convert.saving import Progress, Saved, save_as, save_in_place
 from ggufrope.errors import ParameterError
 from ggufrope.gguf import drop_ahead, keys
-from ggufrope.methods import METHODS, PLAIN, Method
+from ggufrope.methods import METHODS, PLAIN, Method, scaling_method
 from ggufrope.methods.fitted import fit
 from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.encoded import Edit

@@ -65,6 +65,8 @@ def rope_parameters(config: PreTrainedConfig, spec: ReferenceSpec) -> dict[str, 
     if spec.method is None:
         return own
     given = {**_DEFAULTS.get(spec.method, {}), **given}
+    if spec.method == "none" and "freq_base" in given:
+        kept["rope_theta"] = given["freq_base"]
     if spec.method in ("none", "clex"):
         return {**kept, "rope_type": "default"}
     if spec.method == "dynamic-ntk":

@@ -13,7 +13,7 @@ __all__ = ["PARAMETERS", "ReferenceSpec", "Switch"]
 
 #: Base methods and the parameters that each one takes, under ggufrope's names.
 PARAMETERS: dict[str, frozenset[str]] = {
-    "none": frozenset(),
+    "none": frozenset({"freq_base"}),
     "linear": frozenset({"factor", "original_context"}),
     "ntk": frozenset({"factor", "original_context"}),
     "dynamic-ntk": frozenset({"factor", "slope", "original_context", "granularity"}),

@@ -68,12 +68,12 @@ def models(draw):
     return gb.build(list(entries.values()), tensors, pad_last=draw(st.booleans()))
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), 3.0])
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 3.5])
 def test_counts_are_no_arrays_of_fractions(tmp_path, number):
     path = tmp_path / "model.gguf"
     entries = [e for e in gb.llama_entries() if b"block_count" not in e]
     path.write_bytes(gb.build([*entries, gb.entry("llama.block_count", gb.ARR, [number], gb.F32)], gb.tiny_tensors()))
-    with pytest.raises(GgufError, match=r"llama\.block_count is .*; a whole number is needed"):
+    with pytest.raises(GgufError, match=r"llama\.block_count is an array of 1 f32, llama\.cpp takes u32; "):
         plan(ModelFile.open(path), "ms-poe", {})
 
 

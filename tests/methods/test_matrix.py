@@ -31,7 +31,7 @@ CLEX_1 = ClexTable(CLEX.frequencies[:1], 512)
 
 #: Parameters that do something, and the factor-1 parameters that must do nothing.
 SAMPLES = {
-    "none": ({}, {}),
+    "none": ({"freq_base": 500000.0}, {"freq_base": 10000.0}),
     "linear": ({"factor": 4.0}, {"factor": 1.0}),
     "ntk": ({"factor": 4.0}, {"factor": 1.0}),
     "dynamic-ntk": ({"factor": 4.0}, {"factor": 1.0}),
@@ -87,8 +87,11 @@ def test_table_does_something_and_is_pure(name):
     first, second = method.table(MODEL), method.table(MODEL)
     assert np.array_equal(first.factors, second.factors)
     assert first.head_ratios == second.head_ratios
-    changed = not np.allclose(first.factors, 1) or first.per_head
-    assert changed == (name != "none")
+    assert not np.allclose(first.factors, 1) or first.per_head
+
+
+def test_plain_rope_without_another_base_does_nothing():
+    assert np.array_equal(resolve("none", {}, MODEL).table(MODEL).factors, np.ones((1, MODEL.n_pairs)))
 
 
 def test_params_survive_json_and_rebuild_the_table(name):
