@@ -189,7 +189,8 @@ def _stock_edit(stock: StockRope, model: ModelRope, context: int) -> Edit:
         put[keys.YARN_BETA_FAST], put[keys.YARN_BETA_SLOW] = f32(stock.beta_fast), f32(stock.beta_slow)
     if stock.attn_factor != 1.0:
         put[keys.ATTN_FACTOR] = f32(stock.attn_factor)
-    tensors = {keys.ROPE_FREQS: stock.rope_freqs, keys.ROPE_SHORT: stock.short, keys.ROPE_LONG: stock.long}
+    read = stock.as_read_by(arch)  # of the tensors: one that is not loaded has the file refused
+    tensors = {keys.ROPE_FREQS: read.rope_freqs, keys.ROPE_SHORT: read.short, keys.ROPE_LONG: read.long}
     return Edit(
         {keys.stock(k, arch): v for k, v in put.items()},
         tensors={k: np.asarray(v, dtype=np.float32) for k, v in tensors.items() if v},

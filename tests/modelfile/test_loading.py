@@ -283,6 +283,19 @@ def test_values_that_end_the_loading(write, capsys, name, value, said):
     assert str(fault) in (shown.out if code == 0 else shown.err)
 
 
+@pytest.mark.parametrize("arch", ["qwen2", "gemma3", "phi3"])
+def test_lists_of_ones_are_no_tensors_where_they_are_not_loaded(write, capsys, tmp_path, arch):
+    """Plain rotation is what stock computes without them, too."""
+    path = write(gb.llama_entries(arch))
+    (tmp_path / "ones.json").write_text("[1, 1, 1, 1]")
+    lists = "--short-factor ones.json --long-factor ones.json --factor 1"
+    assert main(f"convert odd.gguf -o out.gguf --method longrope {lists}".split()) == 0
+    assert not faults(ModelFile.open("out.gguf"))
+    assert arch == "phi3" or not ModelFile.open("out.gguf").has_tensor("rope_factors_long.weight")
+    assert main("strip out.gguf -o back.gguf".split()) == 0
+    assert (tmp_path / "back.gguf").read_bytes() == path.read_bytes()
+
+
 def test_an_architecture_with_a_name_alone(write, capsys):
     write(gb.llama_entries("gptj"))
     assert main(["inspect", "odd.gguf"]) == 0
