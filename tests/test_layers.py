@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ggufrope"
 
 #: From the ground up. A module may import from its own room and from rooms above it in this list.
 ROOMS = [
-    ["errors", "files", "late", "text"],
+    ["errors", "files", "last_words", "late", "text"],
     ["rope"],
     ["methods"],
     ["gguf"],
@@ -29,11 +29,11 @@ ROOMS = [
     ["validate"],
     ["evals"],
     ["report", "lm_eval"],
-    ["cli", "__main__"],
+    ["cli", "supervisor", "__main__"],
     ["__init__"],
 ]
 LEVEL = {room: level for level, row in enumerate(ROOMS) for room in row}
-NUMPY_ONLY = ["errors", "files", "late", "text", "rope", "methods", "gguf", "modelfile", "planning"]
+NUMPY_ONLY = ["errors", "files", "last_words", "late", "text", "rope", "methods", "gguf", "modelfile", "planning"]
 
 
 def modules():

@@ -14,6 +14,7 @@ from ggufrope.calibrate.prompts import PromptText, check_sizes, cut, default_len
 from ggufrope.calibrate.record import CalibrationRecord, CalibrationSettings, read_record
 from ggufrope.errors import InputError, OutputError, RuntimeLibraryError, UsageError
 from ggufrope.files import check_output
+from ggufrope.last_words import note
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.table import HeadRatios
@@ -152,6 +153,7 @@ def _measure(
             read += one.length
             if request.output is not None:
                 record.save(_partial(request.output))
+                note("kept", f"what was read is in {_partial(request.output)}, and the same command goes on from there")
             if progress is not None:
                 progress(read, total, "tokens")
         return record

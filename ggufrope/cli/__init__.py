@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -39,6 +40,9 @@ COMMANDS = {
 
 #: Commands that do no linear algebra: starting threads for it is a third of numpy's import (measured: 40 of 130 ms).
 _NO_THREADS = {"convert", "inspect", "plan", "diff", "strip", "methods"}
+
+
+_PIPE_CLOSED = 128 + 13  # SIGPIPE
 
 
 class _Commands(click.Group):
@@ -78,9 +82,14 @@ def main(argv: list[str] | None = None) -> int:
     debug = "--debug" in arguments[: next((i for i, a in enumerate(arguments) if a in COMMANDS), len(arguments))]
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminated)  # so that temporary files are removed on the way out
+    streams = sys.stdout, sys.stderr
     try:
         result: Any = cli.main(arguments, prog_name="ggufrope", standalone_mode=False)
-    except SystemExit as done:  # an upstream program's own exit code
+        sys.stdout.flush()
+    except SystemExit as done:  # an upstream program's own exit code, or click's 1 for a reader that went away
+        if (sys.stdout, sys.stderr) != streams:  # click puts wrappers there that keep quiet about it
+            sys.stdout, sys.stderr = streams
+            return _report(BrokenPipeError())
         return done.code if isinstance(done.code, int) else 0
     except BaseException as error:
         if debug and not isinstance(error, (click.ClickException, click.exceptions.Exit)):
@@ -89,7 +98,9 @@ def main(argv: list[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _terminated(_number: int, _frame: object) -> None:
+def _terminated(number: int, _frame: object) -> None:
+    # `timeout` and others send it to a command and its children: once will do (SIG_IGN would be inherited)
+    signal.signal(number, lambda _number, _frame: None)
     raise SystemExit(143)
 
 
@@ -109,9 +120,10 @@ def _report(error: BaseException) -> int:
             code, message = 2, str(error)
         case KeyboardInterrupt() | click.Abort():
             code, message = 130, str(error.__cause__ or error) or "interrupted; nothing was changed"
-        case BrokenPipeError():  # `| head` closed the pipe
-            sys.stderr.close()
-            return 0
+        case BrokenPipeError():  # `| head` closed the pipe: quiet, and the exit code of programs that SIGPIPE ended
+            with suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # keeps imports few
+                os.dup2(nowhere.fileno(), sys.__stdout__.fileno())  # type: ignore[union-attr]  # ValueError if None
+            return _PIPE_CLOSED
         case _:
             code, message = 2, f"unexpected {type(error).__name__}: {error} (--debug shows where)"
     click.echo(f"ggufrope: {' '.join(message.split())}", err=True)

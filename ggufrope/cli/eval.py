@@ -37,12 +37,15 @@ def command(files: tuple[Path, ...], as_json: bool, output: Path | None, list_ta
     from ggufrope.evals.result_line import to_json
     from ggufrope.evals.runner import run
     from ggufrope.evals.store import Store
+    from ggufrope.last_words import note
 
     runtime = runtime_facts(threads=options["threads"], flash_attn=None)
     grid = plan(make_order(files, options), runtime)
     with Store(output) if output else nullcontext() as store:
         if store and store.repaired:
             click.echo(store.repaired, err=True)
+        if store:
+            note("kept", f"finished cells are in {store.path}, and the same command goes on from there")
         watch = Watch(grid, store.results if store else {})
         try:
             for done in run(grid, runtime, store, watch.progress):

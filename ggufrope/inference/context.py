@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ggufrope.errors import RuntimeLibraryError
+from ggufrope.last_words import note
 from ggufrope.runtime.api import Api
 
 __all__ = ["Context", "Feed"]
@@ -41,7 +43,15 @@ class Context:
     """
 
     def __init__(
-        self, llama_cpp: Any, context: Any, api: Api | None, *, n_vocab: int, n_batch: int, n_rows: int
+        self,
+        llama_cpp: Any,
+        context: Any,
+        api: Api | None,
+        *,
+        path: Path,
+        n_vocab: int,
+        n_batch: int,
+        n_rows: int,
     ) -> None:
         """Wrap a context.
 
@@ -49,11 +59,13 @@ class Context:
             llama_cpp: the bindings' module.
             context: a ``LlamaContext``; closed by ``close``.
             api: our functions, if the library has them.
+            path: the model's file, for messages.
             n_vocab: logits in a row.
             n_batch: tokens in a batch at most.
             n_rows: rows of logits that a batch gives at most.
         """
         self._llama, self._raw, self._api = llama_cpp, context, api
+        self._path = path
         self._n_vocab, self._n_batch, self._n_rows = n_vocab, n_batch, n_rows
         self._batch = _Batch(llama_cpp, n_batch)
         self._reversible = True
@@ -99,7 +111,9 @@ class Context:
 
     def _with_factors(self) -> Api:
         if self._api is None:
-            raise RuntimeLibraryError("head factors: this libllama is not patched; run `ggufrope runtime build`")
+            raise RuntimeLibraryError(
+                f"{self._path}: head factors: this libllama is not patched; run `ggufrope runtime build`"
+            )
         return self._api
 
     def cut(self, seq: int, length: int) -> None:
@@ -109,7 +123,9 @@ class Context:
             RuntimeLibraryError: its memory cannot be cut.
         """
         if not self._llama.llama_memory_seq_rm(self._raw.memory, seq, length, -1):
-            raise RuntimeLibraryError(f"llama.cpp cannot cut sequence {seq} at position {length}; use share=False")
+            raise RuntimeLibraryError(
+                f"{self._path}: llama.cpp cannot cut sequence {seq} at position {length}; use share=False"
+            )
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Let the empty sequence ``target`` begin as ``source`` does, for ``length`` tokens, which both then share."""
@@ -154,11 +170,15 @@ class Context:
         return start + (int(too_many[0]) if too_many.size else len(part))
 
     def _evaluate(self, part: dict[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+        note("file", str(self._path))  # of several that are open, the one that may end the process now
         self._batch.fill(part)
         code = self._llama.llama_decode(self._raw.ctx, self._batch.raw)
         if code:
             at = f"position {part['pos'][0]} of sequence {part['seq'][0]}"
-            raise RuntimeLibraryError(f"llama.cpp stopped at {at}: llama_decode returned {code}")
+            raise RuntimeLibraryError(
+                f"{self._path}: llama.cpp stopped at {at}: llama_decode returned {code}; "
+                "a shorter context or fewer sequences at once may do"
+            )
         self.evaluated += len(part["token"])
         owners: npt.NDArray[np.int64] = part["feed"][part["want"] != 0]
         return owners

@@ -155,7 +155,8 @@ class Model:
             kv_unified=True,
             swa_full=True,
         )
-        return Context(self._api, raw, self._ours, n_vocab=self.vocabulary.size, n_batch=n_batch, n_rows=n_rows)
+        sizes = {"n_vocab": self.vocabulary.size, "n_batch": n_batch, "n_rows": n_rows}
+        return Context(self._api, raw, self._ours, path=self.file.path, **sizes)
 
 
 def _longrope_original(file: ModelFile) -> int | None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ggufrope.errors import InputError, RuntimeLibraryError
 from ggufrope.gguf.keys import PREFIX
+from ggufrope.last_words import note
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.runtime.api import Api, api_version
 from ggufrope.runtime.locate import Runtime, locate
@@ -59,6 +60,7 @@ def load(
     """
     file = ModelFile.of(path)
     path, needed = file.path, file.has_our_keys
+    note("file", str(path))
     llama_cpp = bindings(backend)
     library: ctypes.CDLL = llama_cpp.llama_cpp._lib
     if needed and not api_version(library):

@@ -8,6 +8,8 @@ import sys
 from collections import deque
 from typing import Any
 
+from ggufrope.last_words import note
+
 __all__ = ["LibraryLog"]
 
 _ERROR, _CONTINUED = 4, 5  # enum ggml_log_level
@@ -28,6 +30,7 @@ class LibraryLog:
     def clear(self) -> None:
         """Forget the errors so far."""
         self._errors.clear()
+        note("log", "")
 
     def reason(self) -> str:
         """The most telling error since ``clear``: the line about our keys, else the first; empty when there is none."""
@@ -40,5 +43,6 @@ class LibraryLog:
         line = text.decode("utf-8", errors="replace")
         if self._level == _ERROR:
             self._errors.append(line)
+            note("log", line)
         if self.verbose:
             sys.stderr.write(line)

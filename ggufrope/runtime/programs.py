@@ -118,7 +118,8 @@ def quantize(
 
 
 def _quantize_to(runtime: Runtime, arguments: list[str], log: Path, progress: Progress | None) -> None:
-    code = run_logged([str(runtime.program("llama-quantize")), *arguments], log, progress)
+    environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}  # an abort's last words are enough, without a debugger's
+    code = run_logged([str(runtime.program("llama-quantize")), *arguments], log, progress, environment)
     if code == 0:
         return
     text = log.read_text(encoding="utf-8", errors="replace")

@@ -1,6 +1,7 @@
-// Preloaded: the process dies while graph number DIE_AT is computed, as DIE_HOW says.
+// Preloaded: the process dies (or waits) while graph number DIE_AT is computed, as DIE_HOW says.
 #include <dlfcn.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <stdexcept>
@@ -19,8 +20,11 @@ static void die(const std::string & how) {
         throw std::runtime_error("no such expert");
     } else if (how == "abort") {
         abort();
+    } else if (how == "wait") {
+        (void) !write(1, "waiting\n", 8);
+        sleep(5); // not pause(): the signal may come before it
     } else {
-        raise(how == "kill" ? SIGKILL : how == "terminate" ? SIGTERM : SIGSEGV);
+        raise(how == "kill" ? SIGKILL : SIGSEGV);
     }
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from dying import dying_environment
 from tiny_transformer import TinyModel
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="upstream's own behaviour there: see the patch")
@@ -106,15 +106,10 @@ def test_an_error_is_said(runtime_dir: Path, tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("how", ["assert", "throw"])
 def test_what_came_before_an_abort_arrives(runtime_dir: Path, model: Path, tmp_path: Path, how: str) -> None:
     """By GGML_ASSERT, and by an exception that nobody catches: a slow reader still gets every token so far."""
-    if sys.platform != "linux" or shutil.which("c++") is None:
-        pytest.skip("dying on purpose needs LD_PRELOAD and a C++ compiler")
-    library = tmp_path / "die_computing.so"
-    source = Path(__file__).with_name("die_computing.cpp")
-    subprocess.run(["c++", "-shared", "-fPIC", str(source), "-o", str(library), "-ldl"], check=True)
     command = completion(runtime_dir, model, 1500, "--context-shift")
     before = completion(runtime_dir, model, 890, "--context-shift")
     expected = subprocess.run(before, capture_output=True, text=True, check=True).stdout.split()
-    dying = {"LD_PRELOAD": str(library), "DIE_AT": "900", "DIE_HOW": how, "GGML_NO_BACKTRACE": "1"}
+    dying = dying_environment(tmp_path, 900, how) | {"GGML_NO_BACKTRACE": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | dying) as run:
         found = read_slowly(run).split()
         said = run.stderr.read().decode()
