@@ -72,7 +72,7 @@ def check_frequencies(
                 gap = f"{_where(layer, length)}: pair {pair} turns at {a:.6g} against {b:.6g} radians per token"
             frequency = max(frequency, worst)
             if length in ends:
-                of_file = float(decoded.table.attn_scale[decoded.table.row(length)])
+                of_file = decoded.table.scale(decoded.model, layer, length)
                 apart = abs(of_file / turn[1] - 1)
                 if not (apart <= LIMIT or gap):
                     gap = f"{_where(layer, length)}: cos and sin are multiplied by {of_file:.6g} against {turn[1]:.6g}"
@@ -104,11 +104,11 @@ def check_ratios(of_file: HeadRatios, wanted: HeadRatios) -> str:
 
 
 def _layers(decoded: Decoded, kinds: Sequence[str]) -> Iterable[int]:
-    """One layer of each kind that FILE's table is about: those that rotate and see the whole text."""
-    model, seen = decoded.model, set[str]()
+    """One rotating layer of each kind, by the reference's word for it and by whether FILE has a window there."""
+    model, seen = decoded.model, set[tuple[str, bool]]()
     for layer in range(min(model.n_layer, len(kinds)) if kinds else model.n_layer):
-        kind = kinds[layer] if kinds else ""
-        if model.rotates(layer) and not model.slides(layer) and kind not in seen:
+        kind = kinds[layer] if kinds else "", model.slides(layer)
+        if model.rotates(layer) and kind not in seen:
             seen.add(kind)
             yield layer
 

@@ -94,8 +94,9 @@ class ValidationResult:
             return f"passed: {seen} {where}{held}"
         if self.disagreement:
             return f"FAILED: {self.disagreement}; {seen} {where}"
+        elsewhere = "" if self.frequency_gap is None else "; the frequencies agree, so it is something else"
         worst = max(self.buckets, key=lambda b: b.max_abs if math.isfinite(b.max_abs) else math.inf)
-        return f"FAILED: {seen} {where}{held}; worst at positions {worst.start} to {worst.end - 1}"
+        return f"FAILED: {seen} {where}{held}; worst at positions {worst.start} to {worst.end - 1}{elsewhere}"
 
     def _frequencies(self) -> str:
         if self.frequency_gap is None or self.scale_gap is None:
