@@ -109,6 +109,8 @@ def _replaced(path: Path, config: Any, spec: ReferenceSpec, length: int | None, 
     text = text_of(config)
     own = flat(text)
     fixed, factors = _fixed(path, own, spec, length), own_factors(own, spec)
+    if factors is not None and spec.method == "longrope":  # nobody has defined that
+        raise UnsupportedModelError(f"{path}: longrope over a model with factors of its own has no reference")
     settings = rope_parameters(own, ReferenceSpec("none") if fixed else spec)
     kind = "" if "" in entries(text) else FULL
     text.rope_parameters = {**text.rope_parameters, kind: settings} if kind else settings

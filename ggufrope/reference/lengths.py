@@ -57,7 +57,8 @@ def formula(config: Any, spec: ReferenceSpec, length: int) -> tuple[Tensor, floa
     if hasattr(config, "original_max_position_embeddings"):
         config.original_max_position_embeddings = original
     inv_freq, scale = ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"), seq_len=length)
-    return inv_freq.double(), float(scale)
+    short = spec.params.get("short_attention_factor")
+    return inv_freq.double(), float(scale if short is None or length > original else short)
 
 
 def row_points(spec: ReferenceSpec, original: int) -> tuple[int, ...]:
@@ -70,7 +71,9 @@ def row_points(spec: ReferenceSpec, original: int) -> tuple[int, ...]:
     params = spec.params
     reach = round(original * params.get("factor", 1.0))
     if spec.method == "longrope":
-        return () if params.get("short_factor") == params.get("long_factor") else (original, max(reach, original + 1))
+        lists = params.get("short_factor") != params.get("long_factor")
+        two = lists or params.get("short_attention_factor") not in (None, params.get("attention_factor"))
+        return (original, max(reach, original + 1)) if two else ()
     if spec.method == "clex":
         original = int(params["context"])
         points = {original * t for t in range(1, int(params["max_factor"]) + 1)}

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 __all__ = ["Rotary", "Rotation", "rotaries", "rotations", "serve"]
 
 _BUFFER = "inv_freq"
-#: Types whose frequencies transformers computes anew where a text is longer than an earlier one.
-_BY_LENGTH = ("dynamic", "longrope")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +68,55 @@ class Rotary:
             setattr(self.module, f"{self._prefix}attention_scaling", scale)
 
     def at(self, length: int) -> Rotation:
-        """What a text of ``length`` tokens is rotated with, by transformers' own functions."""
-        if not self.type.startswith(_BY_LENGTH):
-            return Rotation(tuple(self.frequencies.double().tolist()), self.scale)
-        layers = {"layer_type": self.kind} if self.kind else {}
-        function = ROPE_INIT_FUNCTIONS["dynamic" if self.type.startswith("dynamic") else self.type]
-        frequencies, _ = function(self.module.config, torch.device("cpu"), seq_len=length, **layers)
-        return Rotation(tuple(frequencies.double().tolist()), self.scale)
+        """What a text of ``length`` tokens is rotated with: what the module answers, by cos and sin of position 1.
+
+        Only where it cannot be asked for two positions alone, its buffer and scale.
+        """
+        copied, answer = self._asked(length)
+        pairs = len(copied.frequencies)
+        if answer is None or answer.numel() not in (pairs, 2 * pairs):
+            return Rotation(tuple(copied.frequencies.double().tolist()), copied.scale)
+        if answer.numel() == 2 * pairs:  # each pair twice: halves, or neighbours
+            halves = torch.equal(answer[:pairs], answer[pairs:])
+            answer = answer[:pairs] if halves else answer[::2]
+        return Rotation(tuple(answer.angle().tolist()), float(answer.abs().max()))
+
+    def grown(self, length: int) -> Tensor:
+        """The buffer after a text of ``length`` tokens."""
+        return self._asked(length)[0].frequencies
+
+    def _asked(self, length: int) -> tuple[Rotary, Tensor | None]:
+        """A copy of the module that has read ``length`` tokens, and cos + i sin of position 1 times its scale."""
+        module = copy.deepcopy(self.module)
+        if hasattr(module, "original_max_seq_len"):  # forget longer texts
+            for rotary in _sets(module):
+                setattr(module, f"{rotary._prefix}max_seq_len_cached", module.original_max_seq_len)
+                rotary.frequencies.copy_(getattr(module, f"{rotary._prefix}original_{_BUFFER}", rotary.frequencies))
+        positions = torch.tensor([[1, max(length - 1, 1)]])
+        kind = (self.kind,) if self.kind else ()
+        with torch.no_grad():
+            try:
+                answer = module(torch.zeros(1), positions, *kind)
+            except (TypeError, ValueError, IndexError, RuntimeError, AttributeError):  # another way to be asked
+                return Rotary(module, self.kind), None
+        if isinstance(answer, tuple):
+            answer = torch.complex(*(part.double() for part in answer[:2]))
+        first = answer.to(torch.complex128).reshape(-1, 2, answer.shape[-1])[0, 0] if answer.dim() > 1 else None
+        return Rotary(module, self.kind), first
 
 
 def rotaries(model: Any) -> list[Rotary]:
     """Those of the part of ``model`` that reads text."""
-    found = []
-    for module in model.get_decoder().modules():
-        for name, _ in module.named_buffers(recurse=False):
-            kind = name.removesuffix(_BUFFER).removesuffix("_")
-            if name.endswith(_BUFFER) and not kind.endswith(("original", "long")):
-                found.append(Rotary(module, kind))
-    return found
+    return [rotary for module in model.get_decoder().modules() for rotary in _sets(module)]
+
+
+def _sets(module: Any) -> list[Rotary]:
+    kinds = {
+        name: name.removesuffix(_BUFFER).removesuffix("_")
+        for name, _ in module.named_buffers(recurse=False)
+        if name.endswith(_BUFFER)
+    }
+    return [Rotary(module, kind) for kind in kinds.values() if not kind.endswith(("original", "long"))]
 
 
 def rotations(model: Any, length: int) -> dict[str, Rotation]:
@@ -112,8 +141,5 @@ def serve(model: Any, length: int) -> None:
     """
     for rotary in rotaries(model):
         if rotary.type.startswith("dynamic") and length > rotary.module.original_max_seq_len:
-            name = f"{rotary.kind}_{_BUFFER}" if rotary.kind else _BUFFER
-            buffer = getattr(rotary.module, name)
-            buffer.copy_(torch.tensor(rotary.at(length).frequencies).to(buffer.dtype))
-            prefix = f"{rotary.kind}_" if rotary.kind else ""
-            setattr(rotary.module, f"{prefix}max_seq_len_cached", length)
+            rotary.frequencies.copy_(rotary.grown(length))
+            setattr(rotary.module, f"{rotary._prefix}max_seq_len_cached", length)

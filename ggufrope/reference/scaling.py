@@ -8,7 +8,6 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from ggufrope.errors import UnsupportedModelError
 from ggufrope.reference.spec import ReferenceSpec
 
 __all__ = ["ntk_base", "original_context", "own_factors", "rope_parameters", "rot_dim"]
@@ -60,7 +59,7 @@ def rope_parameters(config: PreTrainedConfig, spec: ReferenceSpec) -> dict[str, 
     kept = {k: own[k] for k in ("rope_theta", *rotated) if k in own}
     given: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in spec.params.items() if v is not None}
     original = original_context(config, spec)
-    for name in ("original_context", "dynamic", "granularity"):  # which row serves is for the caller to say
+    for name in ("original_context", "dynamic", "granularity", "short_attention_factor"):  # for the caller, by length
         given.pop(name, None)
     if spec.method is None:
         return own
@@ -84,15 +83,10 @@ def own_factors(config: PreTrainedConfig, spec: ReferenceSpec) -> Any:
 
     Those of Llama 3.1, and the infinite ones of pairs that Gemma 4 does not rotate. llama.cpp's converter stores them
     as ``rope_freqs.weight`` (for some families only, which ``spec.own_factors`` says), and a method multiplies in.
-
-    Raises:
-        UnsupportedModelError: LongRoPE over a llama3 model, which nobody has defined.
     """
     kind = config.rope_parameters["rope_type"]
     if spec.method is None or not spec.own_factors or kind not in _STORED:
         return None
-    if spec.method == "longrope":
-        raise UnsupportedModelError(f"longrope over a model with {kind} frequencies has no reference")
     scaled, _ = ROPE_INIT_FUNCTIONS[kind](config)
     plain = config.rope_parameters["rope_theta"] ** (-torch.arange(len(scaled), dtype=torch.float64) / len(scaled))
     return plain / scaled.double()

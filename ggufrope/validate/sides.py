@@ -147,7 +147,7 @@ def _open_pytorch(
         from ggufrope.validate.stored import take_matrices
 
         take_matrices(model, file.headers)
-    check = prove_rotation(path, model, file.decoded, claim, spec, length)
+    check = prove_rotation(path, model, file, claim, spec, length)
     yield Opened(declared.text_of(model.config).vocab_size, partial(forward.log_probs, model), check)
 
 

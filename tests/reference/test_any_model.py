@@ -81,8 +81,8 @@ def test_a_directory_s_own_settings_are_left_as_they_are(forward, tmp_path, name
     for kind, rotation in found.items():
         prefix = f"{kind}_" if kind else ""
         buffer = getattr(model.base_model.rotary_emb, f"{prefix}inv_freq")
-        assert rotation.frequencies == tuple(buffer.double().tolist())
-        assert rotation.scale == getattr(model.base_model.rotary_emb, f"{prefix}attention_scaling")
+        assert rotation.frequencies == pytest.approx(buffer.double().tolist(), rel=3e-7)
+        assert rotation.scale == pytest.approx(getattr(model.base_model.rotary_emb, f"{prefix}attention_scaling"))
 
 
 def test_a_method_goes_into_layers_without_a_window_where_kinds_have_their_own(forward, tmp_path):
@@ -102,7 +102,7 @@ def test_a_method_goes_into_all_layers_where_they_share_one_rotation(forward, tm
     none = rotations(forward.load_reference(tmp_path, ReferenceSpec("none")), 64)[""]
     got = rotations(forward.load_reference(tmp_path, ReferenceSpec("ntk", {"factor": 4.0})), 64)[""]
     n = len(none.frequencies)
-    assert none.scale == got.scale == 1.0
+    assert (none.scale, got.scale) == pytest.approx((1.0, 1.0))
     wanted = 4.0 ** (np.arange(n) / (n - 1))  # from 1 to the factor
     assert np.allclose(np.array(none.frequencies) / got.frequencies, wanted, rtol=1e-5)
 
@@ -115,8 +115,22 @@ def test_the_frequencies_of_a_length_that_was_served_stay_for_shorter_texts(forw
     model = forward.load_reference(tmp_path, length=128)
     for ids, length in ((list(range(90)), 128), (list(range(40)), 64)):
         list(forward.logits(model, ids))
-        assert tuple(model.base_model.rotary_emb.inv_freq.double().tolist()) == rotations(model, length)[""].frequencies
+        buffer = model.base_model.rotary_emb.inv_freq.double().tolist()
+        assert rotations(model, length)[""].frequencies == pytest.approx(buffer, rel=3e-7)
     assert rotations(model, 64)[""] != rotations(model, 128)[""]
+
+
+def test_a_class_whose_scale_follows_the_length_is_asked_what_it_computes(tmp_path):
+    """Phi-3.5-MoE's has its scales in settings of its own, not in the module's ``attention_scaling``."""
+    from transformers.models.phimoe.modeling_phimoe import PhimoeRotaryEmbedding
+
+    from ggufrope.reference.rotary import Rotary
+
+    lists = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8, "short_mscale": 1.2, "long_mscale": 1.3}
+    rope = {"rope_type": "longrope", **lists, "original_max_position_embeddings": 64, "factor": 4.0}
+    config = transformers.PhimoeConfig(**(SIZES | {"rope_parameters": {**rope, "rope_theta": 10000.0}}))
+    module = Rotary(PhimoeRotaryEmbedding(config))
+    assert [module.at(length).scale for length in (1, 64, 65)] == pytest.approx([1.2, 1.2, 1.3])
 
 
 def test_a_class_that_does_not_follow_the_settings_is_refused(forward, tmp_path, monkeypatch):

@@ -19,7 +19,9 @@ from test_validate_length import with_clex_layer
 from validate_path import validate
 
 from ggufrope.convert.conversion import plan, write
-from ggufrope.convert.trained_layers import declared_rope
+from ggufrope.convert.declared_scaling import declared_scaling
+from ggufrope.convert.hf_config import read_hf_config
+from ggufrope.convert.trained_layers import with_trained_layer
 from ggufrope.errors import GgufropeError
 from ggufrope.gguf import TypedValue, ValueType, keys, read_header, rewrite
 from ggufrope.methods import METHODS
@@ -88,7 +90,6 @@ def kept_original(arch):
 
 
 ONE_ROW = {"ggufrope.length_points": "there is one row, for all lengths"}
-TYPE = {"phi3.rope.scaling.type": "llama.cpp goes by the tensors"}
 SAMPLES = {
     "none": Sample("none"),
     "none, own factors": Sample("none", rope={"rope_type": "llama3", **PIECEWISE}),
@@ -117,9 +118,14 @@ SAMPLES = {
     "longrope": Sample("longrope", {"factor": 4.0, **LISTS}),
     "longrope, attention": Sample(
         "longrope",
-        {"factor": 4.0, "attention_factor": 1.1, "short_factor": SHORT[:8], "long_factor": LONG[:8]},
+        {
+            "factor": 4.0,
+            "attention_factor": 1.1,
+            "short_attention_factor": 1.05,
+            "short_factor": SHORT[:8],
+            "long_factor": LONG[:8],
+        },
         "phi3",
-        still=TYPE,
     ),
     "clex": Sample("clex"),
     "clex, log": Sample("clex", {"log_scale": True, "max_factor": 3}, "qwen2"),
@@ -147,7 +153,7 @@ FROM_CHECKPOINT = {
     "longrope": read(
         "phi3",
         {"rope_type": "longrope", "short_factor": SHORT[:8], "long_factor": LONG[:8]},
-        TYPE,
+        None,
         {"original_max_position_embeddings": ORIGINAL, "max_position_embeddings": 4 * ORIGINAL},
     ),
     "longrope, llama": read(
@@ -309,7 +315,7 @@ def test_of_a_method_asked_for_by_name(tmp_path, label):
 def test_of_a_method_read_from_the_checkpoint(tmp_path, label):
     sample, folder = FROM_CHECKPOINT[label], tmp_path / "hf"
     gguf, out = checkpoint(sample, folder), tmp_path / "out.gguf"
-    declared = declared_rope(folder, None)
+    declared = with_trained_layer(declared_scaling(read_hf_config(folder)), folder, None)
     if keys.ROPE_FREQS in {t.name for t in read_header(gguf).tensors}:  # as the converter wrote it, nothing remains
         require_noticed(sample, gguf, folder, tmp_path)
         return
