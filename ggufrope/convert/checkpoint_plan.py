@@ -24,6 +24,7 @@ from ggufrope.methods import METHODS, PLAIN, front_method, parameters
 from ggufrope.modelfile.decoded import Decoded, decode
 from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.model_file import ModelFile
+from ggufrope.rope import architectures
 
 __all__ = ["CheckpointPlan"]
 
@@ -123,10 +124,13 @@ class CheckpointPlan:
         plans = [(self.declared.method or PLAIN, self.declared.params, "")]
         for name, params, note in [*plans, *self._as_computed(expected)]:
             yield self._try(name, params, note)
+            if self.weights.architecture in architectures.ATTENTION_FOLLOWS_FACTOR:
+                yield self._try(name, params, note, keep_keys=False)
 
-    def _try(self, name: str, params: Mapping[str, Any], note: str) -> _Try | GgufropeError:
+    def _try(self, name: str, params: Mapping[str, Any], note: str, keep_keys: bool = True) -> _Try | GgufropeError:
+        options = {"from_checkpoint": True, "keep_keys": keep_keys}
         try:
-            conversion = self._plan(self._composed(name), {**params, **self._given()}, from_checkpoint=True)
+            conversion = self._plan(self._composed(name), {**params, **self._given()}, **options)
         except GgufropeError as error:
             return error
         return _Try(conversion, decode(EditedSource(conversion.source, conversion.edit)), note)
@@ -188,19 +192,36 @@ class CheckpointPlan:
         return chosen_by_allocation or too_short or bool(self.declared.traits.trained_layer)
 
     def _reach(self) -> int | None:
-        """The context in tokens that the scaling reaches, where the configuration says from which one it starts."""
+        """The context in tokens that the file should have; None: what the converter wrote.
+
+        That is what the scaling reaches, where the configuration says from which context it starts; and at least what
+        the configuration has, where the converter wrote another number (GLM's: the width).
+        """
+        longest = max(self._declared_context() or 0, self._scaled_reach() or 0)
+        return longest if longest > self.weights.model.train_ctx else None
+
+    def _declared_context(self) -> int | None:
+        """``max_position_embeddings``; None where neither the file nor the class says it."""
+        if self.config.general and "max_position_embeddings" not in self.config.raw:
+            return None
+        declared = getattr(self.config.text, "max_position_embeddings", None)
+        return declared if isinstance(declared, int) else None
+
+    def _scaled_reach(self) -> int | None:
         factor, original = (float(self.declared.params.get(k) or 0) for k in ("factor", "original_context"))
         explicit = "original_max_position_embeddings" in {**self.config.raw, **self._raw_rope()}
         if not (factor and original and explicit and self.declared.traits.reaches_factor):
             return None
-        return max(round(factor * original), self.weights.model.train_ctx)
+        return round(factor * original)
 
     def _raw_rope(self) -> Mapping[str, Any]:
         rope = self.config.raw.get("rope_scaling") or self.config.raw.get("rope_parameters") or {}
         nested = rope.get("full_attention") if isinstance(rope, dict) else None
         return nested if isinstance(nested, dict) else rope if isinstance(rope, dict) else {}
 
-    def _plan(self, name: str, params: Mapping[str, Any], *, from_checkpoint: bool) -> Conversion:
+    def _plan(
+        self, name: str, params: Mapping[str, Any], *, from_checkpoint: bool, keep_keys: bool = True
+    ) -> Conversion:
         return plan(
             self.weights,
             name,
@@ -209,6 +230,7 @@ class CheckpointPlan:
             require_patched=self.request.require_patched,
             from_checkpoint=from_checkpoint,
             reach=None if self.request.context else self._reach() or self.weights.model.train_ctx,
+            keep_keys=keep_keys,
         )
 
     def _composed(self, base: str | None = None) -> str:
@@ -229,11 +251,15 @@ class CheckpointPlan:
 
     def _done(self, chosen: _Try, compared: str) -> Prepared:
         notes = [*self.declared.notes, *([chosen.note] if chosen.note else [])]
-        grown = chosen.decoded.context > self.weights.model.train_ctx and not self.request.context
-        if grown:
+        before, now = self._declared_context(), chosen.decoded.context
+        if before and now > before and now > self.weights.model.train_ctx and not self.request.context:
             notes.append(
-                f"config.json's max_position_embeddings leaves the context at {self.weights.model.train_ctx}; its "
-                f"scaling reaches {chosen.decoded.context}, and so does the file"
+                f"config.json's max_position_embeddings leaves the context at {before}; its scaling reaches {now}, and "
+                "so does the file"
+            )
+        elif now == before and now > self.weights.model.train_ctx:
+            notes.append(
+                f"the context is config.json's, {now}; llama.cpp's converter wrote {self.weights.model.train_ctx}"
             )
         return Prepared(
             self.weights,

@@ -89,6 +89,8 @@ class Expected:
                 seen[kind] = [self._gap(file, layer, length) for length in lengths]
                 for gap, words in seen[kind]:
                     worst, where = max((worst, where), (gap, words))
+        gap, words = self._attention_gap(file)
+        worst, where = max((worst, where), (gap, words))
         against = self.rotary.name if not self.config.read_as else f"{self.rotary.name} ({self.config.read_as})"
         return ComparedRotation(against, len(layers), lengths, worst, where if worst > _RTOL else "")
 
@@ -97,12 +99,18 @@ class Expected:
         mine = self.config.layer_type(layer)
         return mine if mine in types or not types else types[0]
 
+    def _attention_gap(self, file: Decoded) -> tuple[float, str]:
+        mine, theirs = file.stock.attention_multiplier(file.model.arch), self.rotary.attention
+        return abs(mine / theirs - 1), f"the attention multiplies q·k by {mine:.6g} instead of {theirs:.6g}"
+
     def _gap(self, file: Decoded, layer: int, length: int) -> tuple[float, str]:
         mine = file_rotation(file.table.without_heads(), file.model, layer, length)
         try:
             theirs = self.rotation(layer, length, len(mine.frequencies))
         except CheckpointError as error:
-            raise CheckpointError(f"{self.config.path}: {error}; give --method to set the scaling yourself") from None
+            raise CheckpointError(
+                f"{self.config.path}: {error}; --method none takes the converter's rotation"
+            ) from None
         wrong = np.abs(mine.frequencies - theirs.frequencies)
         gaps = np.where(wrong <= _ATOL, 0.0, wrong / np.maximum(theirs.frequencies, _ATOL))
         pair, scale = int(gaps.argmax()), abs(mine.scale / theirs.scale - 1)
@@ -139,4 +147,4 @@ def compared_lengths(table: RopeTable, original: int, reach: int) -> tuple[int, 
 def _lengths(table: RopeTable, original: int, reach: int) -> Iterator[int]:
     points = table.length_points if table.n_rows > 1 else (original, original + 1, reach)
     step = max(1, -(-(len(points) - 1) // (_MOST_LENGTHS - 2)))
-    yield from {max(1, min(points) // 2), *points[::step], points[-1]}
+    yield from {1, max(1, min(points) // 2), *points[::step], points[-1]}

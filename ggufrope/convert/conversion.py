@@ -82,6 +82,7 @@ def plan(
     require_patched: bool = False,
     from_checkpoint: bool = False,
     reach: int | None = None,
+    keep_keys: bool = True,
 ) -> Conversion:
     """Decide what converting ``file`` to method ``name`` changes. Reads only the header.
 
@@ -94,6 +95,7 @@ def plan(
         from_checkpoint: the method was read from the model's Hugging Face directory, not asked for by name; the file
             says so, and ``validate`` goes by the directory.
         reach: the context that the result gets, where the method does not depend on the length.
+        keep_keys: see ``encoding.encode``.
 
     Raises:
         GgufError: the file cannot be read.
@@ -109,7 +111,7 @@ def plan(
     if keeps:
         require_sense(mended.source)
     fitted = fit(name, params, mended.source.model, mended.source.stock, context, reach)
-    edit = encode(mended, fitted, require_patched, from_checkpoint=from_checkpoint)
+    edit = encode(mended, fitted, require_patched, from_checkpoint=from_checkpoint, keep_keys=keep_keys)
     require_loadable(result := EditedSource(source, edit))
     return Conversion(
         source=source,

@@ -13,13 +13,19 @@ from ggufrope.modelfile.encoded import Edit, encode_heads, encode_identity, enco
 from ggufrope.modelfile.loading import faults
 from ggufrope.modelfile.mended import Mended
 from ggufrope.modelfile.original import Source
+from ggufrope.rope import architectures
 from ggufrope.rope.stock import StockRope
 
 __all__ = ["encode", "encode_unrotated"]
 
 
 def encode(
-    mended: Mended, fitted: FittedMethod, require_patched: bool = False, *, from_checkpoint: bool = False
+    mended: Mended,
+    fitted: FittedMethod,
+    require_patched: bool = False,
+    *,
+    from_checkpoint: bool = False,
+    keep_keys: bool = True,
 ) -> Edit:
     """What changes in a file.
 
@@ -28,14 +34,20 @@ def encode(
         fitted: the method that it gets.
         require_patched: add a tensor that makes stock llama.cpp refuse the file.
         from_checkpoint: the method was read from the model's Hugging Face directory, not asked for by name.
+        keep_keys: of such a method: where stock llama.cpp cannot compute it, the converter's scaling keys stay.
 
     Raises:
         UnsupportedModelError, NotHonouredError: the model or the runtime cannot carry the method.
     """
     source, current = mended.source.source, mended.source.stock
+    if fitted.table.n_rows > 1 and source.architecture in architectures.ONE_ROW:
+        raise NotHonouredError(
+            f"{source.path}: {source.architecture} {architectures.ONE_ROW[source.architecture]}, so its frequencies "
+            "cannot follow the length; use a method with one row of factors (linear, ntk, yarn)"
+        )
     replaces = not (fitted.keeps_scaling or fitted.keeps_tensors)
     if replaces and from_checkpoint:
-        edit = mended.repairs | _completed(mended.source, fitted)
+        edit = mended.repairs | _completed(mended.source, fitted, keep_keys)
     else:
         if replaces:
             _require_replaceable(source, current)
@@ -63,14 +75,17 @@ def _recorded(
     return _book(source, _counted(source, edit), name, method, from_checkpoint)
 
 
-def _completed(source: EditedSource, fitted: FittedMethod) -> Edit:
+def _completed(source: EditedSource, fitted: FittedMethod, keep_keys: bool) -> Edit:
     """What makes the converter's file compute the table of a checkpoint: its scaling is not another one, only coarser.
 
     Where stock llama.cpp has no keys for the table, those that the converter wrote stay, and ours are relative to what
     they compute. So a stock llama.cpp runs what it would have run, and what hangs on those keys (the attention of
     DeepSeek's models) is as upstream has it.
     """
-    tied = source.typed(keys.stock(keys.YARN_LOG_MUL, source.architecture)) is not None
+    arch = source.architecture
+    tied = (
+        source.typed(keys.stock(keys.YARN_LOG_MUL, arch)) is not None or arch in architectures.ATTENTION_FOLLOWS_FACTOR
+    )
     if not tied:
         try:
             edit = encode_table(fitted, source.stock)
@@ -82,11 +97,14 @@ def _completed(source: EditedSource, fitted: FittedMethod) -> Edit:
     table = fitted.table.without_heads()
     if source.stock.long and table.n_rows == 1:  # only several rows replace stock's choice between two lists
         table = table.repeated((source.model.original_ctx, max(fitted.context, source.model.original_ctx + 1)))
-    ours = length_edit(table, fitted.context, source.stock, source.model)
+    kept = source.stock if keep_keys else StockRope()
+    ours = length_edit(table, fitted.context, kept, fitted.model)
+    dropped = frozenset(keys.stock(k, arch) for k in keys.REPLACED if not keep_keys and k != keys.ORIGINAL_CONTEXT)
     heads = encode_heads(fitted.table, fitted.method.runtime_order()) if fitted.table.n_head_kv else Edit()
-    raised = fitted.context > source.model.train_ctx and source.stock.kind != "none" and fitted.table.n_rows == 1
+    raised = fitted.context > source.model.train_ctx and kept.kind != "none" and fitted.table.n_rows == 1
     context = TypedValue(ValueType.UINT32, fitted.context)
-    return ours | heads | (Edit({keys.stock(keys.CONTEXT_LENGTH, source.architecture): context}) if raised else Edit())
+    longer = Edit({keys.stock(keys.CONTEXT_LENGTH, arch): context}) if raised else Edit()
+    return Edit(remove=dropped) | ours | heads | longer
 
 
 def _require_replaceable(source: Source, current: StockRope) -> None:

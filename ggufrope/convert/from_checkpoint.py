@@ -17,7 +17,9 @@ from ggufrope.convert.trained_layers import with_trained_layer
 from ggufrope.convert.upstream_converter import check_options, convert_weights
 from ggufrope.errors import CheckpointError, GgufropeError, OutputError, UsageError
 from ggufrope.files import real_path
+from ggufrope.gguf import keys
 from ggufrope.methods import PLAIN, scaling_method
+from ggufrope.modelfile.loading import faults
 from ggufrope.modelfile.model_file import ModelFile
 
 if TYPE_CHECKING:
@@ -49,10 +51,35 @@ def from_directory(request: ConvertRequest) -> Iterator[Prepared]:
     _require_sense(request, config, declared)
     with _beside(request.output) as folder:
         weights = folder / "weights.gguf"
-        without = declared.traits.layer_tensors
-        convert_weights(request.source, weights, request.outtype or "auto", without, request.converter_options)
         with _named_by(request.source, weights):
-            yield _what_remains(request, config, declared, ModelFile.open(weights))
+            yield _what_remains(request, config, declared, _converted(request, declared, weights))
+
+
+def _converted(request: ConvertRequest, declared: HfRope, out: Path) -> ModelFile:
+    """The converter's GGUF. Where it stumbles over the scaling, it converts the directory without that.
+
+    It writes Llama 3.1's factors as a tensor for whatever class inherits from Llama's, also where llama.cpp does not
+    load that tensor (SmolLM3), and stops where it has no name for it (Granite).
+    """
+    given = request.source, out, request.outtype or "auto", declared.traits.layer_tensors, request.converter_options
+    try:
+        convert_weights(*given)
+    except CheckpointError as error:
+        if "ROPE_FREQS" not in str(error):
+            raise
+    else:
+        file = ModelFile.open(out)
+        if keys.ROPE_FREQS not in {fault.name for fault in faults(file)}:
+            return file
+    out.unlink(missing_ok=True)
+    convert_weights(*given, scaled=False)
+    return ModelFile.open(out)
+
+
+#: Models that llama.cpp's converter converts wrongly in another way than by their scaling, by ``model_type``.
+_WRONG_PAIRS = {
+    "bamba": "it reorders Q and K as if whole heads rotated, and only a part of each does, so other pairs would rotate"
+}
 
 
 def _require_weights(directory: Path) -> None:
@@ -61,6 +88,14 @@ def _require_weights(directory: Path) -> None:
 
 
 def _require_sense(request: ConvertRequest, config: HfConfig, declared: HfRope) -> None:
+    kind = config.raw.get("model_type")
+    if kind in _WRONG_PAIRS and config.rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise CheckpointError(
+            f"{config.path}: llama.cpp's converter gets model_type '{kind}' wrong: {_WRONG_PAIRS[kind]}; use another "
+            "program for this model"
+        )
+    if config.rope.get("rope_type", "default") is None:
+        raise CheckpointError(f"{config.path}: its rope_type is null; name a type, or take rope_scaling out")
     given = [k for k, v in request.params.items() if v is not None]
     if request.method is None and (given or request.context) and not declared.method:
         flags = ", ".join("--" + k.replace("_", "-") for k in given) or "--context"

@@ -107,12 +107,10 @@ def read_hf_config(directory: Path) -> HfConfig:
     except ImportError as error:
         raise CheckpointError(f"{directory}: reading it needs {error.name} (pip install 'ggufrope[torch]')") from None
     raw = PreTrainedConfig.get_config_dict(directory, local_files_only=True)[0]  # it knows how infinity is written
-    if raw.get("model_type") in CONFIG_MAPPING:
-        text = _text(directory, raw)
-        return HfConfig(directory, _raw_text(raw), text)
     part = _raw_text(raw)
-    if part.get("model_type") in CONFIG_MAPPING:
-        return HfConfig(directory, part, _text(directory, part))
+    for whole in (raw, part):
+        if whole.get("model_type") in CONFIG_MAPPING:
+            return HfConfig(directory, part, _text(directory, whole), _renamed(whole))
     architecture = next(iter(part.get("architectures") or raw.get("architectures") or ()), "")
     known = _model_type_of(str(architecture))
     if known:
@@ -155,7 +153,10 @@ def _text(directory: Path, raw: Mapping[str, Any]) -> PreTrainedConfig:
     kind = CONFIG_MAPPING[raw["model_type"]]
     try:
         with quiet_transformers():
-            return kind.from_dict(_modern(raw)).get_text_config(decoder=True)
+            config = kind.from_dict(_modern(raw)).get_text_config(decoder=True)
+            if getattr(config, "rope_parameters", None):
+                config.standardize_rope_params()  # once more, as rotary modules do: keys beside the scaling count now
+            return config
     except Exception as error:  # each class validates in its own way
         raise CheckpointError(
             f"{directory}/config.json: transformers' class for {raw['model_type']} refuses it ({_line(error)}); "
@@ -173,6 +174,14 @@ def _modern(raw: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(rope, dict) and kind in today:
             renamed[name] = {k: v for k, v in rope.items() if k != "type"} | {"rope_type": today[kind]}
     return renamed
+
+
+def _renamed(raw: Mapping[str, Any]) -> str:
+    """What was renamed by ``_modern``, in words; empty where nothing was."""
+    was, now = (c.get("rope_scaling") or c.get("rope_parameters") or {} for c in (raw, _modern(raw)))
+    return (
+        "" if was == now else f"its rope type {was.get('rope_type') or was.get('type')!r} read as {now['rope_type']!r}"
+    )
 
 
 def _model_type_of(architecture: str) -> str:
@@ -204,7 +213,9 @@ def _general(directory: Path, raw: Mapping[str, Any]) -> PreTrainedConfig:
         rope = {"original_max_position_embeddings": raw["original_max_position_embeddings"], **rope}
     try:
         with quiet_transformers():
-            return LlamaConfig(**given, **({"rope_scaling": copy.deepcopy(rope)} if rope else {}))
+            config = LlamaConfig(**given, **({"rope_scaling": copy.deepcopy(rope)} if rope else {}))
+            config.standardize_rope_params()
+            return config
     except Exception as error:  # transformers validates in many ways
         raise CheckpointError(
             f"{directory}/config.json: its rope settings make no sense to transformers ({_line(error)}); "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,11 +47,14 @@ class HfRotary:
         kind: the module's class.
         config: what it is built with.
         layer_types: the types of layers that it tells apart; empty where all layers rotate alike.
+        attention: what the attention multiplies q·k by beside 1/√(head size) and the rotation: DeepSeek's models have
+            a factor there that follows YaRN's.
     """
 
     kind: type
     config: Any
     layer_types: tuple[str, ...]
+    attention: float = 1.0
 
     @property
     def name(self) -> str:
@@ -93,9 +97,11 @@ def find_rotary(config: HfConfig) -> HfRotary | None:
     model_class, auto = _text_model(config)
     try:
         with torch.device("meta"), quiet_transformers():
-            found = [(type(m), m.config) for m in auto.from_config(copy.deepcopy(config.text)).modules() if _rotates(m)]
+            modules = list(auto.from_config(copy.deepcopy(config.text)).modules())
+        found = [(type(m), m.config) for m in modules if _rotates(m)]
+        attention = next((a for m in modules if (a := _attention(m))), 1.0)
     except Exception as error:  # a class may fail on settings that nobody tried, also on such as are not about RoPE
-        found = [(kind, config.text) for kind in _rotary_classes(model_class)]
+        found, attention = [(kind, config.text) for kind in _rotary_classes(model_class)], 1.0
         if len(found) != 1:
             raise CheckpointError(
                 f"{config.path}: transformers cannot build the model that it describes "
@@ -105,9 +111,9 @@ def find_rotary(config: HfConfig) -> HfRotary | None:
         return None
     kind, settings = found[0]
     if "layer_type" not in inspect.signature(kind.forward).parameters:
-        return HfRotary(kind, settings, ())
+        return HfRotary(kind, settings, (), attention)
     types = dict.fromkeys(getattr(config.text, "layer_types", None) or config.rope_by_layer_type)
-    return HfRotary(kind, settings, tuple(types))
+    return HfRotary(kind, settings, tuple(types), attention)
 
 
 def _text_model(config: HfConfig) -> tuple[type, Any]:
@@ -126,6 +132,12 @@ def _text_model(config: HfConfig) -> tuple[type, Any]:
 
 def _rotates(module: Any) -> bool:
     return _names_rotary(type(module)) and getattr(module, "config", None) is not None
+
+
+def _attention(module: Any) -> float | None:
+    """What a module of multi-head latent attention multiplies q·k by, beside 1/√(head size); None for any other."""
+    scaling, size = getattr(module, "scaling", None), getattr(module, "qk_head_dim", None)
+    return float(scaling * math.sqrt(size)) if isinstance(scaling, float) and isinstance(size, int) else None
 
 
 def _names_rotary(kind: type) -> bool:

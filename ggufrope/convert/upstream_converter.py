@@ -15,12 +15,13 @@ from ggufrope.errors import CheckpointError, OutputError, UsageError
 
 __all__ = ["check_options", "convert_weights"]
 
-#: Starts the converter with three things changed: tensors with a given text in their names are left out; keys that
+#: Starts the converter with some things changed: tensors with a given text in their names are left out; keys that
 #: transformers 5 keeps under other names are there under the old ones too, which some of the converter's classes read
-#: (GPT-NeoX, Cohere 2); and a context of 4096.0 tokens, which transformers takes, is one of 4096.
+#: (GPT-NeoX, Cohere 2); a context of 4096.0 tokens, which transformers takes, is one of 4096; and on request the
+#: configuration asks for no scaling.
 _SCRIPT = """
 import pathlib, runpy, sys
-without, script = sys.argv.pop(1), sys.argv.pop(1)
+without, plain, script = sys.argv.pop(1), sys.argv.pop(1), sys.argv.pop(1)
 sys.argv[0] = script
 sys.path[:1] = [str(pathlib.Path(script).parent), str(pathlib.Path(script).parent / "gguf-py")]
 from conversion import ModelBase
@@ -30,12 +31,21 @@ if without:
 load = ModelBase.load_hparams
 def load_hparams(*args, **kwargs):
     found = load(*args, **kwargs)
-    rope = found.get("rope_parameters") or {}
-    for old, new in (("rotary_pct", "partial_rotary_factor"), ("rotary_emb_base", "rope_theta")):
-        if rope.get(new) is not None:
-            found.setdefault(old, rope[new])
+    given = found.get("rope_parameters") or {}
+    found.setdefault("rotary_pct", given.get("partial_rotary_factor") or 1.0)
+    if given.get("rope_theta") is not None:
+        found.setdefault("rotary_emb_base", given["rope_theta"])
     whole(found)
+    if plain:
+        unscaled(found)
     return found
+def unscaled(settings):
+    settings.pop("rope_scaling", None)
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            unscaled(value)
+            if "rope_type" in value:
+                value["rope_type"] = "default"
 def whole(settings):
     for name, value in settings.items():
         if isinstance(value, dict):
@@ -54,7 +64,9 @@ _OURS = (
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
-def convert_weights(directory: Path, out: Path, outtype: str, without: str = "", options: Sequence[str] = ()) -> None:
+def convert_weights(
+    directory: Path, out: Path, outtype: str, without: str = "", options: Sequence[str] = (), *, scaled: bool = True
+) -> None:
     """Write ``directory`` to the GGUF ``out``.
 
     Args:
@@ -63,6 +75,7 @@ def convert_weights(directory: Path, out: Path, outtype: str, without: str = "",
         outtype: ``f32``, ``f16``, ``bf16``, ``q8_0`` or ``auto``.
         without: tensors with this in their name are left out; the converter stops at those that it does not know.
         options: further options of the converter, such as ``--no-mtp``.
+        scaled: let it write the scaling that the configuration asks for, as far as it can.
 
     Raises:
         CheckpointError: the converter refused the directory; the message ends with its last words.
@@ -75,7 +88,7 @@ def convert_weights(directory: Path, out: Path, outtype: str, without: str = "",
 
     check_options(options)
     script = source_tree() / "convert_hf_to_gguf.py"
-    command = [sys.executable, "-c", _SCRIPT, without, str(script), str(directory)]
+    command = [sys.executable, "-c", _SCRIPT, without, "" if scaled else "plain", str(script), str(directory)]
     command += ["--outfile", str(out), "--outtype", outtype, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode or not out.is_file():
@@ -110,8 +123,8 @@ def _last_words(code: int, stderr: str) -> str:
         return f"{last} (pip install 'ggufrope[torch]')"
     if re.fullmatch(r"(AssertionError|KeyError|NotImplementedError|ValueError)(: .{0,40})?", last):
         last += _raised_at(said)
-    if last.startswith(("AssertionError", "KeyError")):
-        return f"{last}; its options can be given as --converter-option=--no-mtp (for models without the MTP tensors)"
+    if any(word in line for line in said[-8:] for word in ("mtp", "nextn")):
+        return f"{last}; --converter-option=--no-mtp leaves the prediction layers out, as for weights without them"
     return f"{last}; mend config.json, or convert it with another llama.cpp and give the GGUF"
 
 

@@ -54,7 +54,8 @@ class DynamicNtk(Method):
     def from_config(cls, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
         # its factor is no length: it says how steeply the base follows one; we take it for both
         slope = float(rope["factor"])
-        return {"factor": slope if slope > 1 else _REACH, "slope": slope}
+        original = {"original_context": int(config["max_position_embeddings"])}
+        return {"factor": slope if slope > 1 else _REACH, "slope": slope, **original}
 
     def table(self, model: ModelRope) -> RopeTable:
         if model.rot_dim < 4:

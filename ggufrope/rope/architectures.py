@@ -7,6 +7,7 @@ source again and compares. An architecture that is not here is unknown to the ru
 from __future__ import annotations
 
 __all__ = [
+    "ATTENTION_FOLLOWS_FACTOR",
     "FINETUNED_MEANS_ROPE",
     "IGNORES_SCALING",
     "LONGROPE_TENSORS",
@@ -14,6 +15,7 @@ __all__ = [
     "NO_ROPE_IF_SLIDING",
     "NO_ROPE_LAYERS",
     "ONE_K_HEAD",
+    "ONE_ROW",
     "OWN_FACTORS_IN_FULL_ONLY",
     "PAIRING",
     "READS_YARN_BETA",
@@ -81,6 +83,9 @@ READS_YARN_BETA = frozenset({"grok", "mistral3"})
 
 #: Read ``rope.scaling.yarn_log_multiplier``.
 READS_YARN_LOG_MUL = frozenset({"deepseek2", "deepseek32", "mistral3"})
+
+#: Multiply q·k by the square of YaRN's scale, from the file's factor, whatever the type of scaling.
+ATTENTION_FOLLOWS_FACTOR = frozenset({"deepseek2", "deepseek32", "glm-dsa"})
 
 #: Default layout of sliding-window layers where the file has no ``attention.sliding_window_pattern``:
 #: (period n, dense first). Layer l slides when l % n < n-1, or, dense first, when l % n != 0.
@@ -179,6 +184,17 @@ SHARED_K_FROM: dict[str, int | None] = {"gemma3n": 20, "gemma4": None}
 ONE_K_HEAD = frozenset(
     {"bailingmoe3", "deepseek2", "deepseek32", "dots3note", "glm-dsa", "hy_v4", "minicpm3", "mistral4", "plm"}
 )
+
+#: Cannot follow the length in the patched runtime, and why: factors that depend on it are refused there.
+ONE_ROW: dict[str, str] = {
+    name: why
+    for why, names in {
+        "does not cache K as RoPE leaves it": """hrm_text hunyuan-dense hunyuan-moe hunyuan_vl llama-embed maincoder
+            talkie""",
+        "keeps its keys in a cache that cannot be rotated anew": "deepseek32 dots3note glm-dsa hy_v4 minimax-m3",
+    }.items()
+    for name in names.split()
+}
 
 #: Rotate with a base of 10000 and no scaling, whatever the file's keys say.
 IGNORES_SCALING = frozenset({"cogvlm", "deepseek2-ocr"})

@@ -90,6 +90,22 @@ class StockRope:
         table = seen._rows(model)
         return table.with_sliding(seen._in_windows(model)._rows(model.of_sliding)) if model.has_windows else table
 
+    def attention_multiplier(self, arch: str) -> float:
+        """What q·k is multiplied by beside what cos and sin are, in DeepSeek's attention (deepseek2.cpp, ``kq_scale``).
+
+        It hangs on the file's own factor and ``yarn_log_multiplier``, whatever factors are multiplied in later.
+        """
+        if arch not in architectures.ATTENTION_FOLLOWS_FACTOR:
+            return 1.0
+        seen = self.as_read_by(arch)
+        set_up = seen._set_up(arch) if seen.takes_ramp else 1.0
+        log = 0.1 * math.log(max(seen.factor, 1.0))
+        return float((seen.attn_factor * set_up * seen._kernel_scale * (1.0 + seen._all_dims(arch) * log)) ** 2)
+
+    def _all_dims(self, arch: str) -> float:
+        """DeepSeek's ``mscale_all_dim``; 0 where the file has none."""
+        return self.log_mul * (10.0 if arch.startswith("deepseek") else 1.0)  # its converter stores a tenth
+
     def _rows(self, model: ModelRope) -> RopeTable:
         """The table of one kind of layers, whose facts ``model`` has."""
         factors = np.ones(model.n_pairs)
@@ -137,7 +153,7 @@ class StockRope:
 
         if not self.log_mul:
             return mscale(1.0) / self._kernel_scale
-        all_dims = self.log_mul * (10.0 if arch.startswith("deepseek") else 1.0)  # its converter stores a tenth
+        all_dims = self._all_dims(arch)
         kept = mscale(all_dims if arch == "deepseek2" and all_dims != 1.0 else 1.0)
         return kept / mscale(all_dims) / self._kernel_scale
 

@@ -338,3 +338,44 @@ def test_a_scaling_of_sliding_window_layers_that_no_table_has_is_refused(directo
     done, _ = converted(directory(gemma | types | {"rope_parameters": plain_rope}, keys, arch="gemma3", name="plain"))
     assert done.plan is None
     assert "2 layers agree with config.json" in done.compared
+
+
+def test_attention_that_follows_the_file_s_factor_is_compared_too(directory):
+    """DeepSeek's attention: llama.cpp squares YaRN's scale into it wherever the file has a factor; transformers where
+    ``mscale_all_dim`` says so. So the keys stay in the one case, and go in the other."""
+    sizes = {
+        "model_type": "deepseek_v3", "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": HEAD,
+        "qk_nope_head_dim": 16, "v_head_dim": 16, "moe_intermediate_size": 16, "n_routed_experts": 2,
+        "n_shared_experts": 1, "num_experts_per_tok": 1, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1,
+    }  # fmt: skip
+    for more, log_mul, kept in (
+        ({"mscale": 1.0, "mscale_all_dim": 1.0}, 0.1, True),
+        ({"mscale": 1.0, "mscale_all_dim": 0.5}, 0.05, True),
+        ({}, None, False),
+    ):
+        keys = STOCK_YARN | ({} if log_mul is None else {"rope.scaling.yarn_log_multiplier": log_mul})
+        folder = directory(
+            sizes | {"rope_scaling": YARN | more}, keys, arch="deepseek2", name=f"mla{len(more)}{log_mul}"
+        )
+        done, file = converted(folder)
+        all_dim, scale = more.get("mscale_all_dim", 0), more.get("mscale", 1)
+        ratio = (1 + 0.1 * scale * math.log(4)) / (1 + 0.1 * all_dim * math.log(4))
+        rotates_by(file, yarn(), ratio if more else MSCALE)
+        assert ("deepseek2.rope.scaling.factor" in file.header) is kept, more
+        expected = (1 + 0.1 * all_dim * math.log(4)) ** 2  # modeling_deepseek_v3.py, yarn_apply_mscale
+        assert file.decoded.stock.attention_multiplier("deepseek2") == pytest.approx(expected, rel=1e-6)
+        assert "agree" in done.compared
+    linear = {"rope_type": "linear", "factor": 2.0}
+    keys = {"rope.scaling.type": "linear", "rope.scaling.factor": 2.0}
+    _, file = converted(directory(sizes | {"rope_scaling": linear}, keys, arch="deepseek2", name="mla-linear"))
+    rotates_by(file, plain() / 2)
+    assert "deepseek2.rope.scaling.factor" not in file.header
+
+
+def test_a_context_that_the_converter_got_wrong_is_config_json_s(directory):
+    done, file = converted(directory({}, {}, context=64))
+    assert file.decoded.context == 1024
+    assert any("the context is config.json's, 1024; llama.cpp's converter wrote 64" in n for n in done.notes)
+    _, file = converted(directory({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, {}, context=64, name="d"))
+    rotates_by(file, plain(), length=1024)
+    rotates_by(file, plain(BASE * 3.0 ** (HEAD / (HEAD - 2))), length=2048)

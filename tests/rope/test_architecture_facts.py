@@ -187,3 +187,10 @@ def test_refused_architectures_are_those_of_the_runtime(names):
             found.update(dict.fromkeys(waiting, reason[1]))
             waiting = []
     assert found == architectures.REFUSED
+
+
+def test_architectures_of_one_row_are_those_that_were_tried():
+    """docs/architectures.md has what the runtime said of each architecture's toy (tests/archs)."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "architectures.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\S+)` \|.*\| one row only: (?:layer \d+ )?([^|]+?) \|", page, re.MULTILINE)
+    assert dict(rows) == architectures.ONE_ROW
