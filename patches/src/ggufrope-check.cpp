@@ -68,11 +68,13 @@ void ggufrope_check_layers(
         if (!spec.wants_table(il) || (f.n_q > 0 && has_k) || f.n_qkv >= 2) {
             continue;
         }
-        // a length row is for all layers that rotate; head factors name their layers
-        if (none && spec.n_rows(il) == 1 && spec.head_factor(il, 0) == 1.0f) {
+        // a length row is for all layers that rotate, unless the file names them; head factors name their layers
+        const bool from_row = spec.n_rows(il) == 1 && spec.head_factor(il, 0) == 1.0f;
+        if (none && from_row && !spec.names_length_layers) {
             continue;
         }
-        ggufrope_fail(format("layer %u of architecture %s: %s, so its factors would not apply; set them to 1 for this layer",
-            il, model.arch_name().c_str(), none ? "no rotated Q and K found" : "only one of rotated Q and K found"));
+        ggufrope_fail(format("layer %u of architecture %s: %s, so its factors would not apply; %s for this layer",
+            il, model.arch_name().c_str(), none ? "no rotated Q and K found" : "only one of rotated Q and K found",
+            from_row && spec.names_length_layers ? "'ggufrope.length_layers' must be false" : "set them to 1"));
     }
 }

@@ -17,13 +17,13 @@
 #include <map>
 #include <unordered_map>
 
-static const uint32_t     GGUFROPE_FORMAT_VERSION = 1;
+static const uint32_t     GGUFROPE_FORMAT_VERSION = 2; // 2: 'length_layers', which an older runtime would miss
 static const char * const GGUFROPE_PREFIX         = "ggufrope.";
 static const char * const GGUFROPE_SENTINEL       = "ggufrope.requires_patched_runtime";
 
 static const char * const GGUFROPE_KEYS[] = {
     "version", "method", "params", "original", "context_length", "head_factors", "head_order",
-    "length_points", "length_factors", "length_attn_scale", "padding",
+    "length_points", "length_factors", "length_attn_scale", "length_layers", "padding",
 };
 
 [[noreturn]] static void fail_key(const std::string & key, const std::string & expected, const std::string & found) {
@@ -88,6 +88,11 @@ public:
         const size_t n = n_values(name);
         const uint32_t * data = (const uint32_t *) array(name, GGUF_TYPE_UINT32, n, "a u32 array");
         return std::vector<uint32_t>(data, data + n);
+    }
+
+    std::vector<bool> flags(const char * name, size_t n, const std::string & what) const {
+        const int8_t * data = (const int8_t *) array(name, GGUF_TYPE_BOOL, n, format("%zu bool values (%s)", n, what.c_str()));
+        return std::vector<bool>(data, data + n);
     }
 
     // room that the converter left for its next edit
@@ -218,12 +223,34 @@ static void load_head_factors(
     }
 }
 
+static bool has_rotated_heads(const llama_hparams & hparams, uint32_t il) {
+    return il < hparams.n_layer() && hparams.has_rope(il) && hparams.n_head_kv(il) > 0;
+}
+
 // Sliding-window layers see distances that they were trained for and keep their rotation, as do the layers that draft
 // (next-token prediction): what they cache is only read by themselves.
 static std::vector<bool> find_length_layers(const llama_hparams & hparams) {
     std::vector<bool> res(hparams.n_layer_all);
     for (uint32_t il = 0; il < hparams.n_layer(); ++il) {
-        res[il] = hparams.has_rope(il) && !hparams.is_swa(il) && hparams.n_head_kv(il) > 0;
+        res[il] = has_rotated_heads(hparams, il) && !hparams.is_swa(il);
+    }
+    return res;
+}
+
+// the layers that a file names, where it has one row for all lengths that sliding-window layers rotate by too
+static std::vector<bool> load_length_layers(const key_reader & keys, const llama_hparams & hparams, size_t n_points) {
+    const auto res = keys.flags("length_layers", hparams.n_layer_all, "one for each layer");
+    for (uint32_t il = 0; il < res.size(); ++il) {
+        if (res[il] && !has_rotated_heads(hparams, il)) {
+            fail_key("ggufrope.length_layers", format("false for layer %u, which has no heads that rotate", il), "true");
+        }
+        if (res[il] && hparams.is_swa(il) && n_points > 1) {
+            fail_key("ggufrope.length_layers", format("false for layer %u, which has a sliding window: its rotation cannot follow "
+                "the length", il), "true");
+        }
+    }
+    if (std::find(res.begin(), res.end(), true) == res.end()) {
+        fail_key("ggufrope.length_layers", "true for some layer", "false for all");
     }
     return res;
 }
@@ -244,7 +271,7 @@ static uint32_t find_length_n_rot(const llama_hparams & hparams, const std::vect
 }
 
 static void load_length_rows(const key_reader & keys, const llama_hparams & hparams, ggufrope_spec & spec) {
-    if (!keys.has("length_points") && !keys.has("length_factors") && !keys.has("length_attn_scale")) {
+    if (!keys.has("length_points") && !keys.has("length_factors") && !keys.has("length_attn_scale") && !keys.has("length_layers")) {
         return;
     }
 
@@ -261,7 +288,8 @@ static void load_length_rows(const key_reader & keys, const llama_hparams & hpar
         }
     }
 
-    spec.follows_length = find_length_layers(hparams);
+    spec.names_length_layers = keys.has("length_layers");
+    spec.follows_length = spec.names_length_layers ? load_length_layers(keys, hparams, points.size()) : find_length_layers(hparams);
     const size_t n_pairs = find_length_n_rot(hparams, spec.follows_length)/2;
 
     const auto factors = keys.factors("length_factors", points.size()*n_pairs, points.size() == 1
@@ -282,11 +310,12 @@ std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, cons
     }
 
     const uint32_t version = keys.u32("version");
-    if (version > GGUFROPE_FORMAT_VERSION) {
-        fail_key("ggufrope.version", format("%u", GGUFROPE_FORMAT_VERSION), format("%u: made by a newer ggufrope", version));
+    if (version == 0 || version > GGUFROPE_FORMAT_VERSION) {
+        fail_key("ggufrope.version", format("1 to %u", GGUFROPE_FORMAT_VERSION),
+            format(version == 0 ? "%u" : "%u: made by a newer ggufrope", version));
     }
-    if (version == 0) {
-        fail_key("ggufrope.version", format("%u", GGUFROPE_FORMAT_VERSION), "0");
+    if (version < 2 && keys.has("length_layers")) {
+        fail_key("ggufrope.version", "2 beside 'ggufrope.length_layers'", format("%u", version));
     }
     keys.check_known();
 

@@ -36,6 +36,7 @@ struct ggufrope_spec {
 
     std::vector<ggufrope_length_row> length_rows;    // by increasing point; empty: none
     std::vector<bool>                follows_length; // [n_layer_all]: the layers that the rows are for
+    bool                             names_length_layers = false; // true if the file says so, layer by layer
 
     // for saving the model: the keys as they were read, and the file's own context length
     std::shared_ptr<gguf_context> keys;

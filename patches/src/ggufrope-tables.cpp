@@ -241,6 +241,9 @@ std::string ggufrope_tables::state_tag() const {
         add(row.attn_scale);
         hash = (hash ^ row.point) * 0x100000001b3;
     }
+    for (uint32_t il = 0; spec->names_length_layers && il < model.hparams.n_layer_all; ++il) {
+        add(spec->is_length_layer(il));
+    }
     if (order) {
         add(float(spec->order));
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf_builder import ARR, F32, I32, STR, U8, U32, U64, entry
+from gguf_builder import ARR, BOOL, F32, I32, STR, U8, U32, U64, entry
 from llama_process import Outcome, run_job
 from tiny_transformer import TinyModel
 
@@ -27,11 +27,19 @@ def row(points: list[int], values: list[float], scale: list[float]) -> list[byte
     ]
 
 
+VERSION_2 = entry("ggufrope.version", U32, 2)
+ONE_ROW = [VERSION_2, METHOD, *row([512], [1.5] * 16, [1])]
+
+
+def layers(values: list[bool], kind: int = BOOL) -> bytes:
+    return entry("ggufrope.length_layers", ARR, values, kind)
+
+
 BAD = {
     "no version": ([METHOD, factors([1.5] * 6)], "'ggufrope.version': expected a u32, found no such key"),
     "version type": ([entry("ggufrope.version", U64, 1), METHOD], "'ggufrope.version': expected a u32, found type u64"),
-    "version 0": ([entry("ggufrope.version", U32, 0), METHOD], "'ggufrope.version': expected 1, found 0"),
-    "newer": ([entry("ggufrope.version", U32, 2)], "'ggufrope.version': .* 2: made by a newer ggufrope"),
+    "version 0": ([entry("ggufrope.version", U32, 0), METHOD], "'ggufrope.version': expected 1 to 2, found 0"),
+    "newer": ([entry("ggufrope.version", U32, 3)], "'ggufrope.version': .* 3: made by a newer ggufrope"),
     "no method": ([VERSION], "'ggufrope.method': expected a string, found no such key"),
     "method type": (
         [VERSION, entry("ggufrope.method", U32, 3)],
@@ -95,6 +103,14 @@ BAD = {
     "point 0": ([VERSION, METHOD, *row([0], [1] * 16, [1])], "'ggufrope.length_points': expected lengths > 0, found 0"),
     "row length": ([VERSION, METHOD, *row([512], [1] * 15, [1])], "'ggufrope.length_factors': expected 16 .* found 15"),
     "row zero": ([VERSION, METHOD, *row([512], [0] * 16, [1])], "'ggufrope.length_factors': .* found 0 at index 0"),
+    "layers": ([*ONE_ROW, layers([True] * 2)], "'ggufrope.length_layers': expected 3 bool .*, found 2"),
+    "layers type": ([*ONE_ROW, layers([1] * 3, U8)], "'ggufrope.length_layers': .* found an array of u8"),
+    "no layers": ([*ONE_ROW, layers([False] * 3)], "'ggufrope.length_layers': expected true for some .* false for all"),
+    "layers alone": ([VERSION_2, METHOD, layers([True] * 3)], "'ggufrope.length_points': .* found no such key"),
+    "layers of version 1": (
+        [VERSION, *ONE_ROW[1:], layers([True] * 3)],
+        "'ggufrope.version': expected 2 beside 'ggufrope.length_layers', found 1",
+    ),
     "scale": ([VERSION, METHOD, *row([512], [1] * 16, [1, 1])], "'ggufrope.length_attn_scale': expected 1 .* found 2"),
 }
 
@@ -176,3 +192,22 @@ def test_other_extra_tensors_are_refused(
     outcome = load(runtime_dir, tmp_path, TinyModel("llama").file(entries, tensors))
     assert outcome.error == "model"
     assert reason in outcome.last_error if reason else "wrong number of tensors" in outcome.log
+
+
+@pytest.mark.parametrize(
+    ("points", "named", "reason"),
+    [
+        ([256, 512], [True] * 3, "'ggufrope.length_layers': expected false for layer 0, which has a sliding window"),
+        ([256, 512], [False, True, False], ""),
+        ([512], [True] * 3, ""),
+    ],
+)
+def test_windows_do_not_follow_the_length(
+    runtime_dir: Path, tmp_path: Path, points: list[int], named: list[bool], reason: str
+) -> None:
+    """Gemma 2: layers 0 and 2 have a window. Without its tensors no model loads, but keys are read before tensors."""
+    window = entry("gemma2.attention.sliding_window", U32, 16)
+    rows = row(points, [1.5] * 16 * len(points), [1] * len(points))
+    outcome = load(runtime_dir, tmp_path, TinyModel("gemma2").file([VERSION_2, METHOD, *rows, layers(named), window]))
+    assert outcome.error == "model"
+    assert re.search(reason, outcome.last_error) if reason else not outcome.last_error
