@@ -10,6 +10,7 @@ from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.encoded import Edit
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
+from ggufrope.rope.table import RopeTable
 
 __all__ = ["conversion_notes"]
 
@@ -28,14 +29,15 @@ def conversion_notes(mended: EditedSource, fitted: FittedMethod, edit: Edit) -> 
     if mended.source.converted:
         yield "the file was converted before; this starts again from its recorded original"
     yield from fitted.method.notes(model)
-    if any(model.sliding) and by_length:
+    if model.has_windows and by_length:
         yield f"{sum(model.sliding)} sliding-window layers keep their rotation at every length"
-    elif any(model.sliding) and not keeps_scaling:
-        yield f"which sliding-window layers follow the new base or factor is {model.arch}'s own rule in llama.cpp"
+    elif model.has_windows and not keeps_scaling:
+        yield from _of_windows(fitted)
     if model.own_factors:
         yield f"the model's own {keys.ROPE_FREQS} stays and multiplies into the new factors"
     if not keeps_scaling:
-        yield from _of_what_is_replaced(model, current, kept=bool(len(points) and current.long))
+        untouched = not edit.remove and all(k in keys.OURS for k in edit.set)
+        yield from _of_what_is_replaced(model, current, kept=untouched or bool(len(points) and current.long))
     if by_length:
         yield (
             f"{len(points)} rows of factors, for lengths to {_listed(points)}; when a text "
@@ -45,6 +47,15 @@ def conversion_notes(mended: EditedSource, fitted: FittedMethod, edit: Edit) -> 
         yield "short or long factors are chosen by the allocated context, not by the length in use"
     if fitted.context < (before := mended.model.train_ctx):
         yield f"the context shrinks from {before} to {fitted.context} tokens (--context sets a longer one)"
+
+
+def _of_windows(fitted: FittedMethod) -> Iterator[str]:
+    """What one row for all lengths does in layers with a sliding window."""
+    windows, plain = fitted.table.of_sliding, RopeTable.identity(fitted.model.of_sliding)
+    if fitted.table.without_heads().without_sliding().close_to(RopeTable.identity(fitted.model).without_sliding()):
+        return
+    does = "keep their rotation" if windows.close_to(plain) else "are scaled too"
+    yield f"{sum(fitted.model.sliding)} sliding-window layers {does}, as is {fitted.model.arch}'s rule"
 
 
 def _of_what_is_replaced(model: ModelRope, current: StockRope, *, kept: bool) -> Iterator[str]:

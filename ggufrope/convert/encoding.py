@@ -9,7 +9,7 @@ from ggufrope.methods import Method
 from ggufrope.methods.fitted import FittedMethod
 from ggufrope.methods.head_order import STATIC
 from ggufrope.modelfile.edited import EditedSource
-from ggufrope.modelfile.encoded import Edit, encode_heads, encode_identity, encode_table, length_edit
+from ggufrope.modelfile.encoded import Edit, encode_heads, encode_identity, encode_rows, encode_table
 from ggufrope.modelfile.loading import faults
 from ggufrope.modelfile.mended import Mended
 from ggufrope.modelfile.original import Source
@@ -98,7 +98,7 @@ def _completed(source: EditedSource, fitted: FittedMethod, keep_keys: bool) -> E
     if source.stock.long and table.n_rows == 1:  # only several rows replace stock's choice between two lists
         table = table.repeated((source.model.original_ctx, max(fitted.context, source.model.original_ctx + 1)))
     kept = source.stock if keep_keys else StockRope()
-    ours = length_edit(table, fitted.context, kept, fitted.model)
+    ours = encode_rows(table, kept, fitted.model, fitted.context)
     dropped = frozenset(keys.stock(k, arch) for k in keys.REPLACED if not keep_keys and k != keys.ORIGINAL_CONTEXT)
     heads = encode_heads(fitted.table, fitted.method.runtime_order()) if fitted.table.n_head_kv else Edit()
     raised = fitted.context > source.model.train_ctx and kept.kind != "none" and fitted.table.n_rows == 1
@@ -141,7 +141,8 @@ def _book(source: Source, edit: Edit, name: str, method: Method, from_checkpoint
     added |= {keys.VERSION, keys.METHOD, keys.PARAMS, keys.ORIGINAL, keys.PADDING}
     parts = frozenset(changed), frozenset(added), frozenset(edit.tensors)
     original = source.record(*parts, from_checkpoint=from_checkpoint)
-    return Edit(put, gone, edit.tensors) | encode_identity(name, method.params(), original)
+    changes = Edit(put, gone, edit.tensors)
+    return changes | encode_identity(name, method.params(), original, changes)
 
 
 def _same(old: TypedValue | None, new: TypedValue) -> bool:

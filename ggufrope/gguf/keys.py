@@ -115,6 +115,7 @@ HEAD_ORDER = PREFIX + "head_order"
 LENGTH_POINTS = PREFIX + "length_points"
 LENGTH_FACTORS = PREFIX + "length_factors"
 LENGTH_ATTN_SCALE = PREFIX + "length_attn_scale"
+LENGTH_LAYERS = PREFIX + "length_layers"
 ORIGINAL = PREFIX + "original"
 PADDING = PREFIX + "padding"
 
@@ -128,7 +129,7 @@ KEYS = (
     Key(YARN_BETA_FAST, "f32", "fast end of YaRN's ramp; few architectures read it"),
     Key(YARN_BETA_SLOW, "f32", "slow end of YaRN's ramp; few architectures read it"),
     Key(SPLIT_TENSORS, "i32", "tensors in all files of a split model, with those that were added"),
-    Key(VERSION, "u32", "version of this contract: 1", ours=True),
+    Key(VERSION, "u32", "version of this contract: 2 beside ggufrope.length_layers, else 1", ours=True),
     Key(METHOD, "str", "the method's name, e.g. ms-poe+yarn", ours=True),
     Key(PARAMS, "str (JSON)", "the method's parameters, for people", ours=True),
     Key(CONTEXT, "u32", "the context that the method aims at; taken as the trained one", ours=True),
@@ -140,8 +141,14 @@ KEYS = (
         ours=True,
     ),
     Key(LENGTH_POINTS, "u32[n]", "increasing lengths; row k serves (point[k-1], point[k]]", ours=True),
-    Key(LENGTH_FACTORS, "f32[n · rot_dim/2]", "divisors of each row, for layers without a sliding window", ours=True),
+    Key(LENGTH_FACTORS, "f32[n · rot_dim/2]", "divisors of each row", ours=True),
     Key(LENGTH_ATTN_SCALE, "f32[n]", "what multiplies cos and sin in each row", ours=True),
+    Key(
+        LENGTH_LAYERS,
+        "bool[layers]",
+        "the layers that the row is for; absent: those that rotate and have no sliding window",
+        ours=True,
+    ),
     Key(ORIGINAL, "str (JSON)", "what strip needs to restore the source byte for byte", ours=True),
     Key(PADDING, "u8[n]", "zeros: padding that the next edit may take, so that the data need not move", ours=True),
 )

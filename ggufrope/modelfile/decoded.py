@@ -23,6 +23,7 @@ from ggufrope.text import shorten
 __all__ = ["Decoded", "decode", "decode_stock"]
 
 _T = TypeVar("_T")
+_VERSIONS = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,8 @@ def decode(source: KeySource) -> Decoded:
     require_sense(source)
     stock_table = _stock_table(source, stock, model)
     version = source.get(keys.VERSION)
-    if version is not None and (not isinstance(version, int) or version != 1):
-        raise GgufError(f"{source.path}: {keys.VERSION} is {shorten(version)}, this ggufrope reads 1; update it")
+    if version is not None and (not isinstance(version, int) or version not in _VERSIONS):
+        raise GgufError(f"{source.path}: {keys.VERSION} is {shorten(version)}, this ggufrope reads 1 and 2; update it")
     try:
         rest = replace(stock, short=(), long=()).table(model)
         by_length = np.size(source.get(keys.LENGTH_POINTS, ())) > 1
@@ -130,7 +131,7 @@ def _stock_table(source: KeySource, stock: StockRope, model: ModelRope) -> RopeT
 
 def _with_lengths(source: KeySource, base: RopeTable, model: ModelRope) -> RopeTable:
     points, factors, scales = (source.get(k) for k in (keys.LENGTH_POINTS, keys.LENGTH_FACTORS, keys.LENGTH_ATTN_SCALE))
-    if factors is None and points is None and scales is None:
+    if all(value is None for value in (points, factors, scales, source.get(keys.LENGTH_LAYERS))):
         return base
     for key, value, kind in (
         (keys.LENGTH_POINTS, points, np.uint32),
@@ -140,16 +141,54 @@ def _with_lengths(source: KeySource, base: RopeTable, model: ModelRope) -> RopeT
         if not isinstance(value, np.ndarray) or value.dtype != kind or not value.size:
             raise ParameterError(f"{key} is {shorten(value)}; an array of {np.dtype(kind).name} is needed")
     n, context = points.size, source.get(keys.CONTEXT, 0)
-    if factors.size != n * model.n_pairs or scales.size != n:
+    full, sliding = _kinds_with_rows(source, model, n)
+    n_pairs = (model if full else model.of_sliding).n_pairs
+    if factors.size != n * n_pairs or scales.size != n:
         raise ParameterError(
             f"{keys.LENGTH_FACTORS} has {factors.size} entries and {keys.LENGTH_ATTN_SCALE} {scales.size} for {n} "
-            f"length points; expected {n} × rot_dim/2 = {n * model.n_pairs}, and {n}"
+            f"length points; expected {n} × rot_dim/2 = {n * n_pairs}, and {n}"
         )
     if isinstance(context, int) and context > points.max():
         raise ParameterError(f"{keys.CONTEXT} is {context}, beyond the last of {keys.LENGTH_POINTS}, {points.max()}")
-    rows = np.asarray(factors, dtype=np.float64).reshape(n, -1) * base.factors[-1]
-    scale = np.asarray(scales, dtype=np.float64) * base.attn_scale[-1]
-    return replace(base, factors=rows, attn_scale=scale, length_points=tuple(int(p) for p in points))
+
+    def with_rows(part: RopeTable) -> RopeTable:
+        rows = np.asarray(factors, dtype=np.float64).reshape(n, -1) * part.factors[-1]
+        scale = np.asarray(scales, dtype=np.float64) * part.attn_scale[-1]
+        return RopeTable(rows, scale, tuple(int(p) for p in points))
+
+    table = with_rows(base) if full else base.without_sliding()
+    if not model.has_windows:
+        return table
+    return table.with_sliding(with_rows(base.of_sliding) if sliding else base.of_sliding)
+
+
+def _kinds_with_rows(source: KeySource, model: ModelRope, n_rows: int) -> tuple[bool, bool]:
+    """Whether the rows are for layers without a sliding window, and for those with one."""
+    named = source.get(keys.LENGTH_LAYERS)
+    if named is None:
+        return True, False
+    if not isinstance(named, np.ndarray) or named.dtype != np.bool_ or named.size != model.n_layer:
+        raise ParameterError(
+            f"{keys.LENGTH_LAYERS} is {shorten(named)}; an array of {model.n_layer} bool values is needed"
+        )
+    if source.get(keys.VERSION) == 1:
+        raise ParameterError(f"{keys.VERSION} is 1 beside {keys.LENGTH_LAYERS}; 2 is needed")
+    marked = {layer for layer, rows in enumerate(named) if rows}
+    if still := sorted(layer for layer in marked if not model.rotates(layer)):
+        raise ParameterError(f"{keys.LENGTH_LAYERS} is true for layer {still[0]}, which does not rotate")
+    kinds = []
+    for sliding in (False, True):
+        layers = {i for i in range(model.n_layer) if model.rotates(i) and model.slides(i) == sliding}
+        if layers & marked not in (set(), layers):
+            which = "with" if sliding else "without"
+            raise ParameterError(f"{keys.LENGTH_LAYERS} is true for some layers {which} a sliding window, not for all")
+        kinds.append(bool(layers & marked))
+    full, windows = kinds
+    if not marked or (windows and n_rows > 1) or (full and windows and model.n_pairs != model.of_sliding.n_pairs):
+        why = "true for no layer" if not marked else "true for layers with a sliding window"
+        more = "; their rotation cannot follow the length" if n_rows > 1 else ", which rotate other dimensions"
+        raise ParameterError(f"{keys.LENGTH_LAYERS} is {why}" + more * bool(marked))
+    return full, windows
 
 
 def _heads(source: KeySource, model: ModelRope) -> RopeTable:

@@ -24,7 +24,16 @@ from ggufrope.rope.table import RopeTable
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Edit", "encode_heads", "encode_identity", "encode_scaling", "encode_table", "length_edit"]
+__all__ = [
+    "Edit",
+    "encode_heads",
+    "encode_identity",
+    "encode_rows",
+    "encode_scaling",
+    "encode_table",
+]
+
+_SAME = 1e-6  # float32 keys carry 6e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ def encode_table(fitted: FittedMethod, current: StockRope) -> Edit:
     """
     table, edit = fitted.table, Edit()
     if fitted.keeps_tensors:
-        edit = length_edit(table, fitted.context, current, fitted.model)
+        edit = encode_rows(table, current, fitted.model, fitted.context)
     elif not fitted.keeps_scaling:
         edit = encode_scaling(table, fitted.stock, fitted.model, fitted.context)
     return edit | encode_heads(table, fitted.method.runtime_order()) if table.n_head_kv else edit
@@ -85,50 +94,60 @@ def encode_scaling(wanted: RopeTable, stock: StockRope | None, model: ModelRope,
     Raises:
         NotHonouredError: no runtime of this version would apply the table.
     """
-    arch = model.arch
-    plain = wanted.without_heads()
+    arch, plain = model.arch, wanted.without_heads()
     removed = frozenset(keys.stock(k, arch) for k in keys.REPLACED)
-    taken = stock is not None and stock.rope_freqs and model.own_factors  # one tensor cannot hold both
-    by_length = plain.n_rows > 1
-    served = stock is not None and not taken and _as_stored(stock).table(model).close_to(plain)
+    by_length, served = plain.n_rows > 1, stock is not None and _serves(stock, plain, model)
     if arch in architectures.REFUSED and (by_length or not served):
         raise NotHonouredError(
             f"{arch}: it {architectures.REFUSED[arch]}: the patched runtime takes no factor table for it"
         )
+    _require_effect(plain, model)
     if stock is not None and served:
-        ours = length_edit(plain, context, stock, model) if by_length else Edit()
+        ours = encode_rows(plain, stock, model, context) if by_length else Edit()
         return Edit(remove=removed) | _stock_edit(stock, model, context) | ours
-    if any(model.sliding) and not by_length:
-        raise NotHonouredError(
-            f"{arch}: stock llama.cpp cannot express this for a model with sliding-window layers; use linear or ntk, "
-            "or a method by length (dynamic-ntk, yarn --dynamic)"
-        )
-    if by_length and all(model.slides(layer) or not model.rotates(layer) for layer in range(model.n_layer)):
-        raise NotHonouredError(
-            f"{arch}: every rotating layer has a sliding window, which rows by length leave alone; use linear or ntk"
-        )
-    if not by_length and arch in architectures.ROPE_FREQS_TENSOR and not model.own_factors:
-        factors = tuple(float(f) for f in plain.factors[0])
-        scale = float(plain.attn_scale[0])
-        as_tensor = StockRope(rope_freqs=factors, attn_factor=scale, original_ctx=model.original_ctx)
+    as_tensor = _as_tensor(plain, model)
+    if arch in architectures.ROPE_FREQS_TENSOR and not by_length and _serves(as_tensor, plain, model):
         return Edit(remove=removed) | _stock_edit(as_tensor, model, context)
-    return Edit(remove=removed) | length_edit(plain, context)
+    return Edit(remove=removed) | encode_rows(plain, StockRope(), model, context)
 
 
-def length_edit(table: RopeTable, context: int, stock: StockRope | None = None, model: ModelRope | None = None) -> Edit:
+def encode_rows(wanted: RopeTable, stock: StockRope, model: ModelRope, context: int) -> Edit:
     """Keys for the rows of a table, relative to what ``stock`` keys of the file do to ``model``.
 
-    Stock's own choice between short and long factors does not count: rows replace it.
+    Where layers with a sliding window need them as well, ``ggufrope.length_layers`` says so. Stock's own choice between
+    short and long factors does not count: rows replace it.
+
+    Args:
+        wanted: the table, in either kind of layers; what it says of heads is left to ``encode_heads``.
+        stock: what the written file will hold in upstream's keys.
+        model: the model without that scaling.
+        context: target context in tokens.
+
+    Raises:
+        NotHonouredError: both kinds of layers need rows of their own, or rows by length would act in those with a
+            sliding window: no key of this version says that.
     """
-    factors, scale = table.factors, table.attn_scale
-    if stock is not None and model is not None:
-        rest = replace(stock, short=(), long=()).table(model)
-        factors, scale = factors / rest.factors, scale / rest.attn_scale
+    rest = replace(stock, short=(), long=()).table(model)
+    full, sliding = (_quotient(w, r) for w, r in ((wanted, rest), (wanted.of_sliding, rest.of_sliding)))
+    rotating = [layer for layer in range(model.n_layer) if model.rotates(layer)]
+    if all(model.slides(layer) for layer in rotating):
+        full = sliding  # what no layer has is of no matter
+    in_windows = any(model.slides(layer) for layer in rotating) and not _is_plain(sliding)
+    rows = sliding if in_windows else full
+    marked = [layer in rotating and (model.slides(layer) or not _is_plain(full)) for layer in range(model.n_layer)]
+    if in_windows and not (_is_plain(full) or full.close_to(sliding)):
+        raise NotHonouredError(
+            f"{model.arch}: its layers with a sliding window need other factors than the rest, and no key of this "
+            "version says that"
+        )
+    if in_windows and rows.n_rows > 1:
+        raise NotHonouredError(f"{model.arch}: its layers with a sliding window cannot follow the length")
     return Edit(
         {
-            keys.LENGTH_POINTS: _array(ValueType.UINT32, table.length_points or [context]),
-            keys.LENGTH_FACTORS: _array(ValueType.FLOAT32, factors.ravel()),
-            keys.LENGTH_ATTN_SCALE: _array(ValueType.FLOAT32, scale),
+            keys.LENGTH_POINTS: _array(ValueType.UINT32, rows.length_points or [context]),
+            keys.LENGTH_FACTORS: _array(ValueType.FLOAT32, rows.factors.ravel()),
+            keys.LENGTH_ATTN_SCALE: _array(ValueType.FLOAT32, rows.attn_scale),
+            **({keys.LENGTH_LAYERS: _array(ValueType.BOOL, marked)} if in_windows else {}),
             keys.CONTEXT: TypedValue(ValueType.UINT32, context),
         }
     )
@@ -158,15 +177,51 @@ def encode_heads(wanted: RopeTable, order: str = STATIC) -> Edit:
     )
 
 
-def encode_identity(method: str, params: Mapping[str, Any], original: Mapping[str, Any]) -> Edit:
-    """The keys that say which method this is and what the source was."""
+def encode_identity(method: str, params: Mapping[str, Any], original: Mapping[str, Any], edit: Edit) -> Edit:
+    """The keys that say which method this is, what the source was, and which runtimes understand ``edit``."""
+    version = 2 if keys.LENGTH_LAYERS in edit.set else 1  # a runtime that knows 1 would leave those layers out
     return Edit(
         {
-            keys.VERSION: TypedValue(ValueType.UINT32, 1),
+            keys.VERSION: TypedValue(ValueType.UINT32, version),
             keys.METHOD: TypedValue(ValueType.STRING, method),
             keys.PARAMS: TypedValue(ValueType.STRING, json.dumps(params, sort_keys=True)),
             keys.ORIGINAL: TypedValue(ValueType.STRING, json.dumps(original, sort_keys=True)),
         }
+    )
+
+
+def _serves(stock: StockRope, wanted: RopeTable, model: ModelRope) -> bool:
+    """Whether stock llama.cpp computes the table from these settings, in either kind of layers."""
+    taken = stock.rope_freqs and model.own_factors  # one tensor cannot hold both
+    return not taken and _as_stored(stock).table(model).close_to(wanted)
+
+
+def _as_tensor(wanted: RopeTable, model: ModelRope) -> StockRope:
+    """One row as ``rope_freqs.weight``, for architectures that load that."""
+    factors = tuple(float(f) for f in wanted.factors[0])
+    return StockRope(rope_freqs=factors, attn_factor=float(wanted.attn_scale[0]), original_ctx=model.original_ctx)
+
+
+def _require_effect(wanted: RopeTable, model: ModelRope) -> None:
+    """Refuse a table that differs from plain RoPE, but in no layer that rotates."""
+    acts = {model.slides(layer) for layer in range(model.n_layer) if model.rotates(layer)}
+    kinds = {False: wanted.without_sliding(), True: wanted.of_sliding}
+    if acts == {True} and _is_plain(kinds[True]) and not _is_plain(kinds[False]):
+        by_base = "use ntk" if model.sliding_base is None else "give head ratios with --sliding"
+        remedy = "use linear or ntk" if model.sliding_scaled else by_base
+        raise NotHonouredError(
+            f"{model.arch}: every rotating layer has a sliding window, which this leaves as it is; {remedy}"
+        )
+
+
+def _quotient(wanted: RopeTable, rest: RopeTable) -> RopeTable:
+    """The rows that make ``wanted`` of ``rest``, a table of one row, for one kind of layers."""
+    return RopeTable(wanted.factors / rest.factors, wanted.attn_scale / rest.attn_scale, wanted.length_points)
+
+
+def _is_plain(rows: RopeTable) -> bool:
+    return bool(
+        np.allclose(rows.factors, 1, rtol=_SAME, atol=0) and np.allclose(rows.attn_scale, 1, rtol=_SAME, atol=0)
     )
 
 

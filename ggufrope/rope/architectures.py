@@ -67,10 +67,10 @@ PAIRING: dict[str, str] = {
 }
 
 #: Load an optional ``rope_freqs.weight`` and hand it to every rope of every layer. (Falcon-H1, LLaDA and Pangu load it
-#: and do not; Gemma 4, EXAONE 4 and Step 3.5 use it in some layers only: those get our own table instead.)
+#: and do not; Gemma 4 and Step 3.5 use it in some layers only: those get our own table instead.)
 ROPE_FREQS_TENSOR = frozenset(
     {"llama", "deci", "minicpm", "mistral3", "arcee", "apertus", "exaone", "granite", "granitemoe", "granitehybrid"}
-    | {"nanbeige"}
+    | {"nanbeige", "llama4", "exaone4", "exaone-moe", "granite_swa"}
 )
 
 #: Load ``rope_factors_long.weight`` and ``rope_factors_short.weight`` when ``rope.scaling.type`` is ``longrope``.

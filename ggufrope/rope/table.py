@@ -178,9 +178,13 @@ class RopeTable:
         """What all heads of sliding-window layers share, relative to ``ModelRope.of_sliding``."""
         return self.sliding or replace(self, head_factors=_no_heads(), n_head_kv=())
 
+    def without_sliding(self) -> RopeTable:
+        """What layers without a sliding window have."""
+        return replace(self, sliding=None)
+
     def with_sliding(self, sliding: RopeTable) -> RopeTable:
         """The same with these factors and scales in sliding-window layers."""
-        alone = replace(self, sliding=None)
+        alone = self.without_sliding()
         return alone if sliding.close_to(alone.without_heads(), rtol=0) else replace(self, sliding=sliding)
 
     def _of_own_heads(self) -> NDArray[np.float64]:

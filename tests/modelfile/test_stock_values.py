@@ -218,6 +218,9 @@ def test_another_base(write, capsys):
 
 def test_sliding_layers_keep_a_base_of_their_own(write, capsys):
     write({"attention.sliding_window": 16}, "gemma3")
+    assert main("convert odd.gguf -o out.gguf --method none --freq-base 500000".split()) == 2
+    assert "every rotating layer has a sliding window" in capsys.readouterr().err, "three layers: nothing would change"
+    write({"attention.sliding_window": 16, "block_count": 6}, "gemma3")
     assert main("convert odd.gguf -o out.gguf --method none --freq-base 500000".split()) == 0
     assert "is set from 10000 to 500000; sliding-window layers keep theirs, 10000" in capsys.readouterr().out
     model = ModelFile.open("out.gguf").model

@@ -68,7 +68,7 @@ def test_yarn_log_multiplier_readers(src):
 
 
 def _loaders(src, tensor):
-    files = {"granitemoe": "granite-moe", "granitehybrid": "granite-hybrid"}
+    files = {"granitemoe": "granite-moe", "granitehybrid": "granite-hybrid", "granite_swa": "granite-swa"}
     loading = {p.stem for p in (src / "models").glob("*.cpp") if tensor in p.read_text()}
     return lambda arch: files.get(arch, arch) in loading
 
