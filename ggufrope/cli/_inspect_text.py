@@ -26,12 +26,13 @@ def lines(inspection: Inspection) -> list[str]:
         f"context          trained {inspection.before.model.original_ctx}, now {d.context}",
         f"frequency base   {model.freq_base:g}{_about_base(inspection)}",
         *_rows(inspection),
+        *_sliding(inspection),
     ]
     text += [f"{'head ratios' if i == 0 else '':<16} {_class(c)}" for i, c in enumerate(inspection.layer_classes())]
     curves = inspection.wavelengths()
     picks = np.unique(np.linspace(0, model.n_pairs - 1, min(_SHOWN, model.n_pairs)).astype(int))
     text.append("wavelength       tokens per turn at pair " + " ".join(f"{i:>9}" for i in picks))
-    text += [f"  {name:<37} " + " ".join(f"{_short(values[i]):>9}" for i in picks) for name, values in curves.items()]
+    text += [f"  {name:<37} " + " ".join(f"{_at(values, i):>9}" for i in picks) for name, values in curves.items()]
     verdict = inspection.verdict
     if fault := inspection.file.original_fault:
         text.append(f"original         its scaling made no sense: {fault}; `before` is without it")
@@ -73,6 +74,20 @@ def _rows(inspection: Inspection) -> list[str]:
         text.append("  to length      " + " ".join(f"{p:>8}" for p in table.length_points[part]))
         text.append("  attention      " + " ".join(f"{s:>8}" for s in scales[part]))
     return text
+
+
+def _sliding(inspection: Inspection) -> list[str]:
+    """Base and attention scale of layers with a sliding window, where they rotate otherwise than the rest."""
+    sliding, model = inspection.sliding, inspection.decoded.model.of_sliding
+    if sliding is None:
+        return []
+    scales = ", ".join(f"{s:.6g}" for s in sliding.attn_scale)
+    rotated = f", {model.rot_dim} dimensions" if model.rot_dim != inspection.decoded.model.rot_dim else ""
+    return [f"sliding windows  base {model.freq_base:g}, attention scale {scales}{rotated}"]
+
+
+def _at(values: list[float], pair: int) -> str:
+    return _short(values[pair]) if pair < len(values) else "-"
 
 
 def _short(value: float) -> str:

@@ -13,8 +13,12 @@ from ggufrope.modelfile.decoded import Decoded
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.verdict import Verdict, verdict_of
 from ggufrope.rope import architectures
+from ggufrope.rope.model import ModelRope
+from ggufrope.rope.table import RopeTable
 
 __all__ = ["Inspection", "LayerClass"]
+
+_SAME = 1e-6  # float32 keys carry 6e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,21 @@ class Inspection:
         return [LayerClass(tuple(layers), sliding, ratios) for (sliding, ratios), layers in groups.items()]
 
     @property
+    def sliding(self) -> RopeTable | None:
+        """What layers with a sliding window rotate by, relative to ``model.of_sliding``; None: as the others do."""
+        model, table = self.decoded.model, self.decoded.table.without_heads()
+        if not model.has_windows:
+            return None
+        windows, rest, of_windows = table.of_sliding, table.without_sliding(), model.of_sliding
+        if windows.n_rows == rest.n_rows and windows.n_pairs == rest.n_pairs:
+            turns, others = _rows(windows, of_windows), _rows(rest, model)
+            if np.allclose(turns, others, rtol=_SAME, atol=0) and np.allclose(
+                windows.attn_scale, rest.attn_scale, rtol=_SAME
+            ):
+                return None
+        return windows
+
+    @property
     def verdict(self) -> Verdict:
         """Who honours it."""
         return verdict_of(self.file)
@@ -79,7 +98,7 @@ class Inspection:
         if without := self.without_rope:
             return without.as_json()
         d, model, verdict = self.decoded, self.decoded.model, self.verdict
-        plain = d.table.without_heads()
+        plain, sliding = d.table.without_heads(), self.sliding
         return {
             "file": str(self.file.path),
             "architecture": model.arch,
@@ -104,9 +123,9 @@ class Inspection:
             "attention_scale": [float(v) for v in d.table.attn_scale],
             "length_points": list(d.table.length_points),
             "row_chosen_by": d.row_chosen_by,
-            "frequencies": [
-                [float(f) for f in plain.frequencies(model, length=n)] for n in (plain.length_points or (None,))
-            ],
+            "frequencies": _rows(plain, model),
+            "sliding_frequencies": _rows(sliding, model.of_sliding) if sliding else [],
+            "sliding_attention_scale": [float(v) for v in sliding.attn_scale] if sliding else [],
             "layer_classes": [
                 {"layers": list(c.layers), "sliding_window": c.sliding, "ratios": list(c.ratios)}
                 for c in self.layer_classes()
@@ -118,7 +137,8 @@ class Inspection:
     def wavelengths(self) -> dict[str, list[float]]:
         """Tokens per turn of each pair: ``before``, and ``after`` at ratio 1, and at the extreme ratios.
 
-        Where rows follow the length, ``after`` is the longest; one in the middle stands before it.
+        Where rows follow the length, ``after`` is the longest; one in the middle stands before it. They are of layers
+        without a sliding window; those with one have a curve where they rotate otherwise, maybe of fewer pairs.
         """
         plain, model = self.decoded.table.without_heads(), self.decoded.model
         after = plain.frequencies(model)
@@ -127,7 +147,14 @@ class Inspection:
             middle = plain.length_points[len(plain.length_points) // 2 - (len(plain.length_points) == 2)]
             curves[f"after, to {middle} tokens"] = plain.frequencies(model, length=middle)
         curves["after"] = after
+        if sliding := self.sliding:
+            curves["after, in sliding windows"] = sliding.frequencies(model.of_sliding)
         ratios = [r for row in self.decoded.table.head_ratios for r in row if r != 1.0]
         if ratios:
             curves |= {f"after, head ratio {r:.3g}": after / r for r in (min(ratios), max(ratios))}
         return {name: [float(v) for v in 2 * np.pi / f] for name, f in curves.items()}
+
+
+def _rows(table: RopeTable, model: ModelRope) -> list[list[float]]:
+    """Radians per token of each pair, one list for each row."""
+    return [[float(f) for f in table.frequencies(model, length=n)] for n in (table.length_points or (None,))]

@@ -15,7 +15,10 @@ from ggufrope.inspection.summary import Inspection
 __all__ = ["plot_wavelengths"]
 
 # Okabe and Ito's palette, told apart by all common kinds of colour vision; dashes tell them apart in print
-_STYLES = (("#000000", "--"), ("#0072B2", "-"), ("#E69F00", "-."), ("#D55E00", ":"))
+_STYLES = (
+    ("#000000", "--"), ("#0072B2", "-"), ("#E69F00", "-."), ("#D55E00", ":"), ("#009E73", (0, (5, 1, 1, 1, 1, 1))),
+    ("#CC79A7", (0, (1, 4))),
+)  # fmt: skip
 
 
 def plot_wavelengths(inspection: Inspection, out: Path) -> Path:
@@ -60,7 +63,7 @@ def plot_wavelengths(inspection: Inspection, out: Path) -> Path:
 
 def _draw_wavelengths(axes: Any, inspection: Inspection) -> None:
     for (name, values), (colour, dash) in zip(inspection.wavelengths().items(), _STYLES, strict=False):
-        axes.plot(range(len(values)), values, dash, color=colour, label=name, linewidth=1.8)
+        axes.plot(range(len(values)), values, linestyle=dash, color=colour, label=name, linewidth=1.8)
     trained, context = inspection.before.model.original_ctx, inspection.decoded.context
     axes.axhline(trained, color="#999999", linewidth=0.8)
     axes.annotate(f"trained context {trained}", (0, trained), (2, 3), textcoords="offset points", fontsize=8)
@@ -83,7 +86,7 @@ def _draw_lengths(axes: Any, inspection: Inspection) -> None:
         f"divisor of pair {middle}": table.factors[:, middle],
         "attention scale": table.attn_scale,
     }
-    for (name, values), (colour, dash) in zip(curves.items(), _STYLES[1:], strict=True):
+    for (name, values), (colour, dash) in zip(curves.items(), _STYLES[1:4], strict=True):
         axes.stairs(values, edges, baseline=None, color=colour, linestyle=dash, label=name, linewidth=1.8)
     axes.set_yscale("log")
     axes.set_xlabel("length in use, in tokens")
