@@ -128,7 +128,7 @@ def _model(
         n_head_kv=n_head_kv,
         head_dim=head_dim,
         rot_dim=_count(source, keys.stock(keys.ROPE_DIMENSIONS, arch), default=head_dim),
-        freq_base=_freq_base(source, arch),
+        freq_base=_freq_base(source, arch, head_dim),
         train_ctx=train_ctx,
         original_ctx=_count(source, keys.stock(keys.ORIGINAL_CONTEXT, arch), default=0) or train_ctx,
         sliding=sliding,
@@ -227,10 +227,14 @@ def _number(source: KeySource, key: str, default: float) -> float:
     return float(value)
 
 
-def _freq_base(source: KeySource, arch: str) -> float:
-    return (
-        10000.0 if arch in architectures.IGNORES_SCALING else _number(source, keys.stock(keys.FREQ_BASE, arch), 10000.0)
+def _freq_base(source: KeySource, arch: str, head_dim: int = 0) -> float:
+    if arch in architectures.IGNORES_SCALING:
+        return 10000.0
+    base = _number(source, keys.stock(keys.FREQ_BASE, arch), 10000.0)
+    alpha = (
+        _number(source, keys.stock(keys.SCALING_ALPHA, arch), 0.0) if arch in architectures.BASE_TIMES_ALPHA else 0.0
     )
+    return float(base * alpha ** (head_dim / (head_dim - 2))) if alpha > 0 and head_dim > 2 else base
 
 
 def _sliding_base(source: KeySource, arch: str) -> float | None:

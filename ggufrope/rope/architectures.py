@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "ATTENTION_FOLLOWS_FACTOR",
+    "BASE_TIMES_ALPHA",
     "FINETUNED_MEANS_ROPE",
     "IGNORES_SCALING",
     "LONGROPE_TENSORS",
@@ -37,6 +38,7 @@ __all__ = [
     "SLIDING_PLAIN",
     "SLIDING_ROT_DIM",
     "SLIDING_UNSCALED",
+    "YARN_LOG_MUL_IN_TENTHS",
     "knows",
     "pairing",
 ]
@@ -82,10 +84,16 @@ LONGROPE_TENSORS = frozenset(
 READS_YARN_BETA = frozenset({"grok", "mistral3"})
 
 #: Read ``rope.scaling.yarn_log_multiplier``.
-READS_YARN_LOG_MUL = frozenset({"deepseek2", "deepseek32", "mistral3"})
+READS_YARN_LOG_MUL = frozenset({"deepseek2", "deepseek32", "mistral3", "mistral4"})
+
+#: Of these, the ones whose files have a tenth of it.
+YARN_LOG_MUL_IN_TENTHS = frozenset({"deepseek2", "deepseek32", "mistral4"})
+
+#: Raise the file's base by ``rope.scaling.alpha`` to the power d/(d-2), d being a head's size.
+BASE_TIMES_ALPHA = frozenset({"hunyuan-dense", "hunyuan_vl"})
 
 #: Multiply q·k by the square of YaRN's scale, from the file's factor, whatever the type of scaling.
-ATTENTION_FOLLOWS_FACTOR = frozenset({"deepseek2", "deepseek32", "glm-dsa"})
+ATTENTION_FOLLOWS_FACTOR = frozenset({"deepseek2", "deepseek32", "glm-dsa", "mistral4"})
 
 #: Default layout of sliding-window layers where the file has no ``attention.sliding_window_pattern``:
 #: (period n, dense first). Layer l slides when l % n < n-1, or, dense first, when l % n != 0.

@@ -104,7 +104,7 @@ class StockRope:
 
     def _all_dims(self, arch: str) -> float:
         """DeepSeek's ``mscale_all_dim``; 0 where the file has none."""
-        return self.log_mul * (10.0 if arch.startswith("deepseek") else 1.0)  # its converter stores a tenth
+        return self.log_mul * (10.0 if arch in architectures.YARN_LOG_MUL_IN_TENTHS else 1.0)
 
     def _rows(self, model: ModelRope) -> RopeTable:
         """The table of one kind of layers, whose facts ``model`` has."""

@@ -64,7 +64,19 @@ def test_yarn_beta_readers(src):
 
 def test_yarn_log_multiplier_readers(src):
     readers = {p.stem for p in (src / "models").glob("*.cpp") if "(LLM_KV_ROPE_SCALING_YARN_LOG_MUL" in p.read_text()}
-    assert readers == architectures.READS_YARN_LOG_MUL
+    assert readers | {"mistral4"} == architectures.READS_YARN_LOG_MUL, "mistral4 is of deepseek2's class"
+    tenths = {p.stem for p in (src / "models").glob("*.cpp") if "rope_yarn_log_mul /= 0.1f" in p.read_text()}
+    assert tenths | {"mistral4"} == architectures.YARN_LOG_MUL_IN_TENTHS
+
+
+def test_attention_that_follows_the_factor(src):
+    found = {p.stem for p in (src / "models").glob("*.cpp") if "attn_factor_org * (1.0f + 0.1f" in p.read_text()}
+    assert found | {"mistral4"} == architectures.ATTENTION_FOLLOWS_FACTOR
+
+
+def test_bases_raised_by_alpha(src):
+    found = {p.stem for p in (src / "models").glob("*.cpp") if "hparams.rope_scaling_alpha" in p.read_text()}
+    assert found == {"hunyuan-vl"}, "and hunyuan-dense, whose class is derived from it"
 
 
 def _loaders(src, tensor):
