@@ -24,7 +24,6 @@ from ggufrope.methods import METHODS, PLAIN, front_method, parameters
 from ggufrope.modelfile.decoded import Decoded, decode
 from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.model_file import ModelFile
-from ggufrope.rope import architectures
 
 __all__ = ["CheckpointPlan"]
 
@@ -66,17 +65,19 @@ class CheckpointPlan:
         expected, why_not = self._expected()
         if expected is None:
             return self._done(self._by_name(), f"not compared with config.json: {why_not}")
-        failed: list[str] = []
+        refused, nearest = [], None
         for attempt in self._tries(expected):
             if isinstance(attempt, GgufropeError):
-                failed.append(str(attempt))
+                refused.append(str(attempt))
                 continue
             seen = self._compare(expected, attempt)
             if seen.agrees:
                 return self._done(attempt, str(seen))
-            failed.append(str(seen))
+            nearest = seen if nearest is None or seen.gap < nearest.gap else nearest
+        why = str(nearest) if nearest else refused[0]
+        also = f" ({refused[0].removeprefix(f'{self.weights.path}: ')})" if nearest and refused else ""
         raise CheckpointError(
-            f"{self.config.path}: no conversion rotates as it asks for: {failed[-1]}; --method none takes the "
+            f"{self.config.path}: no conversion rotates as it asks for: {why}{also}; --method none takes the "
             "converter's frequencies without scaling, another --method replaces the scaling"
         )
 
@@ -123,14 +124,14 @@ class CheckpointPlan:
             yield self._as_written()
         plans = [(self.declared.method or PLAIN, self.declared.params, "")]
         for name, params, note in [*plans, *self._as_computed(expected)]:
-            yield self._try(name, params, note)
-            if self.weights.architecture in architectures.ATTENTION_FOLLOWS_FACTOR:
-                yield self._try(name, params, note, keep_keys=False)
+            for in_windows in (None, True, False) if self.weights.model.has_windows else (None,):
+                for keep_keys in (True, False):
+                    yield self._try(name, params, note, keep_keys=keep_keys, in_windows=in_windows)
 
-    def _try(self, name: str, params: Mapping[str, Any], note: str, keep_keys: bool = True) -> _Try | GgufropeError:
-        options = {"from_checkpoint": True, "keep_keys": keep_keys}
+    def _try(self, name: str, params: Mapping[str, Any], note: str, **options: Any) -> _Try | GgufropeError:
+        """A plan of a method; ``options`` are those of ``conversion.plan``."""
         try:
-            conversion = self._plan(self._composed(name), {**params, **self._given()}, **options)
+            conversion = self._plan(self._composed(name), {**params, **self._given()}, from_checkpoint=True, **options)
         except GgufropeError as error:
             return error
         return _Try(conversion, decode(EditedSource(conversion.source, conversion.edit)), note)
@@ -219,18 +220,15 @@ class CheckpointPlan:
         nested = rope.get("full_attention") if isinstance(rope, dict) else None
         return nested if isinstance(nested, dict) else rope if isinstance(rope, dict) else {}
 
-    def _plan(
-        self, name: str, params: Mapping[str, Any], *, from_checkpoint: bool, keep_keys: bool = True
-    ) -> Conversion:
+    def _plan(self, name: str, params: Mapping[str, Any], **options: Any) -> Conversion:
         return plan(
             self.weights,
             name,
             params,
             self.request.context,
             require_patched=self.request.require_patched,
-            from_checkpoint=from_checkpoint,
             reach=None if self.request.context else self._reach() or self.weights.model.train_ctx,
-            keep_keys=keep_keys,
+            **options,
         )
 
     def _composed(self, base: str | None = None) -> str:

@@ -83,6 +83,7 @@ def plan(
     from_checkpoint: bool = False,
     reach: int | None = None,
     keep_keys: bool = True,
+    in_windows: bool | None = None,
 ) -> Conversion:
     """Decide what converting ``file`` to method ``name`` changes. Reads only the header.
 
@@ -96,6 +97,7 @@ def plan(
             says so, and ``validate`` goes by the directory.
         reach: the context that the result gets, where the method does not depend on the length.
         keep_keys: see ``encoding.encode``.
+        in_windows: see ``fitted.table_of``.
 
     Raises:
         GgufError: the file cannot be read.
@@ -110,7 +112,7 @@ def plan(
         return _plan_without_rope(mended, name, params, context, require_patched)
     if keeps:
         require_sense(mended.source)
-    fitted = fit(name, params, mended.source.model, mended.source.stock, context, reach)
+    fitted = fit(name, params, mended.source.model, mended.source.stock, context, reach, in_windows)
     edit = encode(mended, fitted, require_patched, from_checkpoint=from_checkpoint, keep_keys=keep_keys)
     require_loadable(result := EditedSource(source, edit))
     return Conversion(

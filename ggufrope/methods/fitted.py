@@ -48,6 +48,7 @@ def fit(
     current: StockRope,
     context: int | None = None,
     reach: int | None = None,
+    in_windows: bool | None = None,
 ) -> FittedMethod:
     """Fit a method to a file's model.
 
@@ -58,6 +59,7 @@ def fit(
         current: the scaling that the file declares.
         context: target context in tokens; gives the factor where none is given.
         reach: the context in tokens that a method of one row gets instead of the one that it aims at.
+        in_windows: see ``table_of``.
 
     Raises:
         UnknownMethodError: no such method.
@@ -76,7 +78,7 @@ def fit(
     own = scaling.from_file(declared, current)
     given = {**own, **{k: v for k, v in params.items() if v is not None}}
     method = resolve(name, given, model, None if keeps else context)
-    table = table_of(method, model, scaling.traits)
+    table = table_of(method, model, scaling.traits, in_windows)
     return FittedMethod(
         name=name,
         method=method,
@@ -89,7 +91,7 @@ def fit(
     )
 
 
-def table_of(method: Method, model: ModelRope, scaling: Traits) -> RopeTable:
+def table_of(method: Method, model: ModelRope, scaling: Traits, in_windows: bool | None = None) -> RopeTable:
     """The table of a method on a model, in layers with a sliding window and in those without.
 
     A factor acts in sliding-window layers where a factor of the file does in that architecture: gpt-oss, EXAONE 4 and
@@ -101,6 +103,7 @@ def table_of(method: Method, model: ModelRope, scaling: Traits) -> RopeTable:
         method: the method.
         model: the model without the scaling that its file declares, unless the method keeps that.
         scaling: traits of the part of the method that decides about the scaling.
+        in_windows: whether the method acts in sliding-window layers; None: by the rules above.
 
     Raises:
         ParameterError, UnsupportedModelError: the model cannot carry the method.
@@ -111,6 +114,6 @@ def table_of(method: Method, model: ModelRope, scaling: Traits) -> RopeTable:
     stock = method.stock(model) if scaling.changes_base else None
     if stock is not None:
         return table.with_sliding(stock.table(model).of_sliding)
-    if model.sliding_scaled and table.n_rows == 1:
+    if in_windows or (in_windows is None and model.sliding_scaled and table.n_rows == 1):
         return table.with_sliding(method.table(model.of_sliding).without_heads())
     return table.with_sliding(RopeTable.identity(model.of_sliding))

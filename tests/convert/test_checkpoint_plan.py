@@ -379,3 +379,44 @@ def test_a_context_that_the_converter_got_wrong_is_config_json_s(directory):
     _, file = converted(directory({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, {}, context=64, name="d"))
     rotates_by(file, plain(), length=1024)
     rotates_by(file, plain(BASE * 3.0 ** (HEAD / (HEAD - 2))), length=2048)
+
+
+GPT_OSS = {
+    "model_type": "gpt_oss", "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 64,
+    "num_local_experts": 2, "num_experts_per_tok": 1,
+}  # fmt: skip
+WINDOWS = {"attention.sliding_window": 64}
+
+
+def test_a_ramp_in_layers_with_windows_too(directory):
+    """gpt-oss: one rotation for all layers, and a ramp whose ends llama.cpp rounds."""
+    folder = directory(GPT_OSS | {"rope_scaling": {**YARN, "truncate": False}}, STOCK_YARN | WINDOWS, arch="gpt-oss")
+    done, file = converted(folder)
+    rotates_by(file, yarn(truncate=False), MSCALE)
+    assert "2 layers agree" in done.compared
+    assert file.header.get("gpt-oss.rope.scaling.type") == "yarn", "stock llama.cpp keeps its coarser one"
+
+
+def test_windows_that_would_have_to_follow_the_length_are_refused(directory):
+    rope = {"rope_type": "dynamic", "factor": 4.0}
+    folder = directory(GPT_OSS | {"rope_scaling": rope}, WINDOWS, arch="gpt-oss")
+    with pytest.raises(GgufropeError, match="layers with a sliding window cannot follow the length") as raised:
+        converted(folder)
+    assert "GptOssRotaryEmbedding" in str(raised.value)
+
+
+def test_an_attention_factor_leaves_windows_alone_where_the_scaling_does(directory):
+    """Gemma 3: stock llama.cpp's attn_factor would act in every layer."""
+    full = {**YARN, "attention_factor": 1.7, "rope_theta": BASE}
+    rope = {"sliding_attention": {"rope_type": "default", "rope_theta": 5000.0}, "full_attention": full}
+    gemma = {
+        "model_type": "gemma3_text", "rope_parameters": rope, "sliding_window": 64, "sliding_window_pattern": 2,
+        "layer_types": ["sliding_attention", "full_attention"],
+    }  # fmt: skip
+    keys = WINDOWS | STOCK_YARN | {"attention.sliding_window_pattern": 2, "rope.freq_base_swa": 5000.0}
+    done, file = converted(directory(gemma, keys, arch="gemma3"))
+    d = file.decoded
+    assert d.table.frequencies(d.model, 0) == pytest.approx(plain(5000.0), rel=1e-6)
+    assert d.table.frequencies(d.model, 1) == pytest.approx(yarn(), rel=1e-6)
+    assert [d.table.scale(d.model, layer) for layer in (0, 1)] == pytest.approx([1.0, 1.7], rel=1e-6)
+    assert "2 layers agree" in done.compared
