@@ -114,4 +114,6 @@ def test_rows_do_what_stock_s_keys_do(runtime_dir: Path, toys: Path, tmp_path: P
         # the kernel multiplies its way from pair to pair in float32, another base goes another way: 1e-4 of the effect
         assert np.abs(found.arrays[0] - wanted.arrays[0]).max() < max(2e-5 * size, 1e-3 * effect), name
         compared += [name] * bool(effect > 1e-3 * size)
-    assert len(compared) >= 2, compared
+    assert len(compared) >= (1 if arch == "muse-glimmer" and keyed else 2), (
+        compared
+    )  # there a base and factors act nowhere
