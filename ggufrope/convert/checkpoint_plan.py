@@ -7,7 +7,7 @@ configuration names; the same with transformers' attention scale; lists of the f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ class CheckpointPlan:
                 continue
             seen = self._compare(expected, attempt)
             if seen.agrees:
-                return self._done(attempt, str(seen))
+                return self._done(attempt, str(seen), self._of_stock(expected, attempt))
             nearest = seen if nearest is None or seen.gap < nearest.gap else nearest
         why = str(nearest) if nearest else refused[0]
         also = f" ({refused[0].removeprefix(f'{self.weights.path}: ')})" if nearest and refused else ""
@@ -117,6 +117,14 @@ class CheckpointPlan:
         decoded = attempt.decoded
         original = int(self.declared.params.get("original_context") or decoded.model.original_ctx)
         return expected.compare(decoded, compared_lengths(decoded.table, original, decoded.context))
+
+    def _of_stock(self, expected: Expected, chosen: _Try) -> str:
+        """How far a stock llama.cpp is from the configuration, where only the patched one is right."""
+        decoded = chosen.decoded
+        if not decoded.needs_patched:
+            return ""
+        seen = self._compare(expected, replace(chosen, decoded=replace(decoded, table=decoded.stock_table)))
+        return f"a stock llama.cpp is up to {seen.gap:.1%} off: {seen.where}" if seen.where else ""
 
     def _tries(self, expected: Expected) -> Iterator[_Try | GgufropeError]:
         """What might agree, the least change first; an error in the place of one that cannot be planned."""
@@ -247,8 +255,8 @@ class CheckpointPlan:
     def _params_of(self, name: str) -> Mapping[str, Any]:
         return self.declared.params if name == self.declared.method else {}
 
-    def _done(self, chosen: _Try, compared: str) -> Prepared:
-        notes = [*self.declared.notes, *([chosen.note] if chosen.note else [])]
+    def _done(self, chosen: _Try, compared: str, stock: str = "") -> Prepared:
+        notes = [*self.declared.notes, *([chosen.note] if chosen.note else []), *([stock] if stock else [])]
         before, now = self._declared_context(), chosen.decoded.context
         if before and now > before and now > self.weights.model.train_ctx and not self.request.context:
             notes.append(

@@ -28,9 +28,7 @@ from conversion import ModelBase
 if without:
     index = ModelBase.index_tensors
     ModelBase.index_tensors = lambda *a, **k: {name: t for name, t in index(*a, **k).items() if without not in name}
-load = ModelBase.load_hparams
-def load_hparams(*args, **kwargs):
-    found = load(*args, **kwargs)
+def amend(found):
     given = found.get("rope_parameters") or {}
     found.setdefault("rotary_pct", given.get("partial_rotary_factor") or 1.0)
     if given.get("rope_theta") is not None:
@@ -52,7 +50,13 @@ def whole(settings):
             whole(value)
         elif isinstance(value, float) and str(name).endswith("max_position_embeddings") and value.is_integer():
             settings[name] = int(value)
-ModelBase.load_hparams = staticmethod(load_hparams)
+load, init = ModelBase.load_hparams, ModelBase.__init__
+def begin(self, *args, **kwargs):
+    if kwargs.get("hparams"):  # some classes read config.json themselves
+        amend(kwargs["hparams"])
+    init(self, *args, **kwargs)
+ModelBase.load_hparams = staticmethod(lambda *args, **kwargs: amend(load(*args, **kwargs)))
+ModelBase.__init__ = begin
 runpy.run_path(script, run_name="__main__")
 """
 

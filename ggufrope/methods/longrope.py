@@ -93,7 +93,10 @@ class LongRope(Method):
     def table(self, model: ModelRope) -> RopeTable:
         for name in ("short_factor", "long_factor"):
             if (n := len(getattr(self, name))) != model.n_pairs:
-                raise ParameterError(f"longrope: {name} has {n} entries, expected rot_dim/2 = {model.n_pairs}")
+                raise ParameterError(
+                    f"longrope: {name} has {n} entries, expected rot_dim/2 = {model.n_pairs}; give a list of that "
+                    "length"
+                )
         scale = self.attn_scale(model)
         short_scale = scale if self.short_attention_factor is None else self.short_attention_factor
         if self.short_factor == self.long_factor and short_scale == scale:

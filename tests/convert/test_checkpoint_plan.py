@@ -395,6 +395,8 @@ def test_a_ramp_in_layers_with_windows_too(directory):
     rotates_by(file, yarn(truncate=False), MSCALE)
     assert "2 layers agree" in done.compared
     assert file.header.get("gpt-oss.rope.scaling.type") == "yarn", "stock llama.cpp keeps its coarser one"
+    gap = np.abs(yarn() / yarn(truncate=False) - 1).max()
+    assert any(f"a stock llama.cpp is up to {gap:.1%} off" in n for n in done.notes)
 
 
 def test_windows_that_would_have_to_follow_the_length_are_refused(directory):
