@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from ggufrope.methods import METHODS, PLAIN, front_method, parameters
 from ggufrope.modelfile.decoded import Decoded, decode
 from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.model_file import ModelFile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["CheckpointPlan"]
 
@@ -65,7 +68,7 @@ class CheckpointPlan:
         expected, why_not = self._expected()
         if expected is None:
             return self._done(self._by_name(), f"not compared with config.json: {why_not}")
-        refused, nearest = [], None
+        refused, nearest = list[str](), None
         for attempt in self._tries(expected):
             if isinstance(attempt, GgufropeError):
                 refused.append(str(attempt))
@@ -74,6 +77,8 @@ class CheckpointPlan:
             if seen.agrees:
                 return self._done(attempt, str(seen), self._of_stock(expected, attempt))
             nearest = seen if nearest is None or seen.gap < nearest.gap else nearest
+        if self.request.read_config_as != TRANSFORMERS:
+            return self._done(self._by_name(), f"not compared with config.json: {self._not_run()}")
         why = str(nearest) if nearest else refused[0]
         also = f" ({refused[0].removeprefix(f'{self.weights.path}: ')})" if nearest and refused else ""
         raise CheckpointError(
@@ -99,7 +104,7 @@ class CheckpointPlan:
             CheckpointError: transformers knows the type of scaling, and cannot run with these settings.
         """
         if self.declared.read_as != TRANSFORMERS:
-            return None, f"read as {self.declared.read_as} does, which is not run here"
+            return None, self._not_run()
         if self.declared.method and not self.config.knows_rope_type:
             return None, f"transformers has no rope type {self.config.rope['rope_type']!r}"
         try:
@@ -112,6 +117,9 @@ class CheckpointPlan:
             self._by_name()  # our own words, where they say more
             raise
         return expected, ""
+
+    def _not_run(self) -> str:
+        return f"read as {self.request.read_config_as} does, which is not run here"
 
     def _compare(self, expected: Expected, attempt: _Try) -> ComparedRotation:
         decoded = attempt.decoded
@@ -131,7 +139,8 @@ class CheckpointPlan:
         if not self._needs_method():
             yield self._as_written()
         plans = [(self.declared.method or PLAIN, self.declared.params, "")]
-        for name, params, note in [*plans, *self._as_computed(expected)]:
+        computed = self._as_computed(expected) if self.request.read_config_as == TRANSFORMERS else ()
+        for name, params, note in [*plans, *computed]:
             for in_windows in (None, True, False) if self.weights.model.has_windows else (None,):
                 for keep_keys in (True, False):
                     yield self._try(name, params, note, keep_keys=keep_keys, in_windows=in_windows)
@@ -163,7 +172,7 @@ class CheckpointPlan:
             yield named.name, {**self.declared.params, **scales}, note
         by_list = next(cls for cls in METHODS.values() if cls.traits.lists)
         plain = model.base_frequencies() / (np.asarray(model.own_factors) if model.own_factors else 1.0)
-        lists = (tuple(map(float, plain / np.maximum(r.frequencies, 1e-30))) for r in (short, long))
+        lists = (self._list(plain / np.maximum(r.frequencies, 1e-30)) for r in (short, long))
         params = {
             **dict(zip(by_list.traits.lists, lists, strict=True)),
             **scales,
@@ -175,6 +184,13 @@ class CheckpointPlan:
             "the file has those that it computes (--read-config-as vllm takes the parameters as they stand)"
         )
         yield by_list.name, params, note
+
+    def _list(self, divisors: NDArray[np.float64]) -> tuple[float, ...]:
+        """Divisors as the configuration's own list where they are that to float32."""
+        for given in self.declared.params.values():
+            if np.shape(given) == divisors.shape and np.allclose(given, divisors, rtol=1e-6, atol=0):
+                return tuple(given)
+        return tuple(map(float, divisors))
 
     def _as_written(self) -> _Try:
         """What the converter wrote, with the request's own method on top where there is one."""
@@ -190,7 +206,7 @@ class CheckpointPlan:
         if self.declared.method is None:
             return self._as_written()
         params = {**self.declared.params, **self._given()}
-        conversion = self._plan(self._composed(), params, from_checkpoint=self.declared.read_as == TRANSFORMERS)
+        conversion = self._plan(self._composed(), params, from_checkpoint=self.request.read_config_as == TRANSFORMERS)
         return _Try(conversion, decode(EditedSource(conversion.source, conversion.edit)))
 
     def _needs_method(self) -> bool:
@@ -236,6 +252,7 @@ class CheckpointPlan:
             self.request.context,
             require_patched=self.request.require_patched,
             reach=None if self.request.context else self._reach() or self.weights.model.train_ctx,
+            of_converter=True,
             **options,
         )
 

@@ -54,9 +54,10 @@ class ComparedRotation:
         if not self.agrees:
             return f"{self.where}, as {self.against} computes it"
         lengths = ", ".join(map(str, self.lengths))
+        layers = "1 layer" if self.n_layers == 1 else f"{self.n_layers} layers"
         return (
-            f"frequencies and attention scale of {self.n_layers} layers agree with config.json as {self.against} "
-            f"computes it, for texts of {lengths} tokens (largest difference {self.gap:.0e})"
+            f"frequencies and attention scale of {layers} agree with config.json as {self.against} computes it, for "
+            f"texts of {lengths} tokens (largest difference {self.gap:.0e})"
         )
 
 

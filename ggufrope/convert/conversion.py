@@ -84,6 +84,7 @@ def plan(
     reach: int | None = None,
     keep_keys: bool = True,
     in_windows: bool | None = None,
+    of_converter: bool = False,
 ) -> Conversion:
     """Decide what converting ``file`` to method ``name`` changes. Reads only the header.
 
@@ -98,6 +99,7 @@ def plan(
         reach: the context that the result gets, where the method does not depend on the length.
         keep_keys: see ``encoding.encode``.
         in_windows: see ``fitted.table_of``.
+        of_converter: see ``conversion_notes``.
 
     Raises:
         GgufError: the file cannot be read.
@@ -124,7 +126,7 @@ def plan(
         context=fitted.context,
         edit=edit,
         verdict=verdict_of_edit(result),
-        notes=(*mended.notes(edit), *conversion_notes(mended.source, fitted, edit)),
+        notes=(*mended.notes(edit), *conversion_notes(mended.source, fitted, edit, of_converter=of_converter)),
     )
 
 

@@ -15,13 +15,16 @@ from ggufrope.rope.table import RopeTable
 __all__ = ["conversion_notes"]
 
 
-def conversion_notes(mended: EditedSource, fitted: FittedMethod, edit: Edit) -> Iterator[str]:
+def conversion_notes(
+    mended: EditedSource, fitted: FittedMethod, edit: Edit, *, of_converter: bool = False
+) -> Iterator[str]:
     """Notes on a conversion.
 
     Args:
         mended: the file, with its repairs.
         fitted: the method that it gets.
         edit: what changes.
+        of_converter: the file is what llama.cpp's converter wrote just now: its scaling is none that people know of.
     """
     model, current, keeps_scaling = fitted.model, mended.stock, fitted.keeps_scaling
     points = edit.set[keys.LENGTH_POINTS].value if keys.LENGTH_POINTS in edit.set else ()
@@ -35,7 +38,7 @@ def conversion_notes(mended: EditedSource, fitted: FittedMethod, edit: Edit) -> 
         yield from _of_windows(fitted)
     if model.own_factors:
         yield f"the model's own {keys.ROPE_FREQS} stays and multiplies into the new factors"
-    if not keeps_scaling:
+    if not (keeps_scaling or of_converter):
         untouched = not edit.remove and all(k in keys.OURS for k in edit.set)
         yield from _of_what_is_replaced(model, current, kept=untouched or bool(len(points) and current.long))
     if by_length:

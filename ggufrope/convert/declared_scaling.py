@@ -8,7 +8,7 @@ from typing import Any
 
 from ggufrope.convert.hf_config import HfConfig
 from ggufrope.errors import CheckpointError
-from ggufrope.methods import METHODS, Method, Traits
+from ggufrope.methods import METHODS, Traits
 
 __all__ = ["READERS", "TRANSFORMERS", "HfRope", "declared_scaling"]
 
@@ -71,32 +71,38 @@ def declared_scaling(config: HfConfig, reader: str = TRANSFORMERS) -> HfRope:
             f"{config.path}: its rope settings are incomplete or not numbers ({error}); mend the setting, or give "
             "--method to replace it"
         ) from None
-    notes = _difference(asked, mine, theirs, reader)
+    only = {k: rope[k] for k in asked.traits.hf_vllm_only if rope.get(k) is not None}
+    notes = _difference(only, mine, theirs, reader)
     if reader == VLLM and notes:
         return HfRope(kind, asked.name, theirs, notes, reader)
     return HfRope(kind, asked.name, mine, notes)
 
 
 def _difference(
-    asked: type[Method], mine: Mapping[str, Any], theirs: Mapping[str, Any], reader: str
+    only: Mapping[str, Any], mine: Mapping[str, Any], theirs: Mapping[str, Any], reader: str
 ) -> tuple[str, ...]:
-    """Where the two engines are known to read this configuration differently, in words."""
+    """Where the two engines are known to read a configuration differently, in words.
+
+    Args:
+        only: what vLLM alone reads of it.
+        mine: parameters as transformers reads them.
+        theirs: parameters as vLLM reads them.
+        reader: whose reading is taken.
+    """
     differ = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
     if not differ:
         return ()
-    said = [
-        f"{name} {' and '.join(_shown(params, name) for name in differ)}"
-        for name, params in (("transformers", mine), ("vLLM", theirs))
-    ]
+    read = " and ".join(f"{k} {v!r}" for k, v in only.items())
+    of_vllm, of_transformers = (" and ".join(_shown(p, name) for name in differ) for p in (theirs, mine))
     taken, other = ("vLLM's", TRANSFORMERS) if reader == VLLM else ("transformers'", VLLM)
     return (
-        f"engines read config.json's {asked.name} differently: {said[0]}, {said[1]}; {taken} reading is taken "
-        f"(--read-config-as {other} takes the other)",
+        f"config.json's {read} is read by vLLM ({of_vllm}) and not by transformers ({of_transformers}); {taken} "
+        f"reading is taken here (--read-config-as {other} takes the other)",
     )
 
 
 def _shown(params: Mapping[str, Any], name: str) -> str:
     value = params.get(name)
     if value is None:
-        return f"leaves {name} to the method's formula"
-    return f"has {name} {value:.6g}" if isinstance(value, float) else f"has {name} {value}"
+        return f"{name} by the method's formula"
+    return f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"

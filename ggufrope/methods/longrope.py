@@ -70,7 +70,9 @@ class LongRope(Method):
     def from_config(cls, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
         if config.get("max_position_embeddings"):  # its own factor, where there is one, need not fit the contexts
             rope = {k: v for k, v in rope.items() if k != "factor"}
-        return parameters_from_config(cls.traits.hf_parameters, config, rope)
+        own = {"attention_factor": "long_mscale", "short_attention_factor": "short_mscale"}  # Phi-3.5-MoE's
+        scales = {k: float(rope[theirs]) for k, theirs in own.items() if rope.get(theirs) is not None}
+        return {**parameters_from_config(cls.traits.hf_parameters, config, rope), **scales}
 
     @classmethod
     def from_file(cls, declared: ModelRope, current: StockRope) -> dict[str, Any]:

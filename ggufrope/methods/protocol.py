@@ -54,6 +54,7 @@ class Traits:
         layer_tensors: what the names of that layer's tensors in a checkpoint have in common.
         hf_types: ``rope_type`` in a ``config.json``, lower case, where it means this method; today's name first.
         hf_parameters: parameters that a ``config.json`` may have for it.
+        hf_vllm_only: keys of a ``config.json``'s rope settings that vLLM reads and transformers does not.
         reaches_factor: factor times original context is how far it reaches, whatever else a ``config.json`` says.
         lists: parameters that can say any frequencies: divisors up to the original context, and beyond.
         variants: parameters with which ``plan`` lists the method once more.
@@ -70,6 +71,7 @@ class Traits:
     layer_tensors: str = ""
     hf_types: tuple[str, ...] = ()
     hf_parameters: tuple[str, ...] = ()
+    hf_vllm_only: tuple[str, ...] = ()
     reaches_factor: bool = False
     lists: tuple[str, ...] = ()
     variants: tuple[Mapping[str, Any], ...] = ()

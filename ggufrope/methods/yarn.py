@@ -48,6 +48,7 @@ class Yarn(Method):
             "mscale_all_dim",
             "truncate",
         ),
+        hf_vllm_only=("attn_factor",),
         reaches_factor=True,
         variants=({"dynamic": True},),
     )

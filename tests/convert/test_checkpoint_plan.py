@@ -236,13 +236,19 @@ def test_what_a_class_computes_otherwise_than_its_settings_say_is_taken_and_told
     rotates_by(file, plain() / LISTS["short_factor"], 1.2, length=256)
     rotates_by(file, plain() / LISTS["short_factor"], 1.4, length=1000)
     assert any("PhimoeRotaryEmbedding computes other frequencies" in n for n in done.notes)
+    done, file = converted(directory(phi, arch="phimoe", name="vllm"), read_config_as="vllm")
+    rotates_by(file, plain() / LISTS["short_factor"], 1.2, length=256)
+    rotates_by(file, plain() / LISTS["long_factor"], 1.4, length=1000)
+    assert "not compared" in done.compared
+    assert not file.method_from_checkpoint
 
 
 def test_engines_that_differ_are_told_and_can_be_chosen(directory):
     rope = YARN | {"attn_factor": 0.5}
     done, file = converted(directory({"rope_scaling": rope}, STOCK_YARN))
     rotates_by(file, yarn(), MSCALE)
-    assert any("vLLM has attention_factor 0.569315" in n and "--read-config-as vllm" in n for n in done.notes)
+    told = "config.json's attn_factor 0.5 is read by vLLM (attention_factor 0.569315) and not by transformers"
+    assert any(told in n and "--read-config-as vllm" in n for n in done.notes)
     done, file = converted(directory({"rope_scaling": rope}, STOCK_YARN, name="vllm"), read_config_as="vllm")
     rotates_by(file, yarn(), MSCALE / 2)
     assert "not compared" in done.compared
