@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +64,7 @@ def declared_scaling(config: HfConfig, reader: str = TRANSFORMERS) -> HfRope:
     asked = next((cls for cls in METHODS.values() if kind in cls.traits.hf_types), None)
     if asked is None:
         return HfRope(kind)
+    _require_numbers(config, rope)
     settings = config.text.to_dict()
     try:
         mine, theirs = asked.from_config(settings, rope), asked.from_vllm_config(settings, rope)
@@ -76,6 +78,14 @@ def declared_scaling(config: HfConfig, reader: str = TRANSFORMERS) -> HfRope:
     if reader == VLLM and notes:
         return HfRope(kind, asked.name, theirs, notes, reader)
     return HfRope(kind, asked.name, mine, notes)
+
+
+def _require_numbers(config: HfConfig, rope: Mapping[str, Any]) -> None:
+    """Refuse what would be divided by, and is 0, negative, or no number."""
+    for name in ("factor", "original_max_position_embeddings"):
+        value = rope.get(name)
+        if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
+            raise CheckpointError(f"{config.path}: its rope {name} is {value!r}; give a number above 0")
 
 
 def _difference(

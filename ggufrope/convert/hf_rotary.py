@@ -83,6 +83,8 @@ class HfRotary:
         except Exception as error:  # a module may fail in any way on settings that nobody tried
             raise CheckpointError(f"{self.name} cannot run with it ({type(error).__name__}: {error})") from None
         cos, sin = (answer.real, answer.imag) if isinstance(answer, torch.Tensor) else answer
+        if not (torch.isfinite(cos).all() and torch.isfinite(sin).all()):
+            raise CheckpointError(f"{self.name} computes angles from it that are no numbers")
         return _rotation(_rows(cos, n_pairs), _rows(sin, n_pairs))
 
 
