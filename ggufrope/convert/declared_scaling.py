@@ -82,7 +82,7 @@ def declared_scaling(config: HfConfig, reader: str = TRANSFORMERS) -> HfRope:
 
 def _require_numbers(config: HfConfig, rope: Mapping[str, Any]) -> None:
     """Refuse what would be divided by, and is 0, negative, or no number."""
-    for name in ("factor", "original_max_position_embeddings"):
+    for name in ("factor", "original_max_position_embeddings", "attention_factor"):
         value = rope.get(name)
         if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
             raise CheckpointError(f"{config.path}: its rope {name} is {value!r}; give a number above 0")

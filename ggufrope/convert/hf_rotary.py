@@ -85,7 +85,10 @@ class HfRotary:
         cos, sin = (answer.real, answer.imag) if isinstance(answer, torch.Tensor) else answer
         if not (torch.isfinite(cos).all() and torch.isfinite(sin).all()):
             raise CheckpointError(f"{self.name} computes angles from it that are no numbers")
-        return _rotation(_rows(cos, n_pairs), _rows(sin, n_pairs))
+        found = _rotation(_rows(cos, n_pairs), _rows(sin, n_pairs))
+        if not found.scale > 0:
+            raise CheckpointError(f"{self.name} multiplies cos and sin by {found.scale:g}")
+        return found
 
 
 def find_rotary(config: HfConfig) -> HfRotary | None:

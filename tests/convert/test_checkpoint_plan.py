@@ -282,6 +282,7 @@ def test_keys_that_tie_attention_to_yarn_stay(directory):
         ({"rope_type": "linear", "factor": "x"}, "rope factor is 'x'; give a number above 0"),
         ({"rope_type": "linear", "factor": "2.0"}, "rope factor is '2.0'"),
         (YARN | {"factor": 0}, "rope factor is 0; give"),
+        (YARN | {"attention_factor": 0}, "rope attention_factor is 0; give"),
         (YARN | {"factor": -4.0}, r"rope factor is -4\.0; give"),
         (YARN | {"original_max_position_embeddings": -1}, "original_max_position_embeddings is -1"),
         (LONG | {"short_factor": [1.0] * 3}, "short_factor has 3 entries, expected rot_dim/2 = 16"),
