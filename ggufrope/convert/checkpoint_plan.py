@@ -112,6 +112,7 @@ class CheckpointPlan:
             if rotary is None:
                 return None, f"transformers' {type(self.config.text).__name__} has no rotary module to ask"
             expected = Expected(self.config, rotary)
+            expected.require_layers(self.weights.decoded)
             expected.compare(self.weights.decoded, (1,))
         except CheckpointError:
             self._by_name()  # our own words, where they say more

@@ -72,6 +72,27 @@ class Expected:
         """Of one layer, in texts of ``length`` tokens; see ``HfRotary.rotation``."""
         return self.rotary.rotation(self._type(layer), length, n_pairs)
 
+    def require_layers(self, file: Decoded) -> None:
+        """Refuse a file that rotates other layers than the configuration, or gives others a window.
+
+        llama.cpp has the places of such layers fixed for most architectures, whatever ``config.json`` says.
+
+        Raises:
+            CheckpointError: it does.
+        """
+        model, layers = file.model, range(min(file.model.n_layer, getattr(self.config.text, "num_hidden_layers", 0)))
+        questions = [("rotate", self.config.rotates, model.rotates)]
+        if model.has_windows:
+            questions.append(("have a sliding window", self.config.slides, model.slides))
+        for what, asked, does in questions:
+            wrong = [layer for layer in layers if asked(layer) not in (None, does(layer))]
+            if wrong:
+                theirs, mine = ([layer for layer in layers if has(layer)] for has in (asked, does))
+                raise CheckpointError(
+                    f"{self.config.path}: layers {_listed(theirs)} {what}; in llama.cpp's {model.arch} layers "
+                    f"{_listed(mine)} do, which no scaling mends; --method none takes it as the converter writes it"
+                )
+
     def compare(self, file: Decoded, lengths: tuple[int, ...]) -> ComparedRotation:
         """Compare what ``file`` makes the patched runtime compute, the ratios of heads aside.
 
@@ -124,6 +145,11 @@ class Expected:
             f"pair {pair} of layer {layer} turns by {mine.frequencies[pair]:.6g} radians per token instead of "
             f"{theirs.frequencies[pair]:.6g} in texts of {length} tokens"
         )
+
+
+def _listed(layers: list[int]) -> str:
+    shown = [str(layer) for layer in layers]
+    return ", ".join(shown if len(shown) <= 12 else [*shown[:10], "..."]) or "(none)"
 
 
 def file_rotation(table: RopeTable, model: ModelRope, layer: int, length: int) -> LayerRotation:

@@ -26,6 +26,9 @@ __all__ = ["HfConfig", "quiet_transformers", "read_config", "read_hf_config"]
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
+_WINDOWS = (SLIDING, "chunked_attention")
+_RECURRENT = ("linear_attention", "mamba", "mamba2", "conv", "recurrent")  # types of layers without heads that rotate
+
 #: Where wrappers that transformers has no class for keep their text model; llama.cpp's converter looks there too.
 _NESTED = ("text_config", "llm_config", "lm_config", "language_config", "lfm")
 
@@ -78,6 +81,17 @@ class HfConfig:
         """The type of a layer; ``full_attention`` where the configuration has none."""
         types = getattr(self.text, "layer_types", None) or ()
         return str(types[layer]) if layer < len(types) else FULL
+
+    def rotates(self, layer: int) -> bool | None:
+        """Whether a layer rotates; None where the configuration does not say."""
+        flags = getattr(self.text, "no_rope_layers", None) or ()
+        if layer < len(flags):
+            return bool(flags[layer])
+        return False if self.layer_type(layer) in _RECURRENT else None
+
+    def slides(self, layer: int) -> bool | None:
+        """Whether a layer attends to a window only; None where the configuration has no types of layers."""
+        return self.layer_type(layer) in _WINDOWS if getattr(self.text, "layer_types", None) else None
 
 
 def read_config(directory: Path) -> dict[str, Any]:

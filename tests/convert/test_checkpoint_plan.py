@@ -89,9 +89,9 @@ def entries(arch, context, written):
     numbers = {
         "context_length": context, "embedding_length": 64, "block_count": LAYERS, "feed_forward_length": 64,
         "attention.head_count": 2, "attention.head_count_kv": 1, "attention.key_length": HEAD,
-        "rope.dimension_count": HEAD,
+        "rope.dimension_count": HEAD, **{k: v for k, v in written.items() if k == "block_count"},
     }  # fmt: skip
-    written = {"rope.freq_base": BASE, **written}
+    written = {"rope.freq_base": BASE, **{k: v for k, v in written.items() if k not in numbers}}
     kinds = {str: STR, float: F32, int: U32, bool: BOOL}
     return [
         entry("general.architecture", STR, arch),
@@ -433,3 +433,23 @@ def test_an_attention_factor_leaves_windows_alone_where_the_scaling_does(directo
     assert d.table.frequencies(d.model, 1) == pytest.approx(yarn(), rel=1e-6)
     assert [d.table.scale(d.model, layer) for layer in (0, 1)] == pytest.approx([1.0, 1.7], rel=1e-6)
     assert "2 layers agree" in done.compared
+
+
+def test_layers_that_llama_cpp_rotates_or_windows_by_its_own_rule_are_compared(directory):
+    """SmolLM3 has layers without rotation where config.json says; in llama.cpp it is every fourth one."""
+    smol = {"model_type": "smollm3", "num_hidden_layers": 4, "pad_token_id": 0, "rope_theta": BASE}
+    block = {"block_count": 4}
+    for flags, right in (([1, 1, 1, 0], True), ([1, 0, 1, 0], False), ([1, 1, 1, 1], False)):
+        folder = directory(
+            smol | {"no_rope_layers": flags}, block, arch="smollm3", name=f"smol{flags}".replace(" ", "")
+        )
+        if right:
+            assert "3 layers agree" in converted(folder)[0].compared
+            continue
+        with pytest.raises(GgufropeError, match=r"layers 0, .* rotate; in llama.cpp's smollm3 layers 0, 1, 2 do"):
+            converted(folder)
+        assert "model.gguf" not in converted(folder, method="none")[0].compared, "by name it goes through"
+    types = ["full_attention", "sliding_attention"]
+    folder = directory(GPT_OSS | {"layer_types": types, "rope_scaling": None}, WINDOWS, arch="gpt-oss", name="swapped")
+    with pytest.raises(GgufropeError, match=r"layers 1 have a sliding window; in llama\.cpp's gpt-oss layers 0 do"):
+        converted(folder)
