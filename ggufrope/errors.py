@@ -42,6 +42,15 @@ __all__ = [
 class GgufropeError(Exception):
     """Base of every error that is about the user's input or machine, not about a bug in ggufrope."""
 
+    def about(self, subject: object) -> GgufropeError:
+        """The same error with ``subject``, a file, in front, unless its message names that or an option already.
+
+        For what was raised where nobody knew the file: a method's parameter, an architecture.
+        """
+        message = str(self)
+        named = str(subject) in message or message.startswith("--")
+        return self if named else type(self)(f"{subject}: {message}")
+
 
 class UsageError(GgufropeError):
     """An option or argument that makes no sense, alone or together with another one."""

@@ -53,7 +53,7 @@ def read_bytes(path: Path, error: type[GgufropeError] = InputError) -> bytes:
     try:
         return path.read_bytes()
     except OSError as problem:
-        raise error(f"{path}: cannot be read ({problem.strerror or problem})") from None
+        raise error(f"{path}: cannot be read ({problem.strerror or problem}); check its name and permissions") from None
 
 
 def stamp(path: Path) -> tuple[int, int]:
@@ -65,7 +65,7 @@ def stamp(path: Path) -> tuple[int, int]:
     try:
         state = path.stat()
     except OSError as problem:
-        raise InputError(f"{path}: cannot be read ({problem.strerror})") from None
+        raise InputError(f"{path}: cannot be read ({problem.strerror}); check its name and permissions") from None
     return state.st_mtime_ns, state.st_size
 
 
@@ -115,7 +115,7 @@ def read_json(path: Path, error: type[GgufropeError] = InputError) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as problem:
-        raise error(f"{path}: not JSON ({problem})") from None
+        raise error(f"{path}: not JSON ({problem}); correct it there, or make the file again") from None
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from message_rules import FOR_PROGRAMMERS, flaws
 
+from ggufrope import cli
 from ggufrope.convert.pipeline import ConvertRequest, carry_out
-from ggufrope.errors import RuntimeLibraryError
+from ggufrope.errors import GgufropeError, RuntimeLibraryError
 from ggufrope.runtime.locate import default_backend, locate
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "models" / "demo"
+PACKAGE = ROOT / "ggufrope"
 # the tests' limits are for the CPU's arithmetic: a GPU's build, where there is one, must be asked for
 os.environ.setdefault("GGUFROPE_BACKEND", default_backend())
 
@@ -27,6 +31,31 @@ def _built(*, stock: bool) -> Path:
         return locate(stock=stock).path
     except RuntimeLibraryError as error:
         pytest.skip(f"run scripts/{'test' if stock else 'setup'}: {error}")
+
+
+@pytest.fixture(autouse=True)
+def messages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every error that the package raises while a test runs, and every one that reaches the command line, is read."""
+    wrong: list[str] = []
+    report = cli._report
+
+    def read(self: GgufropeError, *arguments: object) -> None:
+        Exception.__init__(self, *arguments)
+        place = Path(sys._getframe(1).f_code.co_filename)
+        if PACKAGE in place.parents and str(place.relative_to(PACKAGE)) not in FOR_PROGRAMMERS:
+            wrong.extend(f"{arguments[0]}: {flaw}" for flaw in flaws(str(arguments[0])))
+
+    def reported(error: BaseException) -> int:
+        if isinstance(error, GgufropeError):
+            given = sys._getframe(1).f_locals["arguments"]
+            wrong.extend(f"{error}: {flaw}" for flaw in flaws(str(error), [str(part) for part in given]))
+        return report(error)
+
+    monkeypatch.setattr(GgufropeError, "__init__", read)
+    monkeypatch.setattr(cli, "_report", reported)
+    yield
+    if wrong:
+        pytest.fail("\n".join(dict.fromkeys(wrong)))
 
 
 @pytest.fixture(scope="session")

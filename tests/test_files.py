@@ -40,8 +40,8 @@ def read_as_calibration_does(path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "cannot be read (No such file or directory)"),
-        ("directory", "cannot be read (Is a directory)"),
+        (None, "cannot be read (No such file or directory); check its name and permissions"),
+        ("directory", "cannot be read (Is a directory); check its name and permissions"),
         (b"caf\xe9", "not UTF-8 text (byte 3); convert or unpack it first"),
         (gzip.compress(b"text"), "not UTF-8 text (byte 1); convert or unpack it first"),
         ("text".encode("utf-16"), "not UTF-8 text (byte 0); convert or unpack it first"),

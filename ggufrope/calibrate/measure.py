@@ -12,7 +12,7 @@ import numpy as np
 from ggufrope.calibrate.ordering import Ordering, eligible
 from ggufrope.calibrate.prompts import PromptText, check_sizes, cut, default_lengths, read_texts
 from ggufrope.calibrate.record import CalibrationRecord, CalibrationSettings, read_record
-from ggufrope.errors import InputError, OutputError, RuntimeLibraryError, UsageError
+from ggufrope.errors import GgufropeError, InputError, OutputError, RuntimeLibraryError, UsageError
 from ggufrope.files import check_output
 from ggufrope.last_words import note
 from ggufrope.modelfile.model_file import ModelFile
@@ -83,7 +83,10 @@ def calibrate(request: CalibrateRequest, progress: Progress | None = None) -> Ca
         GgufropeError: see ``errors``; what was measured so far is kept.
     """
     model = request.model.original.model
-    eligible(model, request.ordering.first_layer)
+    try:
+        eligible(model, request.ordering.first_layer)
+    except GgufropeError as error:
+        raise error.about(request.model.path) from error
     lengths = tuple(sorted(set(request.lengths))) or default_lengths(model.train_ctx)
     check_sizes(lengths, request.prompts)
     _check_output(request)
@@ -194,7 +197,7 @@ def _read(runtime: Llama, ids: list[int]) -> None:
             runtime._ctx.decode(runtime._batch)
         except RuntimeError as error:
             raise RuntimeLibraryError(
-                f"{runtime.model_path}: llama.cpp stopped at position {start}: {error}"
+                f"{runtime.model_path}: llama.cpp stopped at position {start}: {error}; try shorter --lengths"
             ) from error
     logits: Any = np.ctypeslib.as_array(runtime._ctx.get_logits(), shape=(runtime.n_vocab(),))
     if not np.isfinite(logits).all():

@@ -85,7 +85,10 @@ def eligible(model: ModelRope, first_layer: int) -> list[int]:
         UnsupportedModelError: there is none.
     """
     if model.mla:
-        raise UnsupportedModelError(f"{model.arch}: its heads share one rotated K (MLA), so there are none to order")
+        raise UnsupportedModelError(
+            f"{model.arch}: its heads share one rotated K (MLA), so there are none to order; "
+            "use a method without head ratios"
+        )
     layers = layers_with_ratios(model, first_layer)
     if not layers:
         raise UnsupportedModelError(

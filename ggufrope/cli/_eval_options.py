@@ -133,7 +133,7 @@ def _template(options: dict[str, Any]) -> Path | str | None:
     given = options["chat_template"]
     if options["no_chat_template"]:
         if given is not None:
-            raise UsageError("--chat-template cannot be combined with --no-chat-template")
+            raise UsageError("--chat-template cannot be combined with --no-chat-template; drop one")
         return "none"
     return Path(given) if given not in (None, "default") else given
 

@@ -59,7 +59,9 @@ def solve_clex(directory: Path) -> ClexTable:
     base = _base(directory, config)
     plain = -torch.arange(0, rot_dim, 2, dtype=torch.float64) / rot_dim * math.log(base)
     if not torch.allclose(tensors["inv_freq"], plain.exp(), rtol=1e-2, atol=0):
-        raise CheckpointError(f"{directory}: {_LAYER}inv_freq are not the frequencies of rope_theta {base:g}")
+        raise CheckpointError(
+            f"{directory}: {_LAYER}inv_freq are not the frequencies of rope_theta {base:g}; download both anew"
+        )
     right_side = _right_side(tensors, rot_dim, _activation(directory, settings, torch), torch)
     times = torch.arange(1, int(largest) + 1, dtype=torch.float64)
     solution = [plain.exp()]
@@ -70,7 +72,9 @@ def solve_clex(directory: Path) -> ClexTable:
         rows = tuple(tuple(float(v) for v in row) for row in solution)
         return ClexTable(rows, int(context), _log_scale(directory, config))
     except ParameterError as error:
-        raise CheckpointError(f"{directory}: its CLEX layer has no usable solution ({error})") from None
+        raise CheckpointError(
+            f"{directory}: its CLEX layer has no usable solution ({error}); name another --method"
+        ) from None
 
 
 def _right_side(tensors: dict[str, Any], rot_dim: int, act: Any, torch: Any) -> Any:
@@ -99,10 +103,14 @@ def _tensors(directory: Path, torch: Any) -> dict[str, Any]:
     for path in sorted([*directory.glob("*.safetensors"), *directory.glob("pytorch_model*.bin")]):
         tensors.update(_of_file(path, torch))
     if missing := [name for name in _TENSORS if name not in tensors]:
-        raise CheckpointError(f"{directory}: no {_LAYER}{missing[0]} in its weights: this is not a CLEX checkpoint")
+        raise CheckpointError(
+            f"{directory}: no {_LAYER}{missing[0]} in its weights, so this is no CLEX checkpoint; name another --method"
+        )
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{directory}: {_LAYER}{name} has entries that are not finite numbers")
+            raise CheckpointError(
+                f"{directory}: {_LAYER}{name} has entries that are not finite numbers; download it again"
+            )
     return tensors
 
 
@@ -116,7 +124,7 @@ def _of_file(path: Path, torch: Any) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             return {n: file.get_tensor(key).double() for key in file.keys() if (n := _within(key))}  # noqa: SIM118  # no mapping
     except Exception as error:  # whatever the two readers raise for a damaged file
-        raise CheckpointError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
+        raise CheckpointError(f"{path}: cannot be read ({type(error).__name__}: {error}); download it again") from None
 
 
 def _within(key: str) -> str:
@@ -134,6 +142,7 @@ def _rot_dim(directory: Path, tensors: dict[str, Any]) -> int:
             raise CheckpointError(
                 f"{directory}: {_LAYER}{name} has shape {list(shape)}, which does not fit "
                 + ", ".join(f"{n} {list(s)}" for n, s in shapes.items() if n != name)
+                + "; download the weights again"
             )
     return 2 * pairs
 

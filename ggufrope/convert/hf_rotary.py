@@ -81,13 +81,15 @@ class HfRotary:
                 module = self.kind(config=copy.deepcopy(self.config))
                 answer = module(torch.zeros(1, 1, 1), positions, *((layer_type,) if self.layer_types else ()))
         except Exception as error:  # a module may fail in any way on settings that nobody tried
-            raise CheckpointError(f"{self.name} cannot run with it ({type(error).__name__}: {error})") from None
+            raise CheckpointError(
+                f"{self.name} cannot run with it ({type(error).__name__}: {error}); correct config.json"
+            ) from None
         cos, sin = (answer.real, answer.imag) if isinstance(answer, torch.Tensor) else answer
         if not (torch.isfinite(cos).all() and torch.isfinite(sin).all()):
-            raise CheckpointError(f"{self.name} computes angles from it that are no numbers")
-        found = _rotation(_rows(cos, n_pairs), _rows(sin, n_pairs))
+            raise CheckpointError(f"{self.name} computes angles from it that are no numbers; correct config.json")
+        found = _rotation(_rows(cos, n_pairs, self.name), _rows(sin, n_pairs, self.name))
         if not found.scale > 0:
-            raise CheckpointError(f"{self.name} multiplies cos and sin by {found.scale:g}")
+            raise CheckpointError(f"{self.name} multiplies cos and sin by {found.scale:g}; correct config.json")
         return found
 
 
@@ -155,7 +157,7 @@ def _rotary_classes(model_class: type) -> list[Any]:
     return list(dict.fromkeys(c for c in beside if isinstance(c, type) and _names_rotary(c)))
 
 
-def _rows(values: Any, n_pairs: int) -> NDArray[np.float64]:
+def _rows(values: Any, n_pairs: int, name: str) -> NDArray[np.float64]:
     """Cosine or sine of each pair at positions 0 and 1, ``(2, n_pairs)``, whatever the layout."""
     flat = values.double().numpy()
     flat = flat.reshape(-1, *flat.shape[-2:])[0][
@@ -164,7 +166,9 @@ def _rows(values: Any, n_pairs: int) -> NDArray[np.float64]:
     if flat.shape[-1] == n_pairs:
         return np.asarray(flat)
     if flat.shape[-1] != 2 * n_pairs:
-        raise CheckpointError(f"it rotates {flat.shape[-1] // 2} pairs of each head, the file {n_pairs}")
+        raise CheckpointError(
+            f"{name} rotates {flat.shape[-1] // 2} pairs of each head, the file {n_pairs}; correct config.json"
+        )
     interleaved = np.array_equal(flat[:, 0::2], flat[:, 1::2])
     return np.asarray(flat[:, 0::2] if interleaved else flat[:, :n_pairs])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ggufrope.convert.prepared import Prepared, from_gguf
 from ggufrope.convert.request import ConvertRequest, check_request
 from ggufrope.convert.saving import Progress, Saved, outputs
+from ggufrope.errors import GgufropeError, NotHonouredError, ParameterError, UnsupportedModelError
 from ggufrope.files import check_output
 from ggufrope.gguf import drop_ahead, move_into_place, recover
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from ggufrope.convert.conversion import Conversion
 
 __all__ = ["ConvertRequest", "Converted", "carry_out"]
+
+_WEIGHTS = re.compile(r"[^\s'\"]*\bweights\.gguf")  # see ``from_checkpoint``
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,21 @@ def carry_out(request: ConvertRequest, progress: Progress | None = None, reading
         GgufropeError: see ``errors``; nothing was written or lost.
     """
     check_request(request)
+    try:
+        return _carry_out(request, progress, reading)
+    except (NotHonouredError, ParameterError, UnsupportedModelError) as error:  # which methods and tables raise
+        raise _named(error, request).about(request.source) from error
+    except GgufropeError as error:
+        raise _named(error, request) from error
+
+
+def _named(error: GgufropeError, request: ConvertRequest) -> GgufropeError:
+    """``error`` with the source's name in place of the temporary file that a directory's weights are in."""
+    message = _WEIGHTS.sub(lambda _: str(request.source), str(error)) if request.from_directory else str(error)
+    return error if message == str(error) else type(error)(message)
+
+
+def _carry_out(request: ConvertRequest, progress: Progress | None, reading: Tokens | None) -> Converted:
     with _prepared(request, reading) as ready:
         if request.edits_source:
             drop_ahead(ready.file.header, force=request.force)

@@ -64,9 +64,13 @@ def check_request(request: ConvertRequest) -> None:
     """
     try:
         if not request.source.exists():
-            raise InputError(f"{request.source}: no such file or directory")
+            raise InputError(
+                f"{request.source}: no such file or directory; give the path of a GGUF file or a Hugging Face directory"
+            )
     except OSError as error:  # a directory that cannot be searched, a name that is too long
-        raise InputError(f"{request.source}: cannot be read ({error.strerror})") from None
+        raise InputError(
+            f"{request.source}: cannot be read ({error.strerror}); check its name and permissions"
+        ) from None
     if request.method is not None:
         check_name(request.method)
     _check_target(request)
@@ -94,7 +98,8 @@ def _check_options(request: ConvertRequest) -> None:
     if request.texts and not request.calibrated:
         able = [cls.name for cls in METHODS.values() if cls.traits.calibrated]
         raise UsageError(
-            f"--calibrate measures the head order of --method {' or '.join(f'{n} (or {n}+BASE)' for n in able)}"
+            f"--calibrate measures the head order of --method {' or '.join(f'{n} (or {n}+BASE)' for n in able)}; "
+            "name that, or drop it"
         )
     if request.texts and request.heads:
         raise UsageError("--calibrate cannot be combined with --head-ratios: both set the ratio of every head")

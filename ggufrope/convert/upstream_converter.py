@@ -112,7 +112,9 @@ def check_options(options: Sequence[str]) -> None:
     for option in options:
         name = option.partition("=")[0]
         if not name.startswith("-"):
-            raise UsageError(f"--converter-option {option}: write options with '=', as in --converter-option=--no-mtp")
+            raise UsageError(
+                f"--converter-option {option}: it must begin with '-'; write --converter-option=--no-mtp, for example"
+            )
         if any(len(name) > 2 and ours.startswith(name) for ours in _OURS) or name in _OURS:
             raise UsageError(f"--converter-option {option}: ggufrope gives the converter its own {name}; drop it")
 
@@ -120,7 +122,7 @@ def check_options(options: Sequence[str]) -> None:
 def _last_words(code: int, stderr: str) -> str:
     """What a person can act on: the exception, where it has no words the line that raised it, and what may help."""
     if code < 0:
-        return f"it was ended by signal {-code}"
+        return f"it was ended by signal {-code}; it may need more memory, or a smaller model"
     said = [line.strip() for line in stderr.splitlines() if line.strip() and "%|" not in line]
     last = said[-1] if said else f"exit code {code}"
     if "ModuleNotFoundError" in last:

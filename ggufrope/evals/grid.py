@@ -130,7 +130,7 @@ def plan(order: Order, runtime: RuntimeFacts) -> Grid:
     if order.limit < 1:
         raise UsageError(f"--limit {order.limit}: at least 1 text is needed")
     if order.seed < 0:
-        raise UsageError(f"--seed {order.seed}: a seed is 0 or more")
+        raise UsageError(f"--seed {order.seed}: a seed must be 0 or more")
     if order.threads is not None and order.threads < 1:
         raise UsageError(f"--threads {order.threads}: at least one is needed")
     files = _files(order.files)
@@ -180,7 +180,7 @@ def _depths(order: Order, task: Task) -> tuple[float, ...]:
     if task.kind.by_depth(task):
         for depth in order.depths:
             if not 0 <= depth <= 1 or math.isnan(depth):
-                raise UsageError(f"--depths {depth:g}: a depth goes from 0 (the beginning) to 1 (the end)")
+                raise UsageError(f"--depths {depth:g}: a depth must be from 0 (the beginning) to 1 (the end)")
         _each_once("--depths", order.depths)
         return tuple(depth + 0.0 for depth in order.depths) or DEFAULT_DEPTHS  # 0.0 for 0 and -0.0
     if order.depths:
@@ -190,7 +190,7 @@ def _depths(order: Order, task: Task) -> tuple[float, ...]:
 
 def _files(paths: Sequence[Path]) -> dict[ModelFile, FileFacts]:
     if not paths:
-        raise UsageError("no file given")
+        raise UsageError("no FILE given; name one or more GGUF files")
     known: dict[ModelFile, FileFacts] = {}
     for path in paths:
         facts = describe(model := ModelFile.open(path))
@@ -237,9 +237,9 @@ def _lengths(order: Order, task: Task, files: list[FileFacts]) -> list[int]:
 
 def _each_once(name: str, values: Sequence[Any]) -> None:
     if not values and name == "--kv-type":
-        raise UsageError(f"{name}: none given")
+        raise UsageError(f"{name}: none given; name at least one")
     if twice := [v for i, v in enumerate(values) if v in values[:i]]:
-        raise UsageError(f"{name}: {twice[0]} is given twice")
+        raise UsageError(f"{name}: {twice[0]} is given twice; once is enough")
 
 
 def _nameless(value: Any) -> Any:

@@ -92,7 +92,9 @@ def _scan_prefix(scanner: Scanner) -> tuple[int, int, int]:
     magic = scanner.bytes(min(4, scanner.size))
     if magic != b"GGUF":
         guess = _LOOKS_LIKE.get(magic, f"it starts with {magic!r} instead of b'GGUF'")
-        raise GgufError(f"{scanner.label}: not a GGUF file: {guess}")
+        raise GgufError(
+            f"{scanner.label}: not a GGUF file: {guess}; convert the original model, or fetch the file again"
+        )
     version = scanner.u32()
     if version & 0xFFFF == 0 and version:
         raise GgufError(f"{scanner.label}: big-endian GGUF; convert it with gguf-py's gguf_convert_endian.py first")

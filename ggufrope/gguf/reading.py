@@ -62,5 +62,5 @@ def read_some(file: BinaryIO, start: int, length: int) -> bytes:
         while len(data) < length and (more := file.read(length - len(data))):
             data += more
     except OSError as error:
-        raise GgufError(f"{file.name}: cannot be read at offset {start}: {error.strerror}") from error
+        raise GgufError(f"{file.name}: cannot be read at offset {start}: {error.strerror}; check the disk") from error
     return data

@@ -43,7 +43,7 @@ def recover(path: Path) -> bool:
             journal.remove()
     except OSError as error:
         raise OutputError(
-            f"{explain(error, path, 0)} (an interrupted edit of the file has to be undone first)"
+            f"{explain(error, path, 0)} (an interrupted edit of the file must be undone first)"
         ) from error
     import logging
 

@@ -133,7 +133,9 @@ def _edit_fields(header: Header, source: bytes, edits: Edits) -> list[bytes]:
     if "layout" in edits:
         remove = {*remove, PADDING}  # replaced by one of the right size
     if ALIGNMENT in values or ALIGNMENT in remove:
-        raise OutputError(f"{header.path}: {ALIGNMENT} moves all tensor data and cannot be edited")
+        raise OutputError(
+            f"{header.path}: {ALIGNMENT} moves all tensor data and cannot be edited; convert to another file"
+        )
     encoded = {key: _entry_bytes(header, key, value) for key, value in values.items()}
     spans = {entry.key: source[entry.start : entry.end] for entry in header.fields}
     return [data for _, data in _arrange(spans, encoded, remove, edits.get("insert_at", {}))]

@@ -129,7 +129,7 @@ def _encode_items(kind: ValueType, items: Sequence[Any]) -> bytes:
         return struct.pack(f"<{len(items)}{_STRUCT[kind]}", *items)
     except (struct.error, TypeError, ValueError, OverflowError) as error:
         shown = shorten(items[0] if len(items) == 1 else items)
-        raise OutputError(f"{shown} cannot be stored as GGUF type {kind.name}: {error}") from None
+        raise OutputError(f"{shown} cannot be stored as GGUF type {kind.name}: {error}; give one that can") from None
 
 
 def decode_items(kind: ValueType, payload: bytes, count: int) -> Any:

@@ -70,7 +70,7 @@ class Engine(Session):
         """
         if n_ctx < 1 or n_batch < 1 or not 1 <= n_parallel < _MAX_SEQ:
             given = f"n_ctx {n_ctx}, n_batch {n_batch}, n_parallel {n_parallel}"
-            raise UsageError(f"{given}: each is at least 1, n_parallel at most {_MAX_SEQ - 1}")
+            raise UsageError(f"{given}: each must be at least 1, n_parallel at most {_MAX_SEQ - 1}")
         file = ModelFile.of(file)
         super().__init__(file, n_ctx=n_ctx, settings=InferenceSettings.choose(kv_type, threads, flash_attn))
         self._margin = margin(file, kv_type, flash_attn=self.settings.flash_attn)

@@ -93,7 +93,7 @@ class Model:
         self.file, self._settings = file, settings
         if self._api.llama_model_has_encoder(self._raw) or not self._api.llama_model_has_decoder(self._raw):
             raise UnsupportedModelError(
-                f"{file.path}: not a model that continues texts (it has an encoder, or no decoder)"
+                f"{file.path}: not a model that continues texts (it has an encoder, or no decoder); give one that does"
             )
         library = self._api._lib
         self._ours = Api(library) if api_version(library) else None

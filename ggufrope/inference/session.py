@@ -169,9 +169,9 @@ class Session:
 
     def _check(self, name: str, prompt: int, more: int) -> None:
         if not prompt:
-            raise UsageError(f"{name}: no token to begin with")
+            raise UsageError(f"{name}: no token to begin with; give at least one")
         if prompt + more > self.n_ctx:
-            raise UsageError(f"{name}: {prompt} tokens and {more} behind them do not fit n_ctx {self.n_ctx}")
+            raise UsageError(f"{name}: {prompt} tokens and {more} behind them do not fit n_ctx {self.n_ctx}; raise it")
 
     def _log_probs(self, ids: Sequence[int]) -> Iterator[Block]:
         context = self._streaming()

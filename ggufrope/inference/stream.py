@@ -140,6 +140,9 @@ def best(rows: npt.NDArray[np.float32], *, gaps: bool) -> list[tuple[int, float]
     tokens = rows.argmax(axis=1)
     top = rows[np.arange(len(rows)), tokens]
     if not np.all(np.isfinite(top)):
-        raise RuntimeLibraryError("the model's logits are not finite: its file is damaged, or a type overflows in it")
+        raise RuntimeLibraryError(
+            "the model's logits are not finite: its file is damaged, or a type overflows in it; "
+            "fetch it again, or try --kv-type f32"
+        )
     lead = top - np.partition(rows, -2, axis=1)[:, -2] if gaps else np.full(len(rows), np.inf)
     return list(zip(tokens.tolist(), lead.tolist(), strict=True))

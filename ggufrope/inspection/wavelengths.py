@@ -56,7 +56,7 @@ def plot_wavelengths(inspection: Inspection, out: Path) -> Path:
     try:
         figure.savefig(drawn, dpi=150, format=out.suffix[1:])
     except ValueError as error:
-        raise UsageError(f"{out}: {error}") from None
+        raise UsageError(f"{out}: {error}; give a name that ends in .png, .svg or .pdf") from None
     write_bytes(out, drawn.getvalue())
     return out
 

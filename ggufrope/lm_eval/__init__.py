@@ -58,6 +58,6 @@ def run(arguments: Sequence[str]) -> None:
     try:
         cli_evaluate()
     except ValueError as error:  # how lm_eval refuses unknown tasks, limits and the like
-        raise UsageError(f"lm_eval: {error}") from error
+        raise UsageError(f"lm_eval: {error}; `ggufrope lm-eval -- --help` shows its options") from error
     finally:
         sys.argv = before

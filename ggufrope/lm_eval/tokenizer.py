@@ -49,7 +49,7 @@ class LmTokens:
         self.eos = _id(header, EOS_TOKEN)
         self._where = header.path
         if self._add_bos and self.bos is None:
-            raise UsageError(f"--model_args: add_bos_token=true: {header.path} names no BOS")
+            raise UsageError(f"--model_args: add_bos_token=true: {header.path} names no BOS; drop it")
         # a vocabulary that puts a space before every text takes it away again: tokens → text → tokens must agree
         self._drops_space = engine.text(engine.tokens("a")) == " a"
 

@@ -52,7 +52,7 @@ def fit_pair(context: Sequence[int], continuation: Sequence[int], cuts: Cuts) ->
         UsageError: the continuation alone does not fit.
     """
     if len(continuation) > cuts.limit:
-        raise UsageError(f"a continuation of {len(continuation)} tokens does not fit n_ctx={cuts.limit}")
+        raise UsageError(f"a continuation of {len(continuation)} tokens does not fit n_ctx={cuts.limit}; raise it")
     budget = cuts.limit + 1 - len(continuation)
     if len(context) > budget:
         cuts.note(len(context) + len(continuation) - 1)

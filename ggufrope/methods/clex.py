@@ -96,12 +96,12 @@ class Clex(Method):
         if len(given.frequencies[0]) != model.n_pairs:
             raise ParameterError(
                 f"clex: its layer has {len(given.frequencies[0])} frequencies, this model rotates "
-                f"{model.n_pairs} pairs: not the same model"
+                f"{model.n_pairs} pairs; give the layer of this model"
             )
         if not np.allclose(given.frequencies[0], plain, rtol=_SAME, atol=0):
             raise ParameterError(
-                f"clex: its layer's frequencies at t = 1 are not those of this model (base {model.freq_base:g}): "
-                "not the same model"
+                f"clex: its layer's frequencies at t = 1 are not those of this model (base {model.freq_base:g}); "
+                "give the layer of this model"
             )
         if self._logarithmic and model.rot_dim != model.head_dim:
             raise UnsupportedModelError(
@@ -112,7 +112,7 @@ class Clex(Method):
     @property
     def _given(self) -> ClexTable:
         if self.clex_from is None:
-            raise ParameterError("clex: no trained layer given")
+            raise ParameterError("clex: no trained layer given; pass --clex-from DIR (a CLEX checkpoint)")
         return self.clex_from
 
     @property

@@ -67,7 +67,7 @@ class MsPoe(Method):
         if self.per_prompt and self.sliding:
             raise ParameterError("ms-poe: sliding-window layers are not scored; --sliding needs a static order")
         if self.head_ratios is not None and (others := self._generated_with()):
-            raise ParameterError(f"ms-poe: --head-ratios cannot be combined with {', '.join(others)}")
+            raise ParameterError(f"ms-poe: --head-ratios cannot be combined with {', '.join(others)}; drop one")
 
     def _spread(self) -> RatioSpread:
         return RatioSpread(self.min_ratio, self.max_ratio, self.first_layer, self.spacing)
@@ -116,11 +116,14 @@ class MsPoe(Method):
     def _given(self, model: ModelRope) -> HeadRatios:
         rows = self.head_ratios or ()
         if len(rows) != model.n_layer:
-            raise ParameterError(f"head ratios: {len(rows)} layers given, the model has {model.n_layer}")
+            raise ParameterError(
+                f"head ratios: {len(rows)} layers given, the model has {model.n_layer}; give one row for each layer"
+            )
         for layer, (row, n) in enumerate(zip(rows, model.n_head_kv, strict=True)):
             if len(row) != n:
                 raise ParameterError(
-                    f"head ratios: layer {layer} has {len(row)} ratios, the model has {n} KV heads there"
+                    f"head ratios: layer {layer} has {len(row)} ratios, the model has {n} KV heads there; "
+                    "give one ratio for each"
                 )
             for head, ratio in enumerate(row):
                 if not 0 < ratio < float("inf"):

@@ -45,7 +45,7 @@ class NoScaling(Method):
         if model.arch in architectures.IGNORES_SCALING:
             raise UnsupportedModelError(
                 f"{model.arch}: llama.cpp rotates it with a base of {model.freq_base:g} whatever the file says, so "
-                "freq_base has no effect"
+                "freq_base has no effect; drop it"
             )
         return RopeTable.uniform((self.freq_base / model.freq_base) ** (np.arange(model.n_pairs) * 2 / model.rot_dim))
 

@@ -111,4 +111,4 @@ def _numbers(value: Any, what: str) -> tuple[float, ...]:
     try:
         return tuple(float(v) for v in value)
     except OverflowError:
-        raise ParameterError(f"{what}: a number is too large for floating point") from None
+        raise ParameterError(f"{what}: a number is too large for floating point; correct it there") from None

@@ -175,7 +175,10 @@ def build(cls: type[Method], params: Mapping[str, Any], model: ModelRope, contex
         )
     method = cls(**given)
     if context is not None and context > (limit := method.context(model)):
-        raise ParameterError(f"--context {context} is beyond what '{cls.name}' with these parameters reaches ({limit})")
+        raise ParameterError(
+            f"--context {context} is beyond what '{cls.name}' with these parameters reaches ({limit}); "
+            "take a larger factor, or another --method"
+        )
     return method
 
 

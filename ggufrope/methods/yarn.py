@@ -74,7 +74,9 @@ class Yarn(Method):
         if self.beta_fast < self.beta_slow:
             raise ParameterError(f"yarn: beta_fast {self.beta_fast:g} must not be below beta_slow {self.beta_slow:g}")
         if self.dynamic and self.attention_factor is not None:
-            raise ParameterError("yarn: attention_factor cannot be combined with dynamic, where it follows the length")
+            raise ParameterError(
+                "yarn: attention_factor cannot be combined with dynamic, where it follows the length; drop one"
+            )
         if not self.dynamic and self.granularity != GRANULARITY:
             raise ParameterError("yarn: granularity needs dynamic; without it there is one row for all lengths")
 

@@ -149,7 +149,9 @@ def _with_lengths(source: KeySource, base: RopeTable, model: ModelRope) -> RopeT
             f"length points; expected {n} × rot_dim/2 = {n * n_pairs}, and {n}"
         )
     if isinstance(context, int) and context > points.max():
-        raise ParameterError(f"{keys.CONTEXT} is {context}, beyond the last of {keys.LENGTH_POINTS}, {points.max()}")
+        raise ParameterError(
+            f"{keys.CONTEXT} is {context}, beyond the last of {keys.LENGTH_POINTS}, {points.max()}; convert again"
+        )
 
     def with_rows(part: RopeTable) -> RopeTable:
         rows = np.asarray(factors, dtype=np.float64).reshape(n, -1) * part.factors[-1]
@@ -175,19 +177,23 @@ def _kinds_with_rows(source: KeySource, model: ModelRope, n_rows: int) -> tuple[
         raise ParameterError(f"{keys.VERSION} is 1 beside {keys.LENGTH_LAYERS}; 2 is needed")
     marked = {layer for layer, rows in enumerate(named) if rows}
     if still := sorted(layer for layer in marked if not model.rotates(layer)):
-        raise ParameterError(f"{keys.LENGTH_LAYERS} is true for layer {still[0]}, which does not rotate")
+        raise ParameterError(
+            f"{keys.LENGTH_LAYERS} is true for layer {still[0]}, which does not rotate; convert the file again"
+        )
     kinds = []
     for sliding in (False, True):
         layers = {i for i in range(model.n_layer) if model.rotates(i) and model.slides(i) == sliding}
         if layers & marked not in (set(), layers):
             which = "with" if sliding else "without"
-            raise ParameterError(f"{keys.LENGTH_LAYERS} is true for some layers {which} a sliding window, not for all")
+            raise ParameterError(
+                f"{keys.LENGTH_LAYERS} is true for some layers {which} a sliding window, not for all; convert again"
+            )
         kinds.append(bool(layers & marked))
     full, windows = kinds
     if not marked or (windows and n_rows > 1) or (full and windows and model.n_pairs != model.of_sliding.n_pairs):
         why = "true for no layer" if not marked else "true for layers with a sliding window"
         more = "; their rotation cannot follow the length" if n_rows > 1 else ", which rotate other dimensions"
-        raise ParameterError(f"{keys.LENGTH_LAYERS} is {why}" + more * bool(marked))
+        raise ParameterError(f"{keys.LENGTH_LAYERS} is {why}{more * bool(marked)}; convert the file again")
     return full, windows
 
 
@@ -224,5 +230,5 @@ def _json(source: KeySource, key: str) -> dict[str, Any]:
     try:
         value = json.loads(text) if text else {}
     except (TypeError, ValueError):
-        raise GgufError(f"{source.path}: {key} is not JSON: {text!r}") from None
+        raise GgufError(f"{source.path}: {key} is not JSON: {text!r}; convert the file again") from None
     return value if isinstance(value, dict) else {}

@@ -141,7 +141,9 @@ def encode_rows(wanted: RopeTable, stock: StockRope, model: ModelRope, context: 
             "version says that"
         )
     if in_windows and rows.n_rows > 1:
-        raise NotHonouredError(f"{model.arch}: its layers with a sliding window cannot follow the length")
+        raise NotHonouredError(
+            f"{model.arch}: its layers with a sliding window cannot follow the length; use a method of one row"
+        )
     return Edit(
         {
             keys.LENGTH_POINTS: _array(ValueType.UINT32, rows.length_points or [context]),

@@ -100,7 +100,9 @@ def read_model(source: KeySource) -> ModelRope:
     widest = max(n_head)
     if not widest:
         name = keys.stock(keys.HEAD_COUNT, arch)
-        raise UnsupportedModelError(f"{source.path}: {name} is 0: there are no heads to rotate")
+        raise UnsupportedModelError(
+            f"{source.path}: {name} is 0: there are no heads to rotate; --method none copies it"
+        )
     width = _count(source, keys.stock(keys.EMBEDDING_LENGTH, arch))
     head_dim = _count(source, keys.stock(keys.KEY_LENGTH, arch), default=width // widest)
     train_ctx = train_context(source)

@@ -103,7 +103,7 @@ def span_hash(header: Header, start: int, end: int) -> str:
         for at in range(start, end, step):
             digest.update(header.read(at, min(end, at + step)))
     except OSError as error:
-        raise GgufError(f"{header.path}: cannot be read ({error.strerror})") from None
+        raise GgufError(f"{header.path}: cannot be read ({error.strerror}); check its name and permissions") from None
     return digest.hexdigest()
 
 
@@ -113,4 +113,4 @@ def _bytes(info: TensorInfo, header: Header, n: int) -> bytes:
             file.seek(header.data_offset + info.offset)
             return file.read(min(n, info.nbytes))
     except OSError as error:
-        raise GgufError(f"{header.path}: cannot be read ({error.strerror})") from None
+        raise GgufError(f"{header.path}: cannot be read ({error.strerror}); check its name and permissions") from None

@@ -70,7 +70,9 @@ def load_clex(directory: Path) -> tuple[ClexLayer, dict[str, Any]]:
     try:
         plain, up, down = (weights[f"model.clex_layer.{name}"] for name in _NAMES)
     except KeyError as error:
-        raise CheckpointError(f"{directory}: no CLEX layer for the reference: {error} is missing") from None
+        raise CheckpointError(
+            f"{directory}: no CLEX layer for the reference: {error} is missing; download its weights again"
+        ) from None
     base = config.get("rope_theta") or settings.get("rope_theta") or 10000.0
     exact = base ** (-torch.arange(len(plain), dtype=torch.float64) / len(plain))
     layer = ClexLayer(exact, up, down, settings["act"], float(settings.get("time_dt", 0.01)))

@@ -30,7 +30,7 @@ def config_of(path: Path) -> Any:
         return transformers.AutoConfig.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         said = str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__
-        raise CheckpointError(f"{path}: transformers cannot read config.json: {said}") from None
+        raise CheckpointError(f"{path}: transformers cannot read config.json: {said}; correct it there") from None
 
 
 def text_of(config: Any) -> Any:
@@ -72,7 +72,8 @@ def flat(config: Any) -> Any:
     if not found.keys() & {"", FULL}:
         kinds = ", ".join(found) or "no rope settings"
         raise UnsupportedModelError(
-            f"the reference cannot replace the scaling of '{config.model_type}': transformers has {kinds} for it"
+            f"the reference cannot replace the scaling of '{config.model_type}': transformers has {kinds} for it; "
+            "compare with a GGUF reference"
         )
     if "" not in found and getattr(config, "is_heterogeneous", False):  # Gemma 4: heads of those layers are wider
         config = config.per_layer_config[FULL]

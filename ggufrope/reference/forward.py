@@ -110,7 +110,9 @@ def _replaced(path: Path, config: Any, spec: ReferenceSpec, length: int | None, 
     own = flat(text)
     fixed, factors = _fixed(path, own, spec, length), own_factors(own, spec)
     if factors is not None and spec.method == "longrope":  # nobody has defined that
-        raise UnsupportedModelError(f"{path}: longrope over a model with factors of its own has no reference")
+        raise UnsupportedModelError(
+            f"{path}: longrope over a model with factors of its own has no reference; compare with a GGUF"
+        )
     settings = rope_parameters(own, ReferenceSpec("none") if fixed else spec)
     kind = "" if "" in entries(text) else FULL
     text.rope_parameters = {**text.rope_parameters, kind: settings} if kind else settings
@@ -163,11 +165,15 @@ def _weights(path: Path, config: Any, dtype: torch.dtype) -> Any:
     try:
         model, report = auto.from_pretrained(path, **options, output_loading_info=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: transformers cannot load it: {_line(error)}") from None
+        raise CheckpointError(
+            f"{path}: transformers cannot load it: {_line(error)}; download it again, or update transformers"
+        ) from None
     for kind in ("missing_keys", "mismatched_keys"):  # transformers would run on with random weights
         if report[kind]:
             first, n = min(map(str, report[kind])), len(report[kind])
-            raise CheckpointError(f"{path}: {kind.replace('_', ' ')} in the weights: {first} ({n} in all)")
+            raise CheckpointError(
+                f"{path}: {kind.replace('_', ' ')} in the weights: {first} ({n} in all); download them again"
+            )
     return model.eval()
 
 

@@ -69,9 +69,12 @@ class ModelRope:
             )
         if self.pairing == "none":
             known = "does not use RoPE" if architectures.knows(self.arch) else "is unknown to the pinned llama.cpp"
-            raise UnsupportedModelError(f"architecture '{self.arch}' {known}: there is nothing to scale")
+            raise UnsupportedModelError(
+                f"architecture '{self.arch}' {known}: there is nothing to scale; "
+                "`ggufrope convert --method none` copies it"
+            )
         if self.rotating and not any(self.rotating):
-            raise UnsupportedModelError(f"{self.arch}: no layer of this model rotates: there is nothing to scale")
+            raise UnsupportedModelError(f"{self.arch}: no layer of this model rotates; --method none copies it")
         heads = (*self.n_head, *self.n_head_kv)
         if n > MAX_LAYERS or not 0 <= min(heads) <= max(heads) <= _MAX_HEADS or self.head_dim > _MAX_HEAD_DIM:
             raise UnsupportedModelError(
@@ -87,11 +90,14 @@ class ModelRope:
             raise UnsupportedModelError(f"{self.arch}: rope.freq_base is {self.freq_base}; it must be above 1")
         if not (0 < self.train_ctx < 1 << 32 and 0 < self.original_ctx < 1 << 32):
             raise UnsupportedModelError(
-                f"{self.arch}: context_length {self.train_ctx}, {self.original_ctx} before scaling: not positive u32s"
+                f"{self.arch}: context_length {self.train_ctx}, {self.original_ctx} before scaling; "
+                "both must be positive u32s"
             )
         own = np.asarray(self.own_factors)
         if not (np.isfinite(own) & (own > 0)).all():
-            raise UnsupportedModelError(f"{self.arch}: rope_freqs.weight has entries that are not positive numbers")
+            raise UnsupportedModelError(
+                f"{self.arch}: rope_freqs.weight has entries that are not positive numbers; convert the original again"
+            )
         if self.own_factors and len(self.own_factors) != self.rot_dim // 2:
             raise UnsupportedModelError(
                 f"{self.arch}: rope_freqs.weight has {len(self.own_factors)} entries, expected {self.rot_dim // 2}"

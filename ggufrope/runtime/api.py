@@ -65,7 +65,9 @@ class Api:
         """
         factors = np.ones(int(self._count(model)), np.float32)
         if not self._get(context, as_floats(factors), factors.size):
-            raise RuntimeLibraryError(f"cannot read the head factors: {self.last_error()}")
+            raise RuntimeLibraryError(
+                f"cannot read the head factors: {self.last_error()}; `ggufrope runtime build` makes a library that can"
+            )
         return factors
 
     def set_head_factors(self, model: Any, context: Any, factors: npt.ArrayLike) -> None:
@@ -99,7 +101,7 @@ class Api:
             ParameterError: There is no such row.
         """
         if (row is not None and row < 0) or not self._set_row(context, -1 if row is None else row):
-            raise ParameterError(f"length row {row}: the file's table has no such row")
+            raise ParameterError(f"length row {row}: the file's table has no such row; use one that it has")
 
     def set_length_hint(self, context: Any, n_tokens: int) -> None:
         """Say before a prompt's first batch how long it will be, so that all its batches use one row."""

@@ -104,7 +104,7 @@ class BuildSpec:
             raise NotHonouredError("backend metal needs macOS; --backend cpu works here")
         for define in self.defines:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=[^\n]*", define):
-                raise UsageError(f"-D {define}: not NAME=VALUE, as in -D GGML_CUDA_FA=OFF")
+                raise UsageError(f"-D {define}: NAME=VALUE is needed, as in -D GGML_CUDA_FA=OFF")
 
     @property
     def programs(self) -> tuple[str, ...]:

@@ -44,7 +44,10 @@ def sdist(pin: Pin) -> Path:
             _pip_download(pin, Path(temporary))
             archive = _archive_in(Path(temporary))
             if archive is None or _sha256(archive) != pin.sha256:
-                raise BuildError(f"{pin.package} {pin.version}: pip did not deliver the archive with the pinned sha256")
+                raise BuildError(
+                    f"{pin.package} {pin.version}: pip did not deliver the archive with the pinned sha256; "
+                    "try another index"
+                )
             folder.mkdir(parents=True, exist_ok=True)
             return Path(shutil.move(archive, folder / archive.name))
 
@@ -130,7 +133,7 @@ def _unpack(archive: Path, pin: Pin, target: Path) -> None:
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise BuildError(f"{archive}: cannot unpack it: {error}; delete the file and try again") from error
     if not count:
-        raise BuildError(f"{archive}: there is no {pin.subtree} inside")
+        raise BuildError(f"{archive}: there is no {pin.subtree} inside; delete the file and try again")
 
 
 def _inner_path(name: str, subtree: PurePosixPath) -> PurePosixPath | None:

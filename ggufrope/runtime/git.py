@@ -40,7 +40,7 @@ def run_git(tree: Path, *args: str, check: bool = True, env: dict[str, str] | No
     )
     if check and done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip() or done.stdout.decode(errors="replace").strip()
-        raise BuildError(f"git {_verb(args)} failed in {tree}: {_essence(said)}")
+        raise BuildError(f"git {_verb(args)} failed in {tree}: {_essence(said)}; delete that folder and try again")
     return done.stdout.decode("utf-8", errors="surrogateescape")
 
 

@@ -53,7 +53,10 @@ class Scorer:
         """
         values = np.empty(int(self._count(self._model._model.model)), np.float32)
         if not self._get(self._context, as_floats(values), values.size):
-            raise RuntimeLibraryError(f"cannot read the scores of heads: {self._api.last_error()}")
+            raise RuntimeLibraryError(
+                f"cannot read the scores of heads: {self._api.last_error()}; "
+                "`ggufrope runtime build` makes a library that can"
+            )
         return values
 
     @property
@@ -64,4 +67,7 @@ class Scorer:
         self._model.reset()
         self._model._ctx.kv_cache_clear()
         if not self._switch(self._context, on):
-            raise RuntimeLibraryError(f"{self._model.model_path}: cannot score heads: {self._api.last_error()}")
+            raise RuntimeLibraryError(
+                f"{self._model.model_path}: cannot score heads: {self._api.last_error()}; "
+                "use --order sequential, or another model"
+            )

@@ -77,7 +77,9 @@ def load(
     try:
         return constructor(model_path=str(path), verbose=verbose, **kwargs)
     except ValueError as error:
-        raise InputError(f"{path}: llama.cpp refused it: {log.reason() or error}") from error
+        raise InputError(
+            f"{path}: llama.cpp refused it: {log.reason() or error}; `ggufrope inspect` shows what it says"
+        ) from error
 
 
 def bindings(backend: str | None = None) -> Any:
@@ -134,7 +136,9 @@ def open_context(model: Llama, **settings: Any) -> Any:
     try:
         return LlamaContext(model=model._model, params=parameters, verbose=False)
     except ValueError as error:
-        raise InputError(f"{model.model_path}: llama.cpp refused the context: {log.reason() or error}") from error
+        raise InputError(
+            f"{model.model_path}: llama.cpp refused the context: {log.reason() or error}; a shorter one may do"
+        ) from error
 
 
 def method(model: Llama) -> str | None:

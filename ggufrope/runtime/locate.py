@@ -177,7 +177,10 @@ def _overridden(path: Path) -> Runtime:
     if known is not None:
         return known
     if not (path / library_name("llama")).is_file():
-        raise RuntimeLibraryError(f"GGUFROPE_RUNTIME is {path}, where there is no {library_name('llama')}")
+        raise RuntimeLibraryError(
+            f"GGUFROPE_RUNTIME is {path}, where there is no {library_name('llama')}; "
+            "unset it, or name a build's directory"
+        )
     suffix = ".exe" if sys.platform == "win32" else ""
     programs = tuple(
         sorted(item.name.removesuffix(suffix) for item in path.glob(f"llama-*{suffix}") if "." not in item.stem)

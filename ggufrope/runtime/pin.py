@@ -53,7 +53,7 @@ class Pin:
         values = {key.strip().lower(): value.strip() for key, value in pairs.items()}
         missing = [name for name in cls.__dataclass_fields__ if not values.get(name)]
         if missing:
-            raise BuildError(f"{path}: missing {', '.join(missing)}")
+            raise BuildError(f"{path}: missing {', '.join(missing)}; `git checkout patches/UPSTREAM` restores it")
         return cls(**{name: values[name] for name in cls.__dataclass_fields__})
 
 
@@ -83,9 +83,9 @@ def read_series(patches: Path) -> tuple[Path, ...]:
     names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     for name in names:
         if names.count(name) > 1:
-            raise BuildError(f"{path}: {name} is listed twice")
+            raise BuildError(f"{path}: {name} is listed twice; remove one")
         if not (patches / name).is_file():
-            raise BuildError(f"{path}: {name} is listed, but there is no such file")
+            raise BuildError(f"{path}: {name} is listed, but there is no such file; `git checkout patches` restores it")
     return tuple(patches / name for name in names)
 
 

@@ -39,7 +39,10 @@ def require_same_model(file: Sequence[Header], reference: Sequence[Header]) -> N
     for difference in (_architecture, _tokenizer, _settings, _shapes):
         gap = difference(file, reference)
         if gap:
-            raise InputError(f"{file[0].path} and {reference[0].path} are not the same model: {gap}")
+            raise InputError(
+                f"{file[0].path} and {reference[0].path} are not the same model: {gap}; "
+                "give the reference that FILE was made from"
+            )
 
 
 def rotation_gap(file: Decoded, reference: Decoded) -> str:

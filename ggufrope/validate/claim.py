@@ -62,7 +62,7 @@ def claim_of(file: ModelFile) -> Claim:
         own = method is None or file.method_from_checkpoint
         reference = ReferenceSpec(head_ratios=ratios) if own or method is None else replace(method, head_ratios=ratios)
     except (ParameterError, TypeError, ValueError) as error:
-        raise ParameterError(f"{file.path}: {keys.PARAMS}: {error}") from None
+        raise ParameterError(f"{file.path}: {keys.PARAMS}: {error}; convert the file again") from None
     source = CHECKPOINT if file.method_from_checkpoint else BY_NAME
     described = ReferenceSpec(head_ratios=ratios) if method is None else replace(method, head_ratios=ratios)
     said = {CHECKPOINT: "read from the checkpoint", BY_NAME: "asked for by name"}[source]

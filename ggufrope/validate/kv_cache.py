@@ -36,7 +36,7 @@ def require_length(length: int) -> None:
     """
     if not 1 <= length <= _LONGEST:
         limit = "at least one position is needed" if length < 1 else f"llama.cpp counts up to {_LONGEST} positions"
-        raise UsageError(f"--length {length}: {limit}")
+        raise UsageError(f"--length {length}: {limit}; give another")
 
 
 def require_memory(source: KeySource, model: ModelRope, length: int, caches: Sequence[KvCache]) -> None:

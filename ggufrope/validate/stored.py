@@ -43,13 +43,19 @@ def take_matrices(model: Any, shards: Sequence[Header]) -> None:
             continue
         stored = names.get_name(name, try_suffixes=(".weight",)) or name
         if stored not in infos:
-            raise InputError(f"{shards[0].path}: no tensor {stored}, which the reference has as {name}")
+            raise InputError(
+                f"{shards[0].path}: no tensor {stored}, which the reference has as {name}; "
+                "give the reference it was made from"
+            )
         values = _dequantized(*infos[stored])
         if arch == "llama" and stored.endswith((keys.ATTN_Q, keys.ATTN_K)):
             values = _halves(values, model.config.head_dim)
         if values.shape != tuple(parameter.shape):
             shapes = [" × ".join(map(str, shape)) for shape in (values.shape, parameter.shape)]
-            raise InputError(f"{shards[0].path}: tensor {stored} is {shapes[0]}, the reference's is {shapes[1]}")
+            raise InputError(
+                f"{shards[0].path}: tensor {stored} is {shapes[0]}, the reference's is {shapes[1]}; "
+                "give the reference it was made from"
+            )
         parameter.data = torch.from_numpy(values).to(parameter.dtype)
 
 
@@ -63,7 +69,9 @@ def _dequantized(header: Header, info: TensorInfo) -> npt.NDArray[np.float32]:
         return np.array(dequantize(rows, GGMLQuantizationType(info.ggml_type)), np.float32)
     except (NotImplementedError, ValueError):
         kind = GGML_TYPES[info.ggml_type].name
-        raise GgufError(f"{header.path}: tensor {info.name} is {kind}, which gguf cannot dequantize") from None
+        raise GgufError(
+            f"{header.path}: tensor {info.name} is {kind}, which gguf cannot dequantize; validate without --as-stored"
+        ) from None
 
 
 def _halves(values: npt.NDArray[np.float32], head_dim: int) -> npt.NDArray[np.float32]:

@@ -112,7 +112,8 @@ def _errors(
     with reference.open(runtime.chunk) as opened:
         if runtime.n_vocab != opened.n_vocab:
             raise InputError(
-                f"{runtime.file.path} has {runtime.n_vocab} tokens, {path} has {opened.n_vocab}: not the same model"
+                f"{runtime.file.path} has {runtime.n_vocab} tokens, {path} has {opened.n_vocab}: not the same model; "
+                "give the reference that FILE was made from"
             )
         errors = compare(
             opened.log_probs(ids, runtime.chunk),

@@ -78,8 +78,8 @@ def test_every_reader_of_the_file_is_of_one_mind(told: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, r"cannot be read \(No such file or directory\)"),
-        (b"{", r"not JSON \(.*\)"),
+        (None, r"cannot be read \(No such file or directory\); check its name and permissions"),
+        (b"{", r"not JSON \(.*\); correct it there, or make the file again"),
         (b"\xff{}", r"not UTF-8 text \(byte 0\); convert or unpack it first"),
     ],
 )

@@ -108,7 +108,7 @@ YARN = "--method yarn --factor 2"
 CASES = [
     ("convert", "needs one"),
     ("runtime build --backend cpu --gpu-arch 86", "--gpu-arch is for cuda and hip"),
-    ("runtime build --backend cpu -D GGML_RPC", "-D GGML_RPC: not NAME=VALUE"),
+    ("runtime build --backend cpu -D GGML_RPC", "-D GGML_RPC: NAME=VALUE is needed"),
     ("runtime build --backend tpu", "'tpu' is not one of"),
     ("convert nothing.gguf -o out.gguf " + YARN, "nothing.gguf: no such file"),
     ("convert text.gguf -o out.gguf " + YARN, "text.gguf: not a GGUF"),
@@ -227,7 +227,7 @@ CASES = [
     ("convert good.gguf -o out.gguf --read-config-as vllm " + YARN, "--read-config-as is for Hugging Face"),
     ("convert hf-odd -o out.gguf --converter-option=--outfile=x", "gives the converter its own --outfile"),
     ("convert hf-odd -o out.gguf --converter-option=--outf", "gives the converter its own --outf"),
-    ("convert hf-odd -o out.gguf --converter-option no-mtp", "write options with '='"),
+    ("convert hf-odd -o out.gguf --converter-option no-mtp", "it must begin with '-'"),
     ("quantize good.gguf text.gguf Q8_0", "--overwrite"),
     ("quantize good.gguf good.gguf Q8_0 --overwrite", "same file"),
     ("inspect text.gguf", "text.gguf: not a GGUF"),

@@ -50,7 +50,7 @@ def located():
 NIAH = "eval a.gguf --task niah --set keys=3 --lengths 256"
 CASES = [
     ("eval a.gguf", "no task given: --task NAME; --list-tasks shows all"),
-    ("eval --task niah", "no file given"),
+    ("eval --task niah", "no FILE given"),
     ("eval absent.gguf --task niah", "absent.gguf: no such file"),
     ("eval text.gguf --task niah", "text.gguf: not a GGUF"),
     ("eval a.gguf --task naih", "unknown task 'naih': did you mean niah"),
@@ -68,8 +68,8 @@ CASES = [
     (NIAH + " --lengths -5", "--lengths -5: at least 1 token"),
     (NIAH + " --lengths 30", "tokens are too few; the smallest length is"),
     (NIAH + " --lengths 256,256", "--lengths: 256 is given twice"),
-    (NIAH + " --depths 0,2", "--depths 2: a depth goes from 0 (the beginning) to 1 (the end)"),
-    (NIAH + " --depths -0.1", "--depths -0.1: a depth goes from 0"),
+    (NIAH + " --depths 0,2", "--depths 2: a depth must be from 0 (the beginning) to 1 (the end)"),
+    (NIAH + " --depths -0.1", "--depths -0.1: a depth must be from 0"),
     (NIAH + " --depths deep", "--depths deep: expected numbers separated by commas"),
     (NIAH + " --depths 0.5,0.5", "--depths: 0.5 is given twice"),
     (NIAH + " --kv-type q8", "unknown type 'q8': did you mean q8_0"),

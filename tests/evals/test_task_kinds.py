@@ -37,7 +37,7 @@ class SpeedKind(TaskKind["Speed"]):
 
     def check_length(self, task, length):
         if length <= task.new:
-            raise UsageError(f"speed: --lengths {length} is too short for {task.new} tokens")
+            raise UsageError(f"speed: --lengths {length} is too short for {task.new} tokens; give more")
 
     def together(self, task, length):
         return length + task.new

@@ -36,10 +36,10 @@ def test_flash_attention_is_on_only_where_a_quantized_v_needs_it(kv_type):
 
 
 def test_refusals_are_in_the_caller_s_words():
-    words = CacheWords("--kv-type {kv_type}: there are {known}", "--flash-attn off: not with {kv_type}")
-    with pytest.raises(UsageError, match=r"^--kv-type q9: there are f32, f16, q8_0, q4_0$"):
+    words = CacheWords("--kv-type {kv_type}; there are {known}", "--flash-attn off; not with {kv_type}")
+    with pytest.raises(UsageError, match=r"^--kv-type q9; there are f32, f16, q8_0, q4_0$"):
         KvCache.choose("q9", None, words)
-    with pytest.raises(UsageError, match=r"^--flash-attn off: not with q4_0$"):
+    with pytest.raises(UsageError, match=r"^--flash-attn off; not with q4_0$"):
         KvCache.choose("q4_0", False, words)
 
 

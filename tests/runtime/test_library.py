@@ -127,7 +127,7 @@ def test_override_with_a_stock_build_runs_plain_files_only(
                 "llama_model_load: error loading model: ggufrope.head_factors: expected 6 values, found 5",
                 "llama_model_load_from_file_impl: failed to load model",
             ),
-            r"refused it: ggufrope\.head_factors: expected 6 values, found 5$",
+            r"refused it: ggufrope\.head_factors: expected 6 values, found 5; `ggufrope inspect` shows what it says$",
         ),
         (("llama_model_load: error loading model: unknown model architecture: 'x'",), "refused it: unknown model arch"),
         (("",), "refused it: Failed to load model"),

@@ -46,7 +46,9 @@ class Perplexity(PositionTask):
         """See ``PositionTask``."""
         super(Perplexity, self).check(length)  # slots=True makes a new class: super() alone would miss it
         if self.window is not None and self.window > length:
-            raise UsageError(f"ppl: a window of {self.window} is longer than the text, --lengths {length}")
+            raise UsageError(
+                f"ppl: a window of {self.window} is longer than the text, --lengths {length}; give a smaller one"
+            )
 
     def together(self, length: int) -> int:
         """See ``PositionTask``."""

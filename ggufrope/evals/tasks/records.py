@@ -52,4 +52,4 @@ def _record(where: str, line: str, read: Callable[[dict[str, Any]], T]) -> T:
     except KeyError as error:
         raise InputError(f"{where}: no {error.args[0]!r}; it has {', '.join(value) or 'nothing'}") from None
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(f"{where}: {error}; docs/eval.md has the format") from None

@@ -94,7 +94,7 @@ def read_wording(path: Path | None) -> Wording:
     try:
         value = as_json(unpacked(path))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
+        raise InputError(f"{path}: not JSON ({error}); correct it there") from None
     if not isinstance(value, dict):
         raise InputError(f'{path}: an object such as {{"needle": "..."}} is needed, found {type(value).__name__}')
     fields = {field.name: field for field in dataclasses.fields(Wording)}
@@ -129,12 +129,17 @@ def _whole(path: Path, read: dict[str, Any]) -> Wording:
         if text not in getattr(wording, key):
             raise InputError(f"{path}: {key}: no {text} in {getattr(wording, key)!r}; it says where to put it")
     if "{key}" not in wording.question + wording.start:
-        raise InputError(f"{path}: neither question nor start holds {{key}}: nothing would be asked for")
+        raise InputError(
+            f"{path}: neither question nor start holds {{key}}: nothing would be asked for; put it into one of them"
+        )
     if not wording.keys:
         raise InputError(f"{path}: keys: none given; a list of strings is needed")
     every = "\n".join(wording.values).casefold()
     if inside := [value for value in wording.values if every.count(value.casefold()) > 1]:
-        raise InputError(f"{path}: values: '{inside[0]}' stands inside another one: answers could not be told apart")
+        raise InputError(
+            f"{path}: values: '{inside[0]}' stands inside another one: answers could not be told apart; "
+            "choose another word"
+        )
     return wording
 
 
