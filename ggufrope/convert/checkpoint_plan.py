@@ -199,7 +199,7 @@ class CheckpointPlan:
             return _Try(None, self.weights.decoded)
         name = self.request.method or self._unchanged_method()
         params = self._given() if self.request.method else self._params_of(name)
-        conversion = self._plan(name, params, from_checkpoint=True)
+        conversion = self._plan(name, params, from_checkpoint=self.request.method is None)
         return _Try(conversion, decode(EditedSource(conversion.source, conversion.edit)))
 
     def _by_name(self) -> _Try:

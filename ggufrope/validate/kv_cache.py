@@ -17,7 +17,7 @@ _LONGEST = 2**31 - 1  # llama.cpp's positions
 
 
 _WORDS = CacheWords(
-    unknown="--kv-type {kv_type}: validate knows {known}",
+    unknown="--kv-type {kv_type}: validate knows {known}; choose one of these",
     flash_off="--kv-type {kv_type} --flash-attn off: llama.cpp quantizes V only with flash attention; "
     "omit --flash-attn, or use --kv-type f32 or f16",
 )

@@ -97,7 +97,7 @@ def test_unknown_backend() -> None:
 
 @pytest.mark.parametrize("define", ["GGML_CUDA_FA", "=ON", "A B=1"])
 def test_a_define_is_name_and_value(define: str) -> None:
-    with pytest.raises(UsageError, match="not NAME=VALUE"):
+    with pytest.raises(UsageError, match="NAME=VALUE is needed"):
         BuildSpec("cpu", defines=(define,))
 
 

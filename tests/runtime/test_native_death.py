@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         more = dying_environment(tmp_path, at, how) if how else {}
         command = [sys.executable, "-m", "ggufrope", *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        # whoever runs tests in the background has SIGINT ignored, and children inherit that
+        pipes |= {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
         running.append(subprocess.Popen(command, env=os.environ | more, text=True, **pipes))  # type: ignore[call-overload]
         return running[-1]
 

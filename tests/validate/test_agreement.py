@@ -66,7 +66,7 @@ def test_other_models_are_refused(write, entries, tensors, said):
     file, other = write("a.gguf"), write("b.gguf", entries, tensors)
     with pytest.raises(InputError, match="are not the same model") as error:
         require_same_model(read_shards(file), read_shards(other))
-    assert str(error.value).endswith(said)
+    assert said in str(error.value)
     with pytest.raises(InputError, match="are not the same model"):
         reference_side(ModelFile.open(file), other, 10)
 
