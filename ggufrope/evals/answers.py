@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from ggufrope.evals.intervals import Interval, score_interval, too_few
+from ggufrope.evals.intervals import Interval, score_interval
 from ggufrope.evals.notes import Note, all_empty, fewer_texts_in_file, some_empty
 from ggufrope.evals.results import DepthScore, ExampleScore
 from ggufrope.evals.task import AnswerTask, Budget, Example
@@ -92,7 +92,7 @@ def ask(engine: Asker, task: AnswerTask, asked: Asked, progress: Progress) -> An
             )
     texts = _texts(scored)
     interval = score_interval(texts, asked.seed)
-    notes = [*_silence(silent, len(scored)), *_few(len(texts), asked.limit), *too_few(interval.kind, len(texts))]
+    notes = [*_silence(silent, len(scored)), *_few(len(texts), asked.limit)]
     score = sum(s.score for s in scored) / max(len(scored), 1)
     return Answers(score, interval, _by_depth(scored, asked.seed), tuple(scored), tuple(notes))
 

@@ -18,7 +18,6 @@ __all__ = [
     "beyond_context",
     "fewer_texts_in_file",
     "fewer_texts_in_text",
-    "narrow_interval",
     "one_text",
     "read_notes",
     "some_empty",
@@ -47,7 +46,7 @@ _MEANING = {
     NoteCode.BASELINE_BEYOND_CONTEXT: "the same of the baseline",
     NoteCode.FEWER_TEXTS: "the data or the text was enough for fewer texts than `--limit`",
     NoteCode.ONE_TEXT: "one text only, so there is no interval",
-    NoteCode.NARROW_INTERVAL: "so few texts that a bootstrap's interval is too narrow",
+    NoteCode.NARROW_INTERVAL: "in older lines: so few texts that a bootstrap's interval is too narrow",
     NoteCode.ALL_EMPTY: "every answer was empty",
     NoteCode.SOME_EMPTY: "some answers were empty",
 }
@@ -91,12 +90,6 @@ def fewer_texts_in_text(texts: int, length: int, limit: int) -> Note:
 def one_text() -> Note:
     """A single text was read."""
     return _note(NoteCode.ONE_TEXT, "one text says nothing about others: there is no interval")
-
-
-def narrow_interval(texts: int) -> Note:
-    """A bootstrap over fewer than ``texts`` texts."""
-    text = f"a bootstrap over fewer than {texts} texts gives intervals that are too narrow for 95%"
-    return _note(NoteCode.NARROW_INTERVAL, text)
 
 
 def all_empty() -> Note:

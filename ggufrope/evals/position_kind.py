@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ggufrope.errors import UsageError
-from ggufrope.evals.intervals import too_few
 from ggufrope.evals.notes import Note, fewer_texts_in_text, one_text
 from ggufrope.evals.positions import EMPTY, Means, Reader
 from ggufrope.evals.results import Result
@@ -29,14 +28,13 @@ from ggufrope.validate.position_errors import edges
 __all__ = ["PositionKind", "PositionReading", "PositionTask"]
 
 Progress = Callable[[int, int], None]
-_INTERVAL = "bootstrap 95%, over texts"
 
 
 class PositionKind(TaskKind["PositionTask"]):
     """Means of a value over all positions of several texts, and over ranges of positions."""
 
     name: ClassVar[str] = "positions"
-    parts: ClassVar[frozenset[str]] = frozenset({"unit", "mean", "by_position", "baseline", "top1"})
+    parts: ClassVar[frozenset[str]] = frozenset({"unit", "mean", "by_position", "by_text", "baseline", "top1"})
     required: ClassVar[tuple[str, ...]] = ("unit", "by_position")
     higher_is_better: ClassVar[bool] = False
 
@@ -65,10 +63,10 @@ class PositionKind(TaskKind["PositionTask"]):
         reading = PositionReading(run.length, run.limit, edges(run.length, run.file.trained), run.seed)
         means = task.measure(run.engine, run.baseline, reading, run.progress)
         parts = {
-            "unit": task.unit, "mean": means.mean, "by_position": means.by_position, "baseline": run.baseline_file,
-            "top1": means.top1,
+            "unit": task.unit, "mean": means.mean, "by_position": means.by_position, "by_text": means.by_text,
+            "baseline": run.baseline_file, "top1": means.top1,
         }  # fmt: skip
-        return Measured(means.n, means.low, means.high, _INTERVAL, parts, _notes(means.n, reading))
+        return Measured(means.n, means.low, means.high, means.interval, parts, _notes(means.n, reading))
 
     def overall(self, result: Result) -> float | None:
         """See ``TaskKind``."""
@@ -172,7 +170,7 @@ class PositionReading:
 
 def _notes(texts: int, reading: PositionReading) -> list[Note]:
     short = [fewer_texts_in_text(texts, reading.length, reading.limit)]
-    return short * (texts < reading.limit) + [one_text()] * (texts == 1) + too_few(_INTERVAL, texts)
+    return short * (texts < reading.limit) + [one_text()] * (texts == 1)
 
 
 def _mean_from(start: int, result: Result) -> str:

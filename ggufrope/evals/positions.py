@@ -9,6 +9,7 @@ text. (llama-perplexity keeps all logits of a piece, O(length · vocabulary), an
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -19,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ggufrope.errors import UsageError
-from ggufrope.evals.intervals import bootstrap
-from ggufrope.evals.results import PositionMean
+from ggufrope.evals.intervals import mean_interval, mean_interval_kind
+from ggufrope.evals.results import PositionMean, TextMean
 from ggufrope.files import read_text
 from ggufrope.inference.divergence import in_step
 
@@ -58,17 +59,24 @@ class Means:
     Attributes:
         mean: over every position that was scored.
         low: of its 95% interval over texts; None, as ``high``, for a single text.
+        interval: what kind of interval that is.
         by_position: the same for ranges of positions.
-        n: texts.
+        by_text: the mean of each text.
         top1: share of positions where both files have the same likeliest token; None for ``ppl``.
     """
 
     mean: float
     low: float | None
     high: float | None
+    interval: str
     by_position: tuple[PositionMean, ...]
-    n: int
+    by_text: tuple[TextMean, ...]
     top1: float | None = None
+
+    @property
+    def n(self) -> int:
+        """Texts."""
+        return len(self.by_text)
 
 
 @dataclass(slots=True)
@@ -77,15 +85,18 @@ class Sums:
 
     Attributes:
         edges: where the ranges begin, and where the last one ends.
+        tokens: ``TextMean.tokens`` of each text.
         sums: ``[text][range]``; ``counts`` likewise.
     """
 
     edges: Sequence[int]
+    tokens: list[str] = field(default_factory=list)
     sums: list[Floats] = field(default_factory=list)
     counts: list[Floats] = field(default_factory=list)
 
-    def begin(self) -> None:
+    def begin(self, ids: Sequence[int]) -> None:
         """The next text."""
+        self.tokens.append(hashlib.sha256(np.asarray(ids, "<i4").tobytes()).hexdigest()[:16])
         self.sums.append(np.zeros(len(self.edges) - 1))
         self.counts.append(np.zeros(len(self.edges) - 1))
 
@@ -101,7 +112,14 @@ class Sums:
         rows = (_mean(sums[:, i], counts[:, i], *edges, seed) for i, edges in enumerate(pairwise(self.edges)))
         total = _mean(sums.sum(axis=1), counts.sum(axis=1), self.edges[0], self.edges[-1], seed)
         mean = float("nan") if total.mean is None else total.mean
-        return Means(mean, total.low, total.high, tuple(row for row in rows if row.n), len(sums))
+        by_position = tuple(row for row in rows if row.n)
+        kind = f"{mean_interval_kind(len(sums))}, over texts"
+        return Means(mean, total.low, total.high, kind, by_position, tuple(self._by_text()))
+
+    def _by_text(self) -> Iterator[TextMean]:
+        for tokens, sums, counts in zip(self.tokens, self.sums, self.counts, strict=True):
+            mean = float(sums.sum() / max(counts.sum(), 1.0))
+            yield TextMean(tokens, int(counts.sum()), mean if np.isfinite(mean) else None)
 
 
 def _mean(sums: Floats, counts: Floats, start: int, end: int, seed: int) -> PositionMean:
@@ -111,7 +129,7 @@ def _mean(sums: Floats, counts: Floats, start: int, end: int, seed: int) -> Posi
         return PositionMean(start, end, n, None, None, None)
     if used.sum() < 2:  # one text says nothing about others
         return PositionMean(start, end, n, mean, None, None)
-    interval = bootstrap(sums[used], counts[used], seed)
+    interval = mean_interval(sums[used], counts[used], seed)
     return PositionMean(start, end, n, mean, interval.low, interval.high)
 
 
@@ -170,7 +188,7 @@ def losses(
     """
     sums, total, done = Sums(edges), sum(cut.end - cut.start for cut in cuts) * len(texts), 0
     for ids in texts:
-        sums.begin()
+        sums.begin(ids)
         for cut in cuts:
             read = [*ids[:1], *ids[cut.start + 1 : cut.end]] if reader.begins_with_bos else ids[cut.start : cut.end]
             for start, block in _numbered(reader.log_probs(read), cut.start):
@@ -199,8 +217,8 @@ def divergences(
     """
     kl, same, total, done = Sums(edges), Sums(edges), sum(map(len, texts)), 0
     for ids in texts:
-        kl.begin()
-        same.begin()
+        kl.begin(ids)
+        same.begin(ids)
         start = 0
         for positions in in_step(baseline.log_probs(ids), reader.log_probs(ids)):
             scored = positions[: len(ids) - 1 - start]

@@ -20,7 +20,7 @@ from ggufrope.evals.tasks import kinds
 __all__ = ["from_json", "to_json"]
 
 #: Left out where there are none.
-_OPTIONAL = ("by_depth", "baseline", "top1", "note_codes")
+_OPTIONAL = ("by_depth", "by_text", "baseline", "top1", "note_codes")
 
 
 def to_json(result: Result) -> dict[str, Any]:

@@ -16,6 +16,7 @@ __all__ = [
     "PositionMean",
     "Result",
     "RuntimeFacts",
+    "TextMean",
     "TokenCounts",
 ]
 
@@ -119,6 +120,20 @@ class PositionMean:
 
 
 @dataclass(frozen=True, slots=True)
+class TextMean:
+    """Mean over the ``n`` scored positions of one text. None: not finite.
+
+    Attributes:
+        tokens: the first 16 hex digits of the sha256 of the text's token ids, little-endian 32-bit: results with equal
+            ones read the same text, and their difference is paired.
+    """
+
+    tokens: str
+    n: int
+    mean: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One cell of a grid. Which of the fields that can be None a result has, its kind of task says.
 
@@ -136,6 +151,7 @@ class Result:
         low: of the 95% interval of ``score`` or ``mean``; ``high`` likewise.
         interval: what kind of interval that is.
         top1: share of positions where the baseline's likeliest token is the file's (``kl``).
+        by_text: mean of each text, in the order of the file; None in lines of versions that kept none.
         baseline: what was compared with (``kl``).
         notes: what a person should know, one sentence each; ``note_codes``: a ``NoteCode`` for each, None in lines of
             versions that wrote none.
@@ -165,6 +181,7 @@ class Result:
     unit: str | None = None
     mean: float | None = None
     by_position: tuple[PositionMean, ...] | None = None
+    by_text: tuple[TextMean, ...] | None = None
     baseline: FileFacts | None = None
     top1: float | None = None
     notes: tuple[str, ...] = ()

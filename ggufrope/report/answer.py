@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ggufrope.report.blocks import Block, Code, Estimate, Points, Prose, Row, Strong, Table
+from ggufrope.report.blocks import Block, Code, Estimate, Points, Prose, Row, Strong, Table, TableCell
 from ggufrope.report.comparison import Comparison, compare
 from ggufrope.report.difference import Difference, told_apart
 from ggufrope.report.entries import Entry, fineness
@@ -17,6 +17,7 @@ from ggufrope.report.numbers import (
     plain,
     signed,
 )
+from ggufrope.report.reach import EFFECTIVE, effective_length, limit_of
 from ggufrope.report.study import Group
 from ggufrope.report.study import beyond as beyond_context
 from ggufrope.text import counted
@@ -97,12 +98,12 @@ def _at(group: Group, length: int, some: Sequence[Entry]) -> Prose:
     digits, end = decimals(group), "highest" if group.higher else "lowest"
     best, front = _best(group, values), _front(group, length, values)
     value = in_words(values[best], digits)
+    if stuck := limit_of(group, values.values()):
+        return _stuck(lead, stuck, values, digits)
     if len(values) == 1:
         return Prose((lead, Code(best.method), f" at {value}."))
     if len(front) == len(values):
-        low, high = min(v.value for v in values.values()), max(v.value for v in values.values())
-        span = f"between {plain(low, digits)} and {plain(high, digits)}" if low < high else f"at {plain(low, digits)}"
-        said = f". All {len(values)} methods lie {span}; nothing is told apart from the {end}."
+        said = f". All {len(values)} methods lie {_span(values, digits)}; nothing is told apart from the {end}."
         return Prose((lead, Strong("no difference shown"), said))
     rest = _rest(group, [e for e in values if e not in front], values, digits)
     if len(front) == 1:
@@ -111,6 +112,19 @@ def _at(group: Group, length: int, some: Sequence[Entry]) -> Prose:
     return Prose(
         (lead, *_listed(front, Strong), said, Code(best.method), f" at {value}, and the others of these. ", *rest)
     )
+
+
+def _span(values: dict[Entry, Estimate], digits: int) -> str:
+    low, high = min(v.value for v in values.values()), max(v.value for v in values.values())
+    return f"between {plain(low, digits)} and {plain(high, digits)}" if low < high else f"at {plain(low, digits)}"
+
+
+def _stuck(lead: str, where: str, values: dict[Entry, Estimate], digits: int) -> Prose:
+    """A length at which the task is too easy or too hard for all."""
+    remedy = "longer texts or a harder task" if where == "ceiling" else "shorter texts or an easier task"
+    who = f"all {len(values)} methods lie" if len(values) > 1 else f"{next(iter(values)).method} lies"
+    said = f": {who} {_span(values, digits)}, so nothing can be compared here; {remedy} would tell more."
+    return Prose((lead, Strong(f"at the {where}"), said))
 
 
 def _lead(group: Group, length: int, entry: Entry) -> str:
@@ -168,8 +182,11 @@ def _change(group: Group, lead: str, differences: list[tuple[Comparison, int, Di
     many = counted(len(differences), "comparison")
     if not differences:
         return
+    limits = [limit_of(group, _both(group, c, length)) for c, length, _ in differences]
+    stuck = len(limits) - limits.count("")
+    besides = f"; {stuck} at the ceiling or the floor, where nothing can be compared" if stuck else ""
     if not better and not worse:
-        yield Prose((f"{lead}: ", Strong("no difference shown"), f" in {many}."))
+        yield Prose((f"{lead}: ", Strong("no difference shown"), f" in {many}{besides}."))
         return
     parts = [
         f"{len(worse)} worse",
@@ -177,7 +194,11 @@ def _change(group: Group, lead: str, differences: list[tuple[Comparison, int, Di
         f"{len(differences) - len(better) - len(worse)} without a difference shown",
     ]
     said = "".join(_greatest(group, word, some) for word, some in (("loss", worse), ("gain", better)) if some)
-    yield Prose((f"{lead}: {many}, {', '.join(p for p in parts if not p.startswith('0 '))}{said}.",))
+    yield Prose((f"{lead}: {many}, {', '.join(p for p in parts if not p.startswith('0 '))}{besides}{said}.",))
+
+
+def _both(group: Group, comparison: Comparison, length: int) -> list[Estimate]:
+    return [v for e in (comparison.entry, comparison.reference) if (v := group.get(e, length)) is not None]
 
 
 def _greatest(group: Group, word: str, some: list[tuple[Comparison, int, Difference]]) -> str:
@@ -199,14 +220,30 @@ def _table(group: Group) -> Table:
             )
             for length, values in columns.items()
         ]
-        rows.append(Row(heads(group, entry), tuple(cells)))
+        rows.append(Row(heads(group, entry), (*cells, *_effective(group, entry))))
     end = "highest" if group.higher else "lowest"
     names = tuple(length_label(group, length) + beyond(group, length) for length in group.lengths)
     note = (
         f"Mean {group.unit} with its 95% interval, by tokens of context. Bold: the {end} at that length, and all "
         "that are not told apart from it."
     )
+    if _effective(group, group.entries[0]):
+        names += ("effective length",)
+        note += (
+            f" Effective length: up to which each score is at least {EFFECTIVE:.0%} of that at {group.lengths[0]} "
+            "tokens; ≥ where it is the longest that was measured."
+        )
     return Table(f"{group.title}: {group.unit} overall", head_names(group), names, tuple(rows), note)
+
+
+def _effective(group: Group, entry: Entry) -> tuple[TableCell, ...]:
+    """A cell where scores were measured at several lengths."""
+    if not group.scores or len(group.lengths) < 2:
+        return ()
+    length = effective_length(group, entry)
+    if length is None:
+        return (TableCell("–", title="no score at the shortest length, or one at the floor"),)
+    return (TableCell(f"≥ {length}" if length == group.lengths[-1] else str(length)),)
 
 
 def beyond(group: Group, length: int) -> str:

@@ -145,6 +145,7 @@ def _require_sense(result: Result, path: Path) -> None:
         e.score for e in result.examples or ()
     ]
     means = [v for p in result.by_position or () for v in (p.mean, p.low, p.high)]
+    means += [t.mean for t in result.by_text or ()]
     bounds = kinds()[result.kind].bounds
     low, high = bounds[0] - _ROUNDING, bounds[1] + _ROUNDING
     numbers = [v for v in (*values, *parts, *means) if v is not None]

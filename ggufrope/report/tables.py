@@ -65,9 +65,9 @@ def _how(group: Group, differences: list[Difference]) -> str:
     kinds = {d.how for d in differences}
     ways = []
     if kinds & {"paired", "equal"}:
-        ways.append("Paired: the same questions, intervals by bootstrap over their texts.")
+        ways.append("Paired: the same questions or texts, intervals over texts.")
     if "equal" in kinds:
-        ways.append("All equal: every question scored the same.")
+        ways.append("All equal: every question or text came out the same.")
     if "independent" in kinds:
         name = "Independent (ⁱ)" if _mixed(differences) else "Independent"
         ways.append(f"{name}: intervals combined as those of separate measurements, wider than need be.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ggufrope.evals.intervals import bootstrap, score_interval, too_few, wilson
+from ggufrope.evals.intervals import bootstrap, mean_interval, mean_interval_kind, score_interval, student, wilson
 
 # Newcombe, "Two-sided confidence intervals for the single proportion", Stat. Med. 17 (1998), table I, method 3 (score
 # interval without continuity correction)
@@ -52,21 +52,46 @@ def test_bootstrap_weighs_texts_by_their_length():
 
 @pytest.mark.parametrize(("n", "held"), [(4, 0.80), (10, 0.91), (20, 0.94)])
 def test_how_often_a_bootstrap_over_few_texts_holds_the_truth(n, held):
-    """What `too_few` and docs/eval.md say of it: 400 draws, so ± 0.04 is two standard errors."""
+    """What docs/eval.md says of it, and why few texts get Student's t: 400 draws, ± 0.04 is two standard errors."""
     rng = np.random.default_rng(n)
     found = [bootstrap(rng.normal(size=n), np.ones(n), seed) for seed in range(400)]
     assert np.mean([f.low <= 0 <= f.high for f in found]) == pytest.approx(held, abs=0.04)
 
 
-def test_few_texts_are_said():
-    assert [bool(too_few("bootstrap 95%, over texts", n)) for n in (1, 2, 9, 10)] == [False, True, True, False]
-    assert too_few("wilson 95%", 4) == []
+def test_student_by_hand():
+    """1, 2, 3: mean 2, standard error 1/√3, t(2) = 4.3027 (R: qt(.975, 2))."""
+    found = student([1, 2, 3], [1, 1, 1])
+    assert (found.low, found.high) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-4)
+    assert student([10, 20, 30], [10, 10, 10]) == found
+
+
+def test_student_weighs_texts_by_their_length():
+    """Means 0, 1 and 2 of 1, 2 and 3 values: mean 8/6; residuals 0 - 8/6, 2 - 16/6 and 6 - 24/6, over 2 values each."""
+    found = student([0, 2, 6], [1, 2, 3])
+    half = 4.3027 * np.sqrt(((8 / 6) ** 2 + (4 / 6) ** 2 + 2**2) / 4 / 6)
+    assert (found.low, found.high) == pytest.approx((8 / 6 - half, 8 / 6 + half), abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [2, 4, 7, 19])
+def test_student_holds_the_truth_of_few_texts(n):
+    rng = np.random.default_rng(n)
+    found = [student(rng.normal(size=n), np.ones(n)) for _ in range(2000)]
+    assert np.mean([f.low <= 0 <= f.high for f in found]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_few_texts_get_student():
+    values = np.arange(20.0)
+    assert mean_interval(values[:19], np.ones(19)) == student(values[:19], np.ones(19))
+    assert mean_interval(values, np.ones(20)) == bootstrap(values, np.ones(20))
+    assert [mean_interval_kind(n) for n in (2, 19, 20)] == ["t 95%", "t 95%", "bootstrap 95%"]
 
 
 def test_kinds():
     assert score_interval([[1], [0], [1]]).kind == "wilson 95%"
-    assert score_interval([[0.5], [0.25], [1]]).kind == "bootstrap 95%"
-    assert score_interval([[1, 0], [1, 1], [0, 0]]).kind == "bootstrap 95%, over texts"
+    assert score_interval([[0.5], [0.25], [1]]).kind == "t 95%"
+    assert score_interval([[0.5], [0.25]] * 10).kind == "bootstrap 95%"
+    wide = score_interval([[1, 0], [1, 1], [0, 0]])
+    assert (wide.kind, wide.low, wide.high) == ("t 95%, over texts", 0.0, 1.0)
     assert score_interval([]).high == 1.0
 
 

@@ -7,13 +7,15 @@ import pytest
 from ggufrope.evals import notes
 from ggufrope.evals.notes import Note, NoteCode, read_notes
 
+# only in lines from before few texts got intervals by Student's t
+OLD = Note("narrow-interval", "a bootstrap over fewer than 10 texts gives intervals that are too narrow for 95%")
 EVERY = [
     notes.beyond_context(1024, 512),
     notes.baseline_beyond_context(512),
     notes.fewer_texts_in_file(3, 9),
     notes.fewer_texts_in_text(5, 600, 9),
     notes.one_text(),
-    notes.narrow_interval(10),
+    OLD,
     notes.all_empty(),
     notes.some_empty(3, 12),
 ]

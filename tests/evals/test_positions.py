@@ -101,10 +101,24 @@ def test_one_text_has_no_interval_and_what_is_not_finite_no_mean(texts):
     found = losses(Table(1), texts[:1], windows(20, 20, 10), [0, 8, 20], quiet).means(seed=0)
     assert found.low is found.high is found.by_position[0].low is None
     sums = positions.Sums([0, 2])
-    sums.begin()
+    sums.begin([1, 2, 3])
     sums.add(0, np.array([1.0, np.nan]))
     assert np.isnan(sums.means(0).mean)
     assert sums.means(0).by_position[0].mean is None
+    assert [t.mean for t in sums.means(0).by_text] == [None]
+
+
+def test_means_by_text_name_their_tokens(texts):
+    """What pairs two results: the same tokens have the same name, others another, and the mean is each text's own."""
+    cuts = windows(20, 20, 10)
+    found = losses(Table(1), texts, cuts, [0, 8, 20], quiet).means(seed=0)
+    other = losses(Table(2), texts, cuts, [0, 20], quiet).means(seed=0)
+    alone = [losses(Table(1), [ids], cuts, [0, 20], quiet).means(seed=0) for ids in texts]
+    assert [t.mean for t in found.by_text] == pytest.approx([a.mean for a in alone])
+    assert [t.n for t in found.by_text] == [19] * len(texts)
+    assert [t.tokens for t in found.by_text] == [t.tokens for t in other.by_text]
+    assert len({t.tokens for t in found.by_text}) == len(texts)
+    assert found.interval == "t 95%, over texts"
 
 
 def test_pieces_are_cut_as_llama_perplexity_cuts_them(tmp_path):

@@ -73,8 +73,9 @@ def answers(file, length=512, scores=None, *, task="niah", kv_type="f16", seed=0
 
 
 def positions(
-    file, length=512, means=(2.0, 1.5), *, task="ppl", unit="nats per token", kv_type="f16", width=0.05, **rest
-):
+    file, length=512, means=(2.0, 1.5), *, task="ppl", unit="nats per token", kv_type="f16", width=0.05,
+    by_text=None, text="t", **rest
+):  # fmt: skip
     step = length // len(means)
     made = {
         "kind": "positions", "unit": unit, "mean": sum(means) / len(means), "interval": "bootstrap 95%, over texts",
@@ -83,6 +84,8 @@ def positions(
             for i, m in enumerate(means)
         ],
     }  # fmt: skip
+    if by_text is not None:
+        made["by_text"] = [{"tokens": digest(text, i)[:16], "n": length - 1, "mean": m} for i, m in enumerate(by_text)]
     made |= {"low": made["mean"] - width / 2, "high": made["mean"] + width / 2}
     return common(file, task, length, kv_type, 0, 5, **made | rest)
 

@@ -22,15 +22,23 @@ def two(a, b, **changed):
 
 
 def test_paired_interval_is_that_of_resampled_texts():
-    """Six texts, one differs by 1: their number in a resample is binomial (6, 1/6), 97.5% of which are 3 or less."""
+    """24 texts, 4 differ by 1: their number in a resample is binomial (24, 1/6), 95% of which are from 1 to 8."""
+    found = two({0.5: [1.0] * 24}, {0.5: [1.0] * 20 + [0.0] * 4})
+    assert (found.how, found.n) == ("paired", 24)
+    assert (found.value, found.low, found.high) == pytest.approx((1 / 6, 1 / 24, 8 / 24))
+    assert found.shown
+
+
+def test_few_texts_are_paired_by_student():
+    """Six texts, one differs by 1: standard error 1/6, t(5) = 2.5706."""
     found = two({0.5: [1.0] * 6}, {0.5: [1.0] * 5 + [0.0]})
     assert (found.how, found.n) == ("paired", 6)
-    assert (found.value, found.low, found.high) == (pytest.approx(1 / 6), 0.0, 0.5)
+    assert (found.value, found.low, found.high) == pytest.approx((1 / 6, -1.5706 / 6, 3.5706 / 6), abs=1e-4)
     assert not found.shown
 
 
-def test_too_few_texts_are_not_resampled():
-    """Five texts that differ by 1 and 2 halves: no resample has zero, and five heads in a row are not rare enough."""
+def test_too_few_texts_are_not_paired():
+    """Five texts that differ by 1 and 2 halves: five on one side are not rare enough, whatever an interval says."""
     a = {0.0: [1.0] * 5, 1.0: [1.0] * 5}
     found = two(a, {0.0: [0.0] * 5, 1.0: [1.0] * 4 + [0.0]})
     assert (found.value, found.how) == (0.6, "independent")
@@ -94,6 +102,35 @@ def test_means_by_position_are_independent():
     found = difference(a, b)  # intervals of ± 0.05 each
     assert (found.value, found.how) == (pytest.approx(0.5), "independent")
     assert found.high - found.value == pytest.approx(0.05 * math.sqrt(2))
+
+
+def test_means_of_the_same_texts_are_paired():
+    """Differences .5, .4 and .6: standard error .1/√3, t(2) = 4.3027; each text's own level cancels."""
+    a, b = (
+        result(made.positions(made.facts(), means=(sum(m) / 3,), width=4.0, by_text=m))
+        for m in ((1.5, 3.4, 5.6), (1.0, 3.0, 5.0))
+    )
+    found = difference(a, b)
+    assert (found.how, found.n, found.value) == ("paired", 3, pytest.approx(0.5))
+    assert (found.low, found.high) == pytest.approx((0.5 - 0.24842, 0.5 + 0.24842), abs=1e-4)
+    assert told_apart(a, b)
+    assert (difference(a, a).how, difference(a, a).shown) == ("equal", False)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"by_text": (1.0, 3.0, 5.0), "text": "another"},
+        {"by_text": (1.0, 3.0)},
+        {"by_text": (1.0, 3.0, None)},
+        {},
+    ],
+    ids=["other tokens", "fewer", "not finite", "an old line"],
+)
+def test_means_of_other_texts_are_not_paired(other):
+    a = result(made.positions(made.facts(), by_text=(1.5, 3.4, 5.6)))
+    b = result(made.positions(made.facts(), **other))
+    assert difference(a, b).how == difference(b, a).how == "independent"
 
 
 def test_without_an_interval_nothing_is_shown():

@@ -50,19 +50,54 @@ def methods(tmp_path):
 def test_the_answer_names_the_best_and_says_what_is_not_told_apart(methods):
     points, table = answer(methods)
     assert sentences(points) == [
-        "512 tokens, 1× the trained length: no difference shown. All 2 methods lie at 1.000; nothing is told apart "
-        "from the highest.",
+        "512 tokens, 1× the trained length: at the ceiling: all 2 methods lie at 1.000, so nothing can be compared "
+        "here; longer texts or a harder task would tell more.",
         "1024 tokens, 2× the trained length: yarn × 4 is highest, at 1.000 (0.839–1.000). Lower: none at 0.500 "
         "(0.299–0.701).",
-        "Methods against the unscaled model up to the trained length: no difference shown in 1 comparison.",
+        "Methods against the unscaled model up to the trained length: no difference shown in 1 comparison; "
+        "1 at the ceiling or the floor, where nothing can be compared.",
         "Methods against the unscaled model beyond the trained length: 1 comparison, 1 better; greatest gain: yarn × 4 "
         "at 1024 tokens, +0.500 (+0.300 to +0.700).",
     ]
-    assert table.columns == ("512 (1×)", "1024 (2×) †")
+    assert table.columns == ("512 (1×)", "1024 (2×) †", "effective length")
     assert shown(table) == {
-        ("none", "F16"): [("1.000", "0.839–1.000", True), ("0.500", "0.299–0.701", False)],
-        ("yarn × 4", "F16"): [("1.000", "0.839–1.000", True), ("1.000", "0.839–1.000", True)],
+        ("none", "F16"): [("1.000", "0.839–1.000", True), ("0.500", "0.299–0.701", False), ("512", "", False)],
+        ("yarn × 4", "F16"): [("1.000", "0.839–1.000", True), ("1.000", "0.839–1.000", True), ("≥ 1024", "", False)],
     }
+
+
+@pytest.mark.parametrize(
+    ("shares", "reached"),
+    [
+        ((20, 17, 10), "1024"),  # 0.85 of 1 holds
+        ((20, 16, 20), "512"),  # what comes back later does not count
+        ((10, 9, 9), "≥ 2048"),  # 0.45 of 0.5 is 0.9
+        ((0, 20, 20), "–"),
+    ],
+)
+def test_effective_length_is_that_up_to_which_scores_hold(tmp_path, shares, reached):
+    lines = [
+        made.answers(made.facts(), length, {0.5: [1.0] * n + [0.0] * (20 - n)})
+        for length, n in zip((512, 1024, 2048), shares, strict=True)
+    ]
+    _, table = answer(group(tmp_path, *lines))
+    assert shown(table)["none", "F16"][-1] == (reached, "", False)
+
+
+def test_one_length_and_losses_have_no_effective_length(tmp_path):
+    _, scores = answer(group(tmp_path / "a", made.answers(made.facts(), 512, right())))
+    _, losses = answer(group(tmp_path / "b", *(made.positions(made.facts(), n) for n in (512, 1024))))
+    assert not [c for table in (scores, losses) for c in table.columns if "effective" in c]
+
+
+def test_a_floor_is_said(tmp_path):
+    points, _ = answer(
+        group(tmp_path, *(made.answers(made.facts(m), scores={0.5: [0.0] * 9}) for m in ("none", "ntk")))
+    )
+    assert sentences(points)[0] == (
+        "512 tokens, 1× the trained length: at the floor: all 2 methods lie at 0.000, so nothing can be compared here; "
+        "shorter texts or an easier task would tell more."
+    )
 
 
 def test_lower_is_better_for_nats(tmp_path):
@@ -83,10 +118,13 @@ def test_methods_are_set_against_each_other_in_the_type_that_most_were_measured_
     points, _ = answer(group(tmp_path, made.answers(made.facts("yarn", "F16"), scores=half_right()), *lines))
     said = sentences(points)
     assert said[0].startswith(
-        "512 tokens, 1× the trained length, Q8_0 weights, f16 KV cache: no difference shown. All 2 methods"
+        "512 tokens, 1× the trained length, Q8_0 weights, f16 KV cache: at the ceiling: all 2 methods"
     )
     assert said[1].startswith("Quantized weights against unquantized ones: 1 comparison, 1 better")
-    assert said[2] == "KV cache types against f16: no difference shown in 1 comparison."
+    assert said[2] == (
+        "KV cache types against f16: no difference shown in 1 comparison; 1 at the ceiling or the floor, where nothing "
+        "can be compared."
+    )
 
 
 def test_cost_and_gain_stand_beside_the_values(methods):
