@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gpu_check.measure import Row
+from bench_runtime.model import Shape
+from gpu_check.measure import Plan, Row, check_rows
 from gpu_check.pack import code, overlay, pack, unpack
-from gpu_check.steps import Clock, StepError
+from gpu_check.steps import Builds, Clock, StepError
 
 from ggufrope.errors import BuildError, InputError
+from ggufrope.runtime.toolkits import Toolkit
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,18 @@ def test_a_step_has_a_limit(tmp_path: Path) -> None:
         clock.run(["false"], tmp_path / "log")
     with pytest.raises(StepError, match="no time left"):
         Clock(0).run(["true"], tmp_path / "log")
+
+
+def test_the_self_test_of_devices_is_in_the_table(runtime_dir: Path) -> None:
+    plan = Plan("CPU", 0, Shape(2, 4, 256, 3, 512, 1024, 1024), (32,), 16, 2)
+    builds, tables = Builds(runtime_dir, runtime_dir, (0, 0), (), Toolkit(), "cpu"), list[str]()
+    rows = list(check_rows(plan, builds, Clock(60), tables))
+    assert [(row.what, row.failed) for row in rows] == [("`runtime check`, CPU", False)]
+    assert re.fullmatch(r"(\d+) of \1 cases passed", rows[0].patched)
+    assert "| rope_back | imrope | f16 | yarn |" in tables[-1]
+    *_, absent = check_rows(replace(plan, device="CUDA0"), builds, Clock(60), tables)
+    assert absent.failed
+    assert absent.patched == "**failed**: there is no CUDA0"
 
 
 def test_row() -> None:

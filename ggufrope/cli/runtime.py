@@ -1,4 +1,4 @@
-"""``ggufrope runtime build|info|path``: the patched llama.cpp."""
+"""``ggufrope runtime build|check|info|path``: the patched llama.cpp."""
 
 from __future__ import annotations
 
@@ -79,6 +79,42 @@ def info(backend: str | None, stock: bool, as_json: bool) -> None:
         click.echo(f"no {runtime.backend} device was found: models run on the CPU", err=True)
     if backend is None and not stock and (note := outdated()):
         click.echo(note, err=True)
+
+
+@command.command()
+@backend_option
+@click.option("--device", "names", multiple=True, metavar="NAME", help="Only this one, such as CUDA0; can be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, documented in docs/backends.md.")
+def check(backend: str | None, names: tuple[str, ...], as_json: bool) -> None:
+    """Test ropes with a row of factors for each head, on every device, against double precision.
+
+    Exit code 1 if a device is wrong, refuses what it takes with one row, or no longer fuses ops. Send the table when
+    you report that.
+    """
+    from dataclasses import asdict
+
+    from ggufrope.errors import CheckFailed
+    from ggufrope.runtime.device_check import check_devices
+    from ggufrope.runtime.locate import locate
+
+    runtime = locate(backend)
+    devices, said = check_devices(runtime, names)
+    if as_json:
+        facts = asdict(runtime) | {"path": str(runtime.path), "said": said}
+        click.echo(json.dumps(facts | {"devices": [asdict(device) for device in devices]}, indent=2))
+    else:
+        build = (
+            runtime.pin,
+            f"patches {runtime.patches[:12] or '-'}",
+            runtime.backend,
+            runtime.toolkit,
+            runtime.compiler,
+        )
+        click.echo("\n".join([", ".join(filter(None, build)), *(f"    {line}" for line in said)]))
+        for device in devices:
+            click.echo(f"\n{device.table()}")
+    if bad := [device.name for device in devices if not device.good]:
+        raise CheckFailed(f"{', '.join(bad)}: not every case passed")
 
 
 @command.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-__all__ = ["FUNCTIONS", "InitParams", "declared"]
+__all__ = ["FUNCTIONS", "Check", "CheckCallback", "InitParams", "declared"]
 
 _BOOL, _INT, _SIZE, _TEXT, _POINTER = ctypes.c_bool, ctypes.c_int, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p
 _I32, _I64, _U32, _F32 = ctypes.c_int32, ctypes.c_int64, ctypes.c_uint32, ctypes.c_float
@@ -21,6 +21,19 @@ class InitParams(ctypes.Structure):
 
     _fields_ = (("mem_size", _SIZE), ("mem_buffer", _POINTER), ("no_alloc", _BOOL))
 
+
+class Check(ctypes.Structure):
+    """``struct ggufrope_check``: one case of the self-test."""
+
+    _fields_ = (
+        *((name, _TEXT) for name in ("op", "mode", "type", "variant", "verdict", "problem")),
+        *((name, ctypes.c_double) for name in ("error", "limit")),
+        ("n_fused", _I32),
+    )
+
+
+#: ``ggufrope_check_callback``.
+CheckCallback = ctypes.CFUNCTYPE(None, ctypes.POINTER(Check), _POINTER)
 
 _ROPE = (_INT, _INT, _F32, _F32, _F32, _F32, _F32, _F32)  # mode, original context, base, scale, YaRN's four
 
@@ -40,6 +53,7 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "ggufrope_capture_scores": (_BOOL, _POINTER, _BOOL),
     "ggufrope_n_scores": (_SIZE, _POINTER),
     "ggufrope_get_scores": (_BOOL, _POINTER, _FLOATS, _SIZE),
+    "ggufrope_check_device": (_I32, _POINTER, CheckCallback, _POINTER),
     "ggml_backend_dev_count": (_SIZE,),
     "ggml_backend_dev_get": (_POINTER, _SIZE),
     "ggml_backend_dev_name": (_TEXT, _POINTER),

@@ -5,6 +5,7 @@
 #include "ggufrope-check.h"
 #include "ggufrope-error.h"
 #include "ggufrope-graph.h"
+#include "ggufrope-selftest.h"
 
 #include "llama-cparams.h"
 #include "llama-graph.h"
@@ -110,6 +111,7 @@ void ggufrope_tables::apply(const llm_graph_params & params, ggml_cgraph * gf) {
         ggufrope_check_layers(model, *spec, aliases, with_table);
     }
     if (first) {
+        test_devices(params.sched, with_table);
         bind(gf, ropes, with_table);
     }
     for (const auto & rope : with_table) {
@@ -135,6 +137,25 @@ void ggufrope_tables::apply(const llm_graph_params & params, ggml_cgraph * gf) {
     if (first) {
         log_active(model, *spec);
     }
+}
+
+// every device that may be given a rope of several rows proves that it can; it must be known before tables are placed
+void ggufrope_tables::test_devices(ggml_backend_sched_t sched, const std::vector<ggufrope_rope> & with_table) const {
+    std::vector<ggufrope_rope_case> cases;
+    for (const auto & rope : with_table) {
+        const int64_t n_rows = spec->n_rows(rope.il);
+        if (n_rows > 1) {
+            cases.push_back(ggufrope_case_like(rope.node, n_rows));
+        }
+    }
+    if (cases.empty()) {
+        return;
+    }
+    std::vector<ggml_backend_dev_t> devices;
+    for (int i = 0; i < ggml_backend_sched_get_n_backends(sched); ++i) {
+        devices.push_back(ggml_backend_get_device(ggml_backend_sched_get_backend(sched, i)));
+    }
+    ggufrope_test_devices(devices, cases);
 }
 
 void ggufrope_tables::bind(

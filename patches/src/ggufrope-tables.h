@@ -84,6 +84,8 @@ private:
     std::vector<ggufrope_stored_k>   stored_k;
     std::vector<bool>                rotating;
 
+    void test_devices(ggml_backend_sched_t sched, const std::vector<ggufrope_rope> & with_table) const;
+
     // makes the tables for a graph with these ropes of Q and K, of which `with_table` get one
     void bind(ggml_cgraph * gf, const std::vector<ggufrope_rope> & ropes, const std::vector<ggufrope_rope> & with_table);
 

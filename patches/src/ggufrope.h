@@ -79,6 +79,31 @@ LLAMA_API bool ggufrope_set_length_row(struct llama_context * ctx, int32_t row);
 // several hints counts.
 LLAMA_API void ggufrope_set_length_hint(struct llama_context * ctx, uint32_t n_tokens);
 
+// Self-test. Before a context rotates by several rows of factors (one for each KV head), its devices compute small cases,
+// which are compared with double precision; one that is wrong takes no such ropes any more in this process. This runs all
+// cases of all modes on one device by hand, whatever the self-test knows of it, and changes nothing.
+struct ggufrope_check {
+    const char * op;      // "rope", "rope_back", "rms_norm + mul + rope + set_rows", ...
+    const char * mode;    // "norm", "neox", "mrope", "imrope", "vision"
+    const char * type;    // "f32", "f16", "f32 to f16": of what is rotated and of the cache that it goes to
+    const char * variant; // "", "yarn", "large"
+
+    const char * verdict; // "passed"; "failed"; "not fused": right, but in several steps where it is one without factors;
+                          // "refused": not with several rows, the CPU does it; "no op": not on this device at all
+    const char * problem; // why nothing was computed; empty
+
+    double error;         // of the value that is worst for its limit, and that limit; both relative to the largest value
+    double limit;
+
+    int32_t n_fused;      // neighbours of the rope that the backend computed together with it
+};
+
+typedef void (*ggufrope_check_callback)(const struct ggufrope_check * check, void * user_data);
+
+// Calls `callback` with each case, whose strings live as long as the call. Returns how many failed, were not fused or were
+// refused.
+LLAMA_API int32_t ggufrope_check_device(ggml_backend_dev_t device, ggufrope_check_callback callback, void * user_data);
+
 // The last error of this thread, from a function above or from a model or context that failed to load because of its
 // `ggufrope.*` keys; an empty string when there was none. Valid until the next call from this thread.
 LLAMA_API const char * ggufrope_last_error(void);

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from bench_runtime.model import Shape
 
+from ggufrope.errors import GgufropeError
 from ggufrope.runtime.toolkits.toolkit import ask
-from gpu_check.measure import Plan, Row, bench_rows, logit_rows, make_models, op_row
+from gpu_check.measure import Plan, Row, bench_rows, check_rows, logit_rows, make_models, op_row
 from gpu_check.pack import unpack
 from gpu_check.steps import Clock, StepError, build_both
 
@@ -37,12 +38,13 @@ def check(archive: Path, options: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         version = unpack(archive.absolute(), folder)
         text = (options.text or _ROOT / "README.md").absolute()
-        rows, toolkit = _measure(folder, text, clock, rehearse=options.rehearse)
+        rows, tables, toolkit = _measure(folder, text, clock, rehearse=options.rehearse)
     finally:
         if options.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
     took = f"{clock.seconds - clock.left:.0f} s in all"
-    table = "\n".join([_facts(version, toolkit, took, rehearse=options.rehearse), "", *_HEAD, *map(str, rows)]) + "\n"
+    table = "\n".join([_facts(version, toolkit, took, rehearse=options.rehearse), "", *_HEAD, *map(str, rows)])
+    table = "\n\n".join([table, *filter(None, tables)]) + "\n"
     print(table)
     if options.output:
         options.output.write_text(table, encoding="utf-8")
@@ -52,26 +54,28 @@ def check(archive: Path, options: argparse.Namespace) -> int:
 _HEAD = ("| | stock | patched, no keys | patched, Ms-PoE |", "|---|---|---|---|")
 
 
-def _measure(folder: Path, text: Path, clock: Clock, *, rehearse: bool) -> tuple[list[Row], str]:
-    """The table's rows, and the toolkit with the architectures that were compiled for."""
+def _measure(folder: Path, text: Path, clock: Clock, *, rehearse: bool) -> tuple[list[Row], list[str], str]:
+    """The table's rows, the tables of the self-test, and the toolkit with the architectures that were compiled for."""
     backend, plan = ("cpu", _REHEARSAL) if rehearse else ("cuda", _GPU)
     rows: list[Row] = []
+    tables: list[str] = []
 
     def step(what: str, work: Callable[[], Iterable[Row]]) -> None:
         print(f"{what} ... ({clock.left:.0f} s left)", file=sys.stderr, flush=True)
         try:
             for row in work():
                 rows.append(row)  # noqa: PERF402  # those before an error stay
-        except (StepError, OSError, ValueError) as error:  # the other steps still have something to tell
+        except (StepError, GgufropeError, OSError, ValueError) as error:  # the other steps still have something to tell
             rows.append(Row(what, "–", f"**failed**: {error}", "–", True))
 
     print(f"building ... ({clock.left:.0f} s left)", file=sys.stderr, flush=True)
     try:
         builds = build_both(folder, backend, clock, 1e9 if rehearse else _BUILD_LIMIT)
     except StepError as error:
-        return [Row("build", "–", f"**failed**: {error}", "–", True)], ""
+        return [Row("build", "–", f"**failed**: {error}", "–", True)], tables, ""
     took = [f"{seconds:.0f} s" for seconds in builds.seconds]
     rows.append(Row("build, without flash attention", took[0], f"{took[1]} for what differs", "–"))
+    step("runtime check", lambda: check_rows(plan, builds, clock, tables))
     step("test-backend-ops", lambda: [op_row(folder, plan, builds, clock)])
     models: dict[str, dict[str, Path]] = {}
 
@@ -83,7 +87,7 @@ def _measure(folder: Path, text: Path, clock: Clock, *, rehearse: bool) -> tuple
     if models:
         step("logits", lambda: logit_rows(folder, plan, builds, models, text, clock))
         step("speed", lambda: bench_rows(folder, plan, builds, models, clock))
-    return rows, " ".join([builds.toolkit.version, *builds.toolkit.architectures]).strip()
+    return rows, tables, " ".join([builds.toolkit.version, *builds.toolkit.architectures]).strip()
 
 
 def _facts(version: str, toolkit: str, took: str, *, rehearse: bool) -> str:

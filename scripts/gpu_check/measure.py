@@ -13,9 +13,11 @@ import gguf_builder as gb
 import numpy as np
 from bench_runtime.model import Shape, write_model
 
+from ggufrope.runtime.device_check import check_devices
+from ggufrope.runtime.locate import Runtime
 from gpu_check.steps import Builds, Clock
 
-__all__ = ["Plan", "Row", "bench_rows", "logit_rows", "make_models", "op_row"]
+__all__ = ["Plan", "Row", "bench_rows", "check_rows", "logit_rows", "make_models", "op_row"]
 
 _OPS = "ROPE,ROPE_BACK,ROPE_SET_ROWS,RMS_NORM_MUL_ROPE"
 
@@ -65,6 +67,18 @@ def op_row(folder: Path, plan: Plan, builds: Builds, clock: Clock) -> Row:
     good = passed is not None and passed[1] == passed[2] and int(passed[2]) > 0
     said = f"{passed[1]} of {passed[2]} passed" if passed else "no result"
     return Row(f"test-backend-ops `{_OPS}`", "–", said, "–", not good)
+
+
+def check_rows(plan: Plan, builds: Builds, clock: Clock, tables: list[str]) -> Iterator[Row]:
+    """What ``ggufrope runtime check`` says of each device; its tables are appended to ``tables``."""
+    devices, said = check_devices(Runtime(builds.patched, "", "", builds.backend, ()), limit=max(1.0, clock.left))
+    tables.append("\n".join(f"    {line}" for line in said))
+    for device in devices:
+        tables.append(device.table())
+        failed = not device.good or not device.cases
+        yield Row(f"`runtime check`, {device.name}", "–", f"{'**failed**: ' * failed}{device.summary}", "–", failed)
+    if plan.device not in {device.name for device in devices}:
+        yield Row("`runtime check`", "–", f"**failed**: there is no {plan.device}", "–", True)
 
 
 def bench_rows(

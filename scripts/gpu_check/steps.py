@@ -75,6 +75,7 @@ class Builds:
     seconds: tuple[float, float]
     recompiled: tuple[str, ...]
     toolkit: Toolkit
+    backend: str
 
 
 def build_both(folder: Path, backend: str, clock: Clock, limit: float) -> Builds:
@@ -95,4 +96,4 @@ def build_both(folder: Path, backend: str, clock: Clock, limit: float) -> Builds
     recompiled = overlay(folder / "patched", tree)
     clock.run([*compile_, "test-backend-ops"], folder / "patched.log", limit - (middle - start), environment)
     seconds = middle - start, time.monotonic() - middle
-    return Builds(folder / "stock-bin", folder / "build" / "bin", seconds, tuple(recompiled), toolkit)
+    return Builds(folder / "stock-bin", folder / "build" / "bin", seconds, tuple(recompiled), toolkit, backend)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ggufrope.runtime.declarations import FUNCTIONS, InitParams, declared
+from ggufrope.runtime.declarations import FUNCTIONS, Check, CheckCallback, InitParams, declared
 from ggufrope.runtime.fetch import source_tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,12 +17,15 @@ TYPES = {
     "bool": ctypes.c_bool,
     "int": ctypes.c_int,
     "float": ctypes.c_float,
+    "double": ctypes.c_double,
     "size_t": ctypes.c_size_t,
     "int32_t": ctypes.c_int32,
     "int64_t": ctypes.c_int64,
     "uint32_t": ctypes.c_uint32,
     "struct ggml_init_params": InitParams,
+    "ggufrope_check_callback": CheckCallback,
     "char *": ctypes.c_char_p,
+    "void *": ctypes.c_void_p,
     "float *": ctypes.POINTER(ctypes.c_float),
     "size_t *": ctypes.POINTER(ctypes.c_size_t),
     "int *": ctypes.POINTER(ctypes.c_int),
@@ -73,11 +76,23 @@ def test_functions_of_ggml_are_declared_as_in_the_pinned_headers():
     texts = [(folder / name).read_text(encoding="utf-8") for name in ("ggml.h", "ggml-backend.h")]
     found = from_headers(texts)
     assert found == {name: types for name, types in FUNCTIONS.items() if not name.startswith("ggufrope_")}
-    fields = re.search(
-        r"struct ggml_init_params \{(.*?)\};", (folder / "ggml.h").read_text(encoding="utf-8"), re.DOTALL
-    )
-    names = re.findall(r"(\w+)\s*;", re.sub(r"//[^\n]*", "", fields[1]))
-    assert names == [name for name, _ in InitParams._fields_]
+    text = (folder / "ggml.h").read_text(encoding="utf-8")
+    assert [name for _, name in members(text, "ggml_init_params")] == [name for name, _ in InitParams._fields_]
+
+
+def members(text, struct):
+    """Types and names of a struct's members."""
+    inside = re.search(rf"struct {struct} \{{(.*?)\}};", text, re.DOTALL)[1]
+    return re.findall(r"(\w[\w ]*[\s*]+)(\w+)\s*;", re.sub(r"//[^\n]*", "", inside))
+
+
+def test_our_struct_is_as_in_its_header():
+    header = (ROOT / "patches" / "src" / "ggufrope.h").read_text(encoding="utf-8")
+    found = [(name, ctype(kind)) for kind, name in members(header, "ggufrope_check")]
+    assert found == list(Check._fields_)
+    callback = re.search(r"typedef void \(\*ggufrope_check_callback\)\((.*?)\);", header)[1]
+    assert callback == "const struct ggufrope_check * check, void * user_data"
+    assert (CheckCallback._restype_, *CheckCallback._argtypes_) == (None, ctypes.POINTER(Check), ctypes.c_void_p)
 
 
 def test_a_function_gets_its_types():

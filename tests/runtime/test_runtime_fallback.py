@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from llama_process import Outcome, run_job
+from preloaded import compile_preload
 from rpc_backend import compile_rpc, serving
 from test_runtime_head_factors import RATIOS, with_factors
 from tiny_transformer import ARCHITECTURES, TinyModel
 
 from ggufrope.errors import BuildError
-from ggufrope.runtime.fetch import source_tree
 
 F32, F16, Q8_0 = 0, 1, 8
 TOKENS = np.random.default_rng(1).integers(0, 64, 120).tolist()
@@ -105,15 +104,11 @@ def test_only_ropes_with_a_table_leave_the_server(remote: Remote, path: Path, mo
     assert ropes(ours) == {f"{name}cur-{i}": "CPU" if i else "RPC" for i in range(3) for name in "QK"}
 
 
-def test_without_the_guard_the_logits_would_be_wrong(
+def test_without_guard_and_self_test_the_logits_would_be_wrong(
     remote: Remote, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shows that the tests above can tell."""
-    guard = tmp_path / "guard_open.so"
-    source, ggml = Path(__file__).with_name("guard_open.cpp"), source_tree() / "ggml"
-    include = [f"-I{ggml / name}" for name in ("include", "src")]
-    subprocess.run(["c++", "-shared", "-fPIC", *include, str(source), "-o", str(guard)], check=True)
-    monkeypatch.setenv("LD_PRELOAD", str(guard))
+    """Shows that the tests above, and those of the self-test, can tell."""
+    monkeypatch.setenv("LD_PRELOAD", str(compile_preload("guard_absent.cpp", tmp_path)))
     monkeypatch.setenv("GGML_SCHED_DEBUG", "2")
     model = TinyModel("llama")
     path.write_bytes(model.file(with_factors(RATIOS)))
