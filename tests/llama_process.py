@@ -29,6 +29,11 @@ to put all layers on that server (``rpc_backend.py``). The steps:
 ``["hint", n]``                     the length that a prompt will have
 ``["pin", row]``                    a length row whatever the length; -1: by length
 ``["row"]``                         answers the length row
+``["pending"]``                     answers the pending length row, -1 if there is none
+``["set_order", name]``             the order of heads; answers ``[1.0]`` or ``[0.0]``
+``["order"]``                       answers its name
+``["perf"]``                        answers how many tokens were read in batches, and how many one by one
+``["why"]``                         answers ``ggufrope_last_error()``
 ==================================  ==================================================================
 """
 
@@ -178,6 +183,11 @@ class _Steps:
             ll._lib.ggufrope_get_length_row.argtypes = [ctypes.c_void_p]
             ll._lib.ggufrope_set_length_row.argtypes = [ctypes.c_void_p, ctypes.c_int32]
             ll._lib.ggufrope_set_length_hint.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+            ll._lib.ggufrope_get_pending_length_row.argtypes = [ctypes.c_void_p]
+            ll._lib.ggufrope_get_head_order.argtypes = [ctypes.c_void_p]
+            ll._lib.ggufrope_get_head_order.restype = ctypes.c_char_p
+            ll._lib.ggufrope_set_head_order.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+            ll._lib.ggufrope_set_head_order.restype = ctypes.c_bool
         self.kept = b""
 
     def do_eval(self, tokens: list[int], pos: int = 0, seq: int = 0) -> np.ndarray:
@@ -268,6 +278,22 @@ class _Steps:
 
     def do_row(self) -> np.ndarray:
         return np.array([float(self.ll._lib.ggufrope_get_length_row(self.context))])
+
+    def do_pending(self) -> np.ndarray:
+        return np.array([float(self.ll._lib.ggufrope_get_pending_length_row(self.context))])
+
+    def do_set_order(self, name: str) -> np.ndarray:
+        return np.array([float(self.ll._lib.ggufrope_set_head_order(self.context, name.encode()))])
+
+    def do_order(self) -> np.ndarray:
+        return np.array([self.ll._lib.ggufrope_get_head_order(self.context).decode()])
+
+    def do_perf(self) -> np.ndarray:
+        data = self.ll.llama_perf_context(self.context)
+        return np.array([data.n_p_eval, data.n_eval])
+
+    def do_why(self) -> np.ndarray:
+        return np.array([_last_error(self.ll._lib)])
 
     def do_get(self) -> np.ndarray:
         array = (ctypes.c_float * self.n_factors)()

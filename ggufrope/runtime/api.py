@@ -14,7 +14,7 @@ from ggufrope.runtime.declarations import declared
 __all__ = ["API_VERSION", "Api", "api_version", "as_floats"]
 
 #: ``GGUFROPE_API_VERSION`` of the header that this file was written for.
-API_VERSION = 2
+API_VERSION = 3
 
 
 def api_version(library: ctypes.CDLL) -> int:
@@ -44,6 +44,11 @@ class Api:
         self._n_rows = declared(library, "ggufrope_n_length_rows")
         self._point = declared(library, "ggufrope_length_point")
         self._row = declared(library, "ggufrope_get_length_row")
+        self._pending = declared(library, "ggufrope_get_pending_length_row")
+        self._n_layers = declared(library, "ggufrope_n_layers")
+        self._offset = declared(library, "ggufrope_head_factors_offset")
+        self._order = declared(library, "ggufrope_get_head_order")
+        self._set_order = declared(library, "ggufrope_set_head_order")
         self._set_row = declared(library, "ggufrope_set_length_row")
         self._hint = declared(library, "ggufrope_set_length_hint")
         self._error = declared(library, "ggufrope_last_error")
@@ -54,7 +59,7 @@ class Api:
         return None if name is None else bytes(name).decode("utf-8", errors="replace")
 
     def last_error(self) -> str:
-        """The library's last message on this thread; empty when there was none."""
+        """Why this thread's last call of the library failed; empty when it succeeded."""
         return bytes(self._error() or b"").decode("utf-8", errors="replace").strip()
 
     def head_factors(self, model: Any, context: Any) -> npt.NDArray[np.float32]:
@@ -86,13 +91,40 @@ class Api:
         if not self._set(context, as_floats(values), values.size):
             raise RuntimeLibraryError(f"cannot set the head factors: {self.last_error()}")
 
+    def layer_offsets(self, model: Any) -> tuple[int, ...]:
+        """Where each layer begins in the array of head factors, and its length at the end; ``[layers + 1]``.
+
+        Layers may have different numbers of KV heads: those of layer ``i`` are ``factors[offsets[i]:offsets[i + 1]]``.
+        """
+        return tuple(int(self._offset(model, layer)) for layer in range(int(self._n_layers(model)) + 1))
+
+    def head_order(self, context: Any) -> str:
+        """How a layer's factors are handed out to its heads: a value of ``ggufrope.head_order``."""
+        return bytes(self._order(context)).decode("ascii")
+
+    def set_head_order(self, context: Any, order: str) -> None:
+        """Replace that order in ``context``, whose memory must be empty.
+
+        Raises:
+            RuntimeLibraryError: The library refused: another order needs head factors, and one sequence.
+        """
+        if not self._set_order(context, order.encode()):
+            raise RuntimeLibraryError(
+                f"cannot set the order of heads: {self.last_error()}; use static, or a context that fits"
+            )
+
     def length_points(self, model: Any) -> tuple[int, ...]:
         """The longest length that each row of the file's length table serves; empty when it has none."""
         return tuple(int(self._point(model, row)) for row in range(self._n_rows(model)))
 
     def length_row(self, context: Any) -> int:
-        """The row that the memory of ``context`` is rotated by."""
+        """The row in use, that the memory of ``context`` is rotated by."""
         return int(self._row(context))
+
+    def pending_length_row(self, context: Any) -> int | None:
+        """The row that a pin or a hint asks for and the next batch takes; None if the row in use serves it."""
+        row = int(self._pending(context))
+        return None if row < 0 else row
 
     def set_length_row(self, context: Any, row: int | None) -> None:
         """Make the next batches use ``row`` whatever their length; None: the row of the length again.

@@ -13,6 +13,20 @@
 
 #include <algorithm>
 
+// Runs what may fail: false and a last error if it did, no last error if it did not.
+template <typename function>
+static bool guarded(const char * name, const function & body) {
+    ggufrope_set_last_error("");
+    try {
+        body();
+        return true;
+    } catch (const std::exception & err) {
+        ggufrope_set_last_error(err.what());
+        LLAMA_LOG_ERROR("%s: %s\n", name, err.what());
+        return false;
+    }
+}
+
 uint32_t ggufrope_api_version(void) {
     return GGUFROPE_API_VERSION;
 }
@@ -21,8 +35,20 @@ const char * ggufrope_method(const struct llama_model * model) {
     return model->rope_spec ? model->rope_spec->method.c_str() : nullptr;
 }
 
+uint32_t ggufrope_n_layers(const struct llama_model * model) {
+    return model->hparams.n_layer_all;
+}
+
 size_t ggufrope_n_head_factors(const struct llama_model * model) {
     return ggufrope_count_head_factors(model->hparams);
+}
+
+size_t ggufrope_head_factors_offset(const struct llama_model * model, uint32_t il) {
+    size_t res = 0;
+    for (uint32_t i = 0; i < il && i < model->hparams.n_layer_all; ++i) {
+        res += model->hparams.n_head_kv(i);
+    }
+    return res;
 }
 
 const char * ggufrope_last_error(void) {
@@ -30,22 +56,23 @@ const char * ggufrope_last_error(void) {
 }
 
 bool ggufrope_get_head_factors(struct llama_context * ctx, float * out, size_t n) {
-    const size_t expected = ggufrope_n_head_factors(&ctx->get_model());
-    if (n != expected) {
-        ggufrope_set_last_error(format("head factors: expected room for %zu values, found %zu", expected, n));
-        return false;
-    }
-    std::fill(out, out + n, 1.0f);
-    const auto * tables = ctx->get_rope().get_tables();
-    if (tables != nullptr) {
-        const auto & factors = tables->spec->head_factors;
-        ctx->synchronize();
-        for (uint32_t il = 0; il < factors.size(); ++il) {
-            const auto layer = tables->order ? tables->order->get_ratios(il) : factors[il];
-            out = std::copy(layer.begin(), layer.end(), out);
+    return guarded(__func__, [&] {
+        const size_t expected = ggufrope_n_head_factors(&ctx->get_model());
+        if (n != expected) {
+            ggufrope_fail(format("head factors: expected an array of %zu values, found %zu", expected, n));
         }
-    }
-    return true;
+        std::fill(out, out + n, 1.0f);
+        const auto * tables = ctx->get_rope().get_tables();
+        if (tables != nullptr) {
+            const auto & factors = tables->spec->head_factors;
+            ctx->synchronize();
+            float * dst = out;
+            for (uint32_t il = 0; il < factors.size(); ++il) {
+                const auto layer = tables->order ? tables->order->get_ratios(il) : factors[il];
+                dst = std::copy(layer.begin(), layer.end(), dst);
+            }
+        }
+    });
 }
 
 static bool is_memory_empty(const struct llama_context * ctx) {
@@ -70,57 +97,66 @@ static void replace_tables(struct llama_context * ctx, std::shared_ptr<const ggu
     ctx->get_rope().set_tables(std::move(tables));
 }
 
-bool ggufrope_set_head_factors(struct llama_context * ctx, const float * factors, size_t n) {
-    try {
-        if (!is_memory_empty(ctx)) {
-            ggufrope_fail("head factors can only be set while the context's memory is empty; call llama_memory_clear() first");
-        }
-        const auto & model  = ctx->get_model();
-        const auto * tables = ctx->get_rope().get_tables();
-        auto spec = ggufrope_with_head_factors(model, tables ? tables->spec.get() : nullptr, factors, n);
-        replace_tables(ctx, std::move(spec), tables && tables->scores);
-        return true;
-    } catch (const std::exception & err) {
-        ggufrope_set_last_error(err.what());
-        LLAMA_LOG_ERROR("%s: %s\n", __func__, err.what());
-        return false;
+static void check_memory_empty(const struct llama_context * ctx, const char * what) {
+    if (!is_memory_empty(ctx)) {
+        ggufrope_fail(format("%s while the context's memory is empty; call llama_memory_clear() first", what));
     }
 }
 
+bool ggufrope_set_head_factors(struct llama_context * ctx, const float * factors, size_t n) {
+    return guarded(__func__, [&] {
+        check_memory_empty(ctx, "head factors can only be set");
+        const auto * tables = ctx->get_rope().get_tables();
+        auto spec = ggufrope_with_head_factors(ctx->get_model(), tables ? tables->spec.get() : nullptr, factors, n);
+        replace_tables(ctx, std::move(spec), tables && tables->scores);
+    });
+}
+
+const char * ggufrope_get_head_order(const struct llama_context * ctx) {
+    const auto * tables = ctx->get_rope().get_tables();
+    return ggufrope_order_name(tables ? tables->spec->order : GGUFROPE_ORDER_STATIC);
+}
+
+bool ggufrope_set_head_order(struct llama_context * ctx, const char * order) {
+    return guarded(__func__, [&] {
+        check_memory_empty(ctx, "the order of heads can only be set");
+        const auto * tables = ctx->get_rope().get_tables();
+        auto spec = ggufrope_with_order(ctx->get_model(), tables ? tables->spec.get() : nullptr, order ? order : "");
+        replace_tables(ctx, std::move(spec), tables && tables->scores);
+    });
+}
+
 bool ggufrope_capture_scores(struct llama_context * ctx, bool enable) {
-    try {
+    return guarded(__func__, [&] {
         const auto & model  = ctx->get_model();
         const auto * tables = ctx->get_rope().get_tables();
-        if (!is_memory_empty(ctx)) {
-            ggufrope_fail("scoring of heads can only be switched while the context's memory is empty; call llama_memory_clear() first");
-        }
+        check_memory_empty(ctx, "scoring of heads can only be switched");
         if (enable && ctx->n_seq_max() != 1) {
             ggufrope_fail(format("heads are scored for one sequence; the context has n_seq_max = %u", ctx->n_seq_max()));
         }
         if (tables == nullptr && !enable) {
-            return true;
+            return;
         }
         std::vector<float> factors(ggufrope_n_head_factors(&model));
         ggufrope_get_head_factors(ctx, factors.data(), factors.size());
         replace_tables(ctx, ggufrope_with_head_factors(model, tables ? tables->spec.get() : nullptr, factors.data(), factors.size()), enable);
-        return true;
-    } catch (const std::exception & err) {
-        ggufrope_set_last_error(err.what());
-        LLAMA_LOG_ERROR("%s: %s\n", __func__, err.what());
-        return false;
-    }
+    });
 }
 
 size_t ggufrope_n_scores(const struct llama_model * model) {
-    size_t n = 0;
-    for (uint32_t il = 0; il < model->hparams.n_layer_all; ++il) {
-        n += model->hparams.n_head(il);
+    return ggufrope_scores_offset(model, model->hparams.n_layer_all);
+}
+
+size_t ggufrope_scores_offset(const struct llama_model * model, uint32_t il) {
+    size_t res = 0;
+    for (uint32_t i = 0; i < il && i < model->hparams.n_layer_all; ++i) {
+        res += model->hparams.n_head(i);
     }
-    return n;
+    return res;
 }
 
 bool ggufrope_get_scores(struct llama_context * ctx, float * out, size_t n) {
-    try {
+    return guarded(__func__, [&] {
         const auto * tables = ctx->get_rope().get_tables();
         if (tables == nullptr || tables->scores == nullptr) {
             ggufrope_fail("heads are not scored in this context; call ggufrope_capture_scores() first");
@@ -128,14 +164,10 @@ bool ggufrope_get_scores(struct llama_context * ctx, float * out, size_t n) {
         ctx->synchronize();
         const std::vector<float> scores = tables->scores->get();
         if (n != scores.size()) {
-            ggufrope_fail(format("scores: expected room for %zu values, found %zu", scores.size(), n));
+            ggufrope_fail(format("scores: expected an array of %zu values, found %zu", scores.size(), n));
         }
         std::copy(scores.begin(), scores.end(), out);
-        return true;
-    } catch (const std::exception & err) {
-        ggufrope_set_last_error(err.what());
-        return false;
-    }
+    });
 }
 
 size_t ggufrope_n_length_rows(const struct llama_model * model) {
@@ -151,16 +183,21 @@ uint32_t ggufrope_get_length_row(const struct llama_context * ctx) {
     return tables ? tables->length.get_row() : 0;
 }
 
+int32_t ggufrope_get_pending_length_row(const struct llama_context * ctx) {
+    const auto * tables = ctx->get_rope().get_tables();
+    return tables ? tables->length.pending(!is_memory_empty(ctx)) : -1;
+}
+
 bool ggufrope_set_length_row(struct llama_context * ctx, int32_t row) {
-    const size_t n = ggufrope_n_length_rows(&ctx->get_model());
-    if (row >= (int64_t) n) {
-        ggufrope_set_last_error(format("length row: expected one below %zu, or -1, found %d", n, row));
-        return false;
-    }
-    if (auto * tables = ctx->get_rope().get_tables()) {
-        tables->length.pin(row);
-    }
-    return true;
+    return guarded(__func__, [&] {
+        const size_t n = ggufrope_n_length_rows(&ctx->get_model());
+        if (row >= (int64_t) n) {
+            ggufrope_fail(format("length row: expected one below %zu, or -1, found %d", n, row));
+        }
+        if (auto * tables = ctx->get_rope().get_tables()) {
+            tables->length.pin(row);
+        }
+    });
 }
 
 void ggufrope_set_length_hint(struct llama_context * ctx, uint32_t n_tokens) {

@@ -5,12 +5,12 @@
 #include "ggufrope-error.h"
 #include "ggufrope-rerotate.h"
 #include "ggufrope-tables.h"
+#include "ggufrope-tag.h"
 
 #include "llama-context.h"
 #include "llama-cparams.h"
 #include "llama-graph.h"
 #include "llama-impl.h"
-#include "llama-io.h"
 #include "llama-memory.h"
 #include "llama-model.h"
 
@@ -19,6 +19,7 @@ ggufrope_context::ggufrope_context(llama_context & ctx) : ctx(ctx) {}
 ggufrope_context::~ggufrope_context() = default;
 
 void ggufrope_context::make_tables() {
+    ggufrope_set_last_error("");
     const auto & model = ctx.model;
     const auto * other = ctx.cparams.ctx_other ? ctx.cparams.ctx_other->rope.get_tables() : nullptr;
     if (model.arch == LLM_ARCH_GEMMA4_ASSISTANT && other && other->any()) {
@@ -32,6 +33,7 @@ void ggufrope_context::make_tables() {
 void ggufrope_context::set_tables(std::unique_ptr<ggufrope_tables> others) {
     ctx.synchronize();
 
+    tag.reset();
     tables.swap(others);
     ctx.sched_need_reserve = true;
     try {
@@ -61,12 +63,41 @@ ggml_cgraph * ggufrope_context::build_graph(const llm_graph_params & params) {
     }
 }
 
+// The batch is read again after this: it is counted then, and callbacks and samplers see it then. The time is spent on the
+// batch, so it counts.
+int ggufrope_context::decode_aside(const llama_batch_ext & batch) {
+    ctx.synchronize(); // what is queued is counted as it would have been
+
+    const int64_t t_start_us   = ggml_time_us();
+    const auto    t_eval_us    = ctx.t_eval_us, t_p_eval_us = ctx.t_p_eval_us;
+    const auto    n_eval       = ctx.n_eval,    n_p_eval    = ctx.n_p_eval;
+    const auto    n_reused     = ctx.n_reused;
+    const auto    cb_eval      = ctx.cparams.cb_eval;
+    ctx.cparams.cb_eval = nullptr;
+
+    std::map<llama_seq_id, llama_sampler *> samplers; // drawing numbers in between would change what they draw
+    samplers.swap(ctx.sampling.samplers);
+
+    const int ret = ctx.decode(batch);
+    ctx.synchronize();
+
+    samplers.swap(ctx.sampling.samplers);
+    ctx.cparams.cb_eval = cb_eval;
+    ctx.n_reused        = n_reused;
+    ctx.n_eval          = n_eval;
+    ctx.n_p_eval        = n_p_eval;
+    ctx.t_eval_us       = t_eval_us;
+    ctx.t_p_eval_us     = t_p_eval_us;
+
+    ctx.t_compute_start_us = ret == 0 ? t_start_us : 0;
+    return ret;
+}
+
 int ggufrope_context::read_first(const llama_batch_ext & batch) {
     if (!tables || !tables->order || !tables->order->begin_first_pass(batch)) {
         return 0;
     }
-    const int ret = ctx.decode(batch);
-    ctx.synchronize();
+    const int ret = decode_aside(batch);
     tables->order->end_first_pass(ret == 0);
     if (ret == 0) {
         ctx.memory->clear(false);
@@ -84,61 +115,4 @@ bool ggufrope_context::prepare_shift(uint32_t il, float freq_scale, ggml_tensor 
     // cached keys carry their attention scale already, it must not be applied again
     *attn_factor = ggufrope_attn_factor(1.0f, ctx.cparams.yarn_ext_factor, freq_scale);
     return tables->rotates(il);
-}
-
-//
-// saved states
-//
-
-std::string ggufrope_context::state_tag() const {
-    return tables ? tables->state_tag() : "";
-}
-
-void ggufrope_context::write_state(llama_io_write_i & io) const {
-    if (tables && tables->follows_length()) {
-        const uint32_t row = tables->length.get_row();
-        io.write(&row, sizeof(row));
-    }
-    if (tables && tables->order) {
-        io.write_string(tables->order->get_state());
-    }
-}
-
-void ggufrope_context::read_state(llama_io_read_i & io) {
-    uint32_t row = 0;
-    if (tables && tables->follows_length()) {
-        io.read(&row, sizeof(row));
-        const size_t n_rows = tables->spec->length_rows.size();
-        if (row >= n_rows) {
-            ggufrope_fail(format("the saved state was made with length row %u, there are %zu", row, n_rows));
-        }
-    }
-    row_read = row;
-    if (tables && tables->order) {
-        std::string state;
-        io.read_string(state);
-        tables->order->set_state(state);
-    }
-}
-
-void ggufrope_context::write_seq_state(llama_io_write_i & io) const {
-    const std::string tag = state_tag();
-    if (!tag.empty()) {
-        io.write_string(tag);
-        write_state(io);
-    }
-}
-
-void ggufrope_context::read_seq_state(llama_io_read_i & io) {
-    const std::string expected = state_tag();
-    if (expected.empty()) {
-        return;
-    }
-    std::string tag;
-    io.read_string(tag);
-    if (tag != expected) {
-        ggufrope_fail(format("the saved state was made with other RoPE factors ('%s') than this context has ('%s')",
-            tag.c_str(), expected.c_str()));
-    }
-    read_state(io);
 }

@@ -18,9 +18,10 @@ class  llama_io_read_i;
 class  llama_io_write_i;
 
 struct ggufrope_tables;
+struct ggufrope_tag;
 
 // A part of every llama_context. Without keys, and without factors that a program sets, there are no tables: then each
-// call returns at once and nothing is written to states.
+// call returns at once, but those for states, which are tagged wherever the model's rotation is scaled.
 struct ggufrope_context {
     explicit ggufrope_context(llama_context & ctx);
     ~ggufrope_context();
@@ -58,19 +59,17 @@ struct ggufrope_context {
     bool prepare_shift(uint32_t il, float freq_scale, ggml_tensor ** factors, float * attn_factor) const;
 
     //
-    // saved states: K is cached rotated, and they remember by which factors
+    // saved states: K is cached rotated, and they say how; reading throws if this context rotates otherwise, before the
+    // memory changes, and ggufrope_last_error() says why
     //
 
-    // empty without tables; it is a part of the architecture's name in states of a whole context
-    std::string state_tag() const;
+    // at the beginning of a whole context's state: the architecture's name, with the tag if the context has one
+    void write_state(llama_io_write_i & io, const std::string & arch) const;
+    void read_state (llama_io_read_i  & io, const std::string & arch);
 
-    // what follows the tag: the length row and the order of heads, where there are several
-    void write_state(llama_io_write_i & io) const;
-    void read_state (llama_io_read_i  & io);
-
-    // with the tag, for states of sequences; reading throws if it is another one
-    void write_seq_state(llama_io_write_i & io) const;
-    void read_seq_state (llama_io_read_i  & io);
+    // at the beginning of a sequence's state, which has nothing without a tag; the answer reads what follows
+    void                             write_seq_state(llama_io_write_i & io) const;
+    std::unique_ptr<llama_io_read_i> read_seq_state (llama_io_read_i  & io);
 
     // when K of the state that was read last is in the cache; seq_id < 0: of all sequences
     void adopt_state(llama_seq_id seq_id, llama_state_seq_flags flags);
@@ -82,8 +81,18 @@ private:
 
     std::unique_ptr<ggufrope_tables> tables;
 
+    mutable std::unique_ptr<ggufrope_tag> tag; // null until it is asked for
+
     uint32_t row_read = 0; // of the state that was read last
 
+    const ggufrope_tag & get_tag() const;
+    void check_tag(const ggufrope_tag & found) const;
+
+    // what follows the tag: the length row and the order of heads, where there are several
+    void write_rows(llama_io_write_i & io) const;
+    void read_rows (llama_io_read_i  & io);
+
+    int  decode_aside(const llama_batch_ext & batch);
     void set_length_row(uint32_t row);
     void rerotate(uint32_t from, uint32_t to, const cell_filter & selected);
     void reserve_graph();

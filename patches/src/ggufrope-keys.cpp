@@ -164,10 +164,11 @@ private:
 //
 
 // The converter's --require-patched adds one tensor so that a runtime without this patch refuses the file.
-static void take_sentinel(llama_model_loader & ml, bool has_keys) {
+// Returns another one of the same name, which a saved model gets; null if there was none.
+static std::shared_ptr<ggml_context> take_sentinel(llama_model_loader & ml, bool has_keys) {
     const auto it = ml.weights_map.find(GGUFROPE_SENTINEL);
     if (it == ml.weights_map.end()) {
-        return;
+        return nullptr;
     }
     const ggml_tensor * t = it->second.tensor;
     if (!has_keys) {
@@ -181,6 +182,13 @@ static void take_sentinel(llama_model_loader & ml, bool has_keys) {
     ml.n_bytes    -= ggml_nbytes(t);
     ml.n_tensors  -= 1;
     ml.weights_map.erase(it);
+
+    const ggml_init_params params = { ggml_tensor_overhead() + 64, NULL, /*.no_alloc =*/ false };
+    std::shared_ptr<ggml_context> res(ggml_init(params), ggml_free);
+    ggml_tensor * copy = ggml_new_tensor_1d(res.get(), GGML_TYPE_F32, 1);
+    *(float *) copy->data = 1.0f;
+    ggml_set_name(copy, GGUFROPE_SENTINEL);
+    return res;
 }
 
 static void load_context_length(const key_reader & keys, const llama_model & model, llama_hparams & hparams) {
@@ -201,18 +209,14 @@ using kv_overrides = std::unordered_map<std::string, llama_model_kv_override>;
 static void load_head_factors(
         const key_reader & keys, const kv_overrides & overrides, const llama_hparams & hparams, ggufrope_spec & spec) {
     if (keys.has("head_order")) {
-        static const std::map<std::string, ggufrope_order> orders = {
-            { "static", GGUFROPE_ORDER_STATIC }, { "per-prompt", GGUFROPE_ORDER_PROMPT }, { "per-prompt-rank", GGUFROPE_ORDER_PROMPT_RANK },
-        };
         std::string order = keys.str("head_order");
         const auto given = overrides.find("ggufrope.head_order"); // --override-kv
         if (given != overrides.end() && given->second.tag == LLAMA_KV_OVERRIDE_TYPE_STR) {
             order = given->second.val_str;
         }
-        if (orders.count(order) == 0) {
+        if (!ggufrope_find_order(order, spec.order)) {
             fail_key("ggufrope.head_order", "'static', 'per-prompt' or 'per-prompt-rank'", "'" + order + "'");
         }
-        spec.order = orders.at(order);
     }
     if (keys.has("head_factors")) {
         const size_t n = ggufrope_count_head_factors(hparams);
@@ -302,9 +306,10 @@ static void load_length_rows(const key_reader & keys, const llama_hparams & hpar
 
 std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, const llama_model & model, llama_hparams & hparams) {
     const key_reader keys(ml.metadata);
+    ggufrope_set_last_error("");
 
     const bool has_keys = keys.any();
-    take_sentinel(ml, has_keys);
+    const auto sentinel = take_sentinel(ml, has_keys);
     if (!has_keys) {
         return nullptr;
     }
@@ -338,6 +343,7 @@ std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, cons
     if (keys.has("context_length")) {
         load_context_length(keys, model, hparams);
     }
+    spec->sentinel = sentinel;
     spec->keys = keys.copy(); // last: it relies on the types that were checked above
     return spec;
 }
@@ -345,4 +351,10 @@ std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, cons
 void ggufrope_save(const ggufrope_spec & spec, const std::string & key_context_length, gguf_context * ctx) {
     gguf_set_kv(ctx, spec.keys.get());
     gguf_set_val_u32(ctx, key_context_length.c_str(), spec.n_ctx_file);
+}
+
+void ggufrope_save_tensors(const ggufrope_spec & spec, gguf_context * ctx) {
+    if (spec.sentinel) {
+        gguf_add_tensor(ctx, ggml_get_first_tensor(spec.sentinel.get()));
+    }
 }

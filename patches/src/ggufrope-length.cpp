@@ -9,6 +9,17 @@ void ggufrope_length::hint(uint32_t n_tokens) {
     hinted = std::max(hinted, n_tokens);
 }
 
+int32_t ggufrope_length::pending(bool is_cached) const {
+    int32_t res = row;
+    if (pinned >= 0) {
+        res = pinned;
+    } else if (hinted > 0) {
+        const uint32_t asked = spec.length_row(hinted);
+        res = is_cached ? std::max(asked, row) : asked;
+    }
+    return res == (int32_t) row ? -1 : res;
+}
+
 void ggufrope_length::keep_wishes(const ggufrope_length & old) {
     hinted = old.hinted;
     pinned = old.pinned;

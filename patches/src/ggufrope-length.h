@@ -23,6 +23,9 @@ public:
     // >= 0: this row whatever the length
     void pin(int32_t row) { pinned = row; }
 
+    // the row that a pin or a hint asks for, if the next batch will take another one than the row in use for it; else -1
+    int32_t pending(bool is_cached) const;
+
     // what a program asked for, when the tables are replaced
     void keep_wishes(const ggufrope_length & old);
 

@@ -28,6 +28,21 @@ std::vector<std::vector<float>> ggufrope_split_by_layer(const llama_hparams & hp
     return res;
 }
 
+static const char * const ORDER_NAMES[] = { "static", "per-prompt", "per-prompt-rank" }; // by ggufrope_order
+
+const char * ggufrope_order_name(ggufrope_order order) {
+    return ORDER_NAMES[order];
+}
+
+bool ggufrope_find_order(const std::string & name, ggufrope_order & order) {
+    const auto it = std::find(std::begin(ORDER_NAMES), std::end(ORDER_NAMES), name);
+    if (it == std::end(ORDER_NAMES)) {
+        return false;
+    }
+    order = ggufrope_order(it - std::begin(ORDER_NAMES));
+    return true;
+}
+
 bool ggufrope_spec::is_length_layer(uint32_t il) const {
     return il < follows_length.size() && follows_length[il];
 }
@@ -95,6 +110,15 @@ std::vector<float> ggufrope_spec::unit_factors(uint32_t il, size_t length, const
     return res;
 }
 
+static std::shared_ptr<ggufrope_spec> copy_spec(const ggufrope_spec * spec) {
+    if (spec) {
+        return std::make_shared<ggufrope_spec>(*spec);
+    }
+    auto res = std::make_shared<ggufrope_spec>();
+    res->method = "set by the program";
+    return res;
+}
+
 std::shared_ptr<const ggufrope_spec> ggufrope_with_head_factors(
         const llama_model & model, const ggufrope_spec * spec, const float * factors, size_t n) {
     const size_t expected = ggufrope_count_head_factors(model.hparams);
@@ -107,13 +131,23 @@ std::shared_ptr<const ggufrope_spec> ggufrope_with_head_factors(
         }
     }
 
-    auto res = std::make_shared<ggufrope_spec>();
-    if (spec) {
-        *res = *spec;
-    } else {
-        res->method = "set by the program";
-    }
+    auto res = copy_spec(spec);
     res->head_factors = ggufrope_split_by_layer(model.hparams, factors);
+    ggufrope_check_model(model, *res);
+    return res;
+}
+
+std::shared_ptr<const ggufrope_spec> ggufrope_with_order(const llama_model & model, const ggufrope_spec * spec, const std::string & order) {
+    auto res = copy_spec(spec);
+    if (!ggufrope_find_order(order, res->order)) {
+        ggufrope_fail(format("head order: expected 'static', 'per-prompt' or 'per-prompt-rank', found '%s'", order.c_str()));
+    }
+    if (res->order != GGUFROPE_ORDER_STATIC && res->head_factors.empty()) {
+        ggufrope_fail(format("head order '%s' hands out head factors, and this context has none; set them first", order.c_str()));
+    }
+    if (res->order != GGUFROPE_ORDER_STATIC && res->length_rows.size() > 1) {
+        ggufrope_fail(format("head order '%s' does not go with several length rows; use 'static'", order.c_str()));
+    }
     ggufrope_check_model(model, *res);
     return res;
 }

@@ -27,6 +27,12 @@ enum ggufrope_order {
     GGUFROPE_ORDER_PROMPT_RANK, // as the paper's text does
 };
 
+// as `ggufrope.head_order` has it
+const char * ggufrope_order_name(ggufrope_order order);
+
+// false if there is none of this name
+bool ggufrope_find_order(const std::string & name, ggufrope_order & order);
+
 struct ggufrope_spec {
     std::string method;
 
@@ -41,6 +47,7 @@ struct ggufrope_spec {
     // for saving the model: the keys as they were read, and the file's own context length
     std::shared_ptr<gguf_context> keys;
     uint32_t                      n_ctx_file = 0;
+    std::shared_ptr<ggml_context> sentinel; // with the tensor that keeps unpatched runtimes from loading; null: none
 
     bool has_tables(const llama_hparams & hparams) const;
 
@@ -80,6 +87,9 @@ uint32_t ggufrope_first_alias(const llama_model & model, uint32_t il);
 // a copy of `spec` (may be null) with other head factors (flat array, see ggufrope.h)
 std::shared_ptr<const ggufrope_spec> ggufrope_with_head_factors(
         const llama_model & model, const ggufrope_spec * spec, const float * factors, size_t n);
+
+// a copy of `spec` (may be null) that hands them out in another order
+std::shared_ptr<const ggufrope_spec> ggufrope_with_order(const llama_model & model, const ggufrope_spec * spec, const std::string & order);
 
 size_t ggufrope_count_head_factors(const llama_hparams & hparams);
 

@@ -245,32 +245,6 @@ const ggufrope_stored_k * ggufrope_tables::get_stored_k(uint32_t il) const {
     return get(il) ? &stored_k[il] : nullptr;
 }
 
-std::string ggufrope_tables::state_tag() const {
-    uint64_t hash = 0xcbf29ce484222325; // FNV-1a
-    const auto add = [&hash](float value) {
-        uint32_t bits;
-        memcpy(&bits, &value, sizeof(bits));
-        hash = (hash ^ bits) * 0x100000001b3;
-    };
-    for (uint32_t il = 0; il < model.hparams.n_layer_all; ++il) {
-        for (uint32_t h = 0; h < model.hparams.n_head_kv(il); ++h) {
-            add(spec->head_factor(il, h));
-        }
-    }
-    for (const auto & row : spec->length_rows) {
-        std::for_each(row.factors.begin(), row.factors.end(), add);
-        add(row.attn_scale);
-        hash = (hash ^ row.point) * 0x100000001b3;
-    }
-    for (uint32_t il = 0; spec->names_length_layers && il < model.hparams.n_layer_all; ++il) {
-        add(spec->is_length_layer(il));
-    }
-    if (order) {
-        add(float(spec->order));
-    }
-    return any() ? format(" ggufrope:%016llx", (unsigned long long) hash) : "";
-}
-
 std::map<ggml_backend_buffer_type_t, size_t> ggufrope_tables::memory_breakdown() const {
     std::map<ggml_backend_buffer_type_t, size_t> res;
     store.add_memory(res);

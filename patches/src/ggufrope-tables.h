@@ -64,9 +64,6 @@ struct ggufrope_tables {
     // null if layer il has no table
     const ggufrope_stored_k * get_stored_k(uint32_t il) const;
 
-    // names the factors that cached K was rotated with, for saved states; empty if it was rotated as in the plain model
-    std::string state_tag() const;
-
     std::map<ggml_backend_buffer_type_t, size_t> memory_breakdown() const;
 
 private:

@@ -1,0 +1,259 @@
+"""A saved state loads into a context that rotates alike, and into no other; what refuses says what both sides are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf_builder import ARR, F32, STR, U32, entry
+from llama_process import Outcome, run_job
+from tiny_transformer import TinyModel
+
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
+
+MODEL = TinyModel("llama", freq_base=500000.0)
+TOKENS = np.random.default_rng(5).integers(0, 64, 90).tolist()
+HEAD, TAIL = ["eval", TOKENS[:70], 0, 0], ["eval", TOKENS[70:], 70, 0]
+PAIRS = MODEL.n_rot // 2
+FACTORS = {"short_factor": [1.0 + i / PAIRS for i in range(PAIRS)], "long_factor": [1.0 + i for i in range(PAIRS)]}
+
+
+@dataclass(frozen=True)
+class Side:
+    """A file, made by ``convert`` with a method and its parameters, and a context on it.
+
+    Attributes:
+        method: What ``convert`` is asked for; None: the file as the model came.
+        params: The method's.
+        context: Fields of ``llama_context_params``.
+        is_plain: It rotates as the model was trained to, so its states are the unpatched runtime's.
+    """
+
+    method: str | None = None
+    params: dict = field(default_factory=dict)
+    context: dict = field(default_factory=dict)
+    is_plain: bool = False
+
+
+SIDES = {
+    "model": Side(is_plain=True),
+    "none": Side("none", is_plain=True),
+    "another base": Side("none", {"freq_base": 10000.0}),
+    "ntk": Side("ntk", {"factor": 4.0}),
+    "linear": Side("linear", {"factor": 4.0}),
+    "linear 8": Side("linear", {"factor": 8.0}),
+    "yarn": Side("yarn", {"factor": 4.0}),
+    "yarn, other betas": Side("yarn", {"factor": 4.0, "beta_fast": 16.0}),
+    "llama3": Side("llama3", {"factor": 4.0}),
+    "longrope": Side("longrope", {"factor": 4.0, **FACTORS}),
+    "dynamic-ntk": Side("dynamic-ntk", {"factor": 4.0}),
+    "ms-poe": Side("ms-poe"),
+    "ms-poe+yarn": Side("ms-poe+yarn", {"factor": 4.0}),
+    "base by flag": Side(context={"rope_freq_base": 40000.0}),
+    "scale by flag": Side(context={"rope_freq_scale": 0.5}),
+    "yarn by flag": Side(context={"rope_scaling_type": 2, "rope_freq_scale": 0.25, "yarn_orig_ctx": 128}),
+}
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("sides")
+    plain = folder / "model.gguf"
+    plain.write_bytes(MODEL.file())
+    made: dict[str, Path] = {}
+    for number, (name, side) in enumerate(SIDES.items()):
+        made[name] = plain
+        if side.method:
+            made[name] = folder / f"{number}.gguf"
+            carry_out(ConvertRequest(plain, made[name], side.method, side.params))
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(runtime_dir: Path, files: dict[str, Path]) -> Run:
+    def run(name: str, steps: list) -> Outcome:
+        outcome = run_job(runtime_dir, files[name], steps, **SIDES[name].context)
+        assert not outcome.error, outcome.last_error or outcome.log[-2000:]
+        return outcome
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def states(run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
+    """Both kinds of states of all sides, and the logits that follow each."""
+    folder, logits = tmp_path_factory.mktemp("states"), {}
+    for name in SIDES:
+        steps = [HEAD, ["save", f"{folder}/{name}.whole"], ["save_seq", f"{folder}/{name}.seq", 0], TAIL]
+        logits[name] = run(name, steps).arrays[-1]
+    return folder, logits
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_from_all_sides_into_one(run: Run, states: tuple[Path, dict[str, np.ndarray]], name: str) -> None:
+    folder, logits = states
+    steps: list = []
+    for saved in SIDES:
+        steps += [["clear"], ["load", f"{folder}/{saved}.whole"], ["why"], TAIL]
+        steps += [["clear"], ["load_seq", f"{folder}/{saved}.seq", 0], ["why"], TAIL]
+    # TAIL is evaluated after a refusal too: on what the context has, which is nothing
+    answers = run(name, steps).arrays
+    for (saved, kind), loaded, why, found in zip(
+        itertools.product(SIDES, ("whole", "seq")), answers[::3], answers[1::3], answers[2::3], strict=True
+    ):
+        alike = saved == name or (SIDES[saved].is_plain and SIDES[name].is_plain)
+        assert bool(loaded[0]) == alike, f"{kind} of {saved!r} into {name!r}: {why[0]}"
+        if alike:
+            np.testing.assert_array_equal(found, logits[name])
+            assert why[0] == ""
+            continue
+        # nothing of it came in, and had it, the logits would tell
+        assert np.abs(found - logits[name]).max() > 0.5
+        if {saved, name} - {"dynamic-ntk", "model", "none"}:  # its first row is plain RoPE
+            assert np.abs(logits[saved] - logits[name]).max() > 0.01
+        for side in (saved, name):
+            expected = "no RoPE scaling" if SIDES[side].is_plain else "base "
+            assert expected in why[0], f"{kind} of {saved!r} into {name!r}: {why[0]}"
+        assert "process the prompt again" in why[0]
+
+
+@pytest.mark.parametrize("name", [name for name, side in SIDES.items() if side.is_plain])
+@pytest.mark.parametrize("kind", ["", "_seq"])
+def test_unscaled_states_are_the_unpatched_ones(
+    run: Run, stock_dir: Path, files: dict[str, Path], tmp_path: Path, name: str, kind: str
+) -> None:
+    """To the byte; so those of an unpatched runtime load."""
+    ours, theirs = str(tmp_path / "ours"), str(tmp_path / "theirs")
+    direct = run(name, [HEAD, [f"save{kind}", ours], TAIL]).arrays[-1]
+    assert not run_job(stock_dir, files[name], [HEAD, [f"save{kind}", theirs]]).error
+    assert Path(ours).read_bytes() == Path(theirs).read_bytes()
+    loaded, found = run(name, [[f"load{kind}", theirs], TAIL]).arrays
+    assert loaded[0] == 1
+    np.testing.assert_array_equal(found, direct)
+
+
+@pytest.mark.parametrize("kind", ["", "_seq"])
+@pytest.mark.parametrize("name", ["linear", "ms-poe", "base by flag"])
+def test_states_without_a_tag_do_not_load_where_there_is_one(
+    run: Run, runtime_dir: Path, stock_dir: Path, files: dict[str, Path], tmp_path: Path, name: str, kind: str
+) -> None:
+    """An unpatched runtime does not say how it rotated, and it refuses ours."""
+    state, tagged = str(tmp_path / "state"), str(tmp_path / "tagged")
+    side = SIDES[name]
+    assert not run_job(stock_dir, files[name], [HEAD, [f"save{kind}", state]], **side.context).error
+    loaded, why = run(name, [[f"load{kind}", state], ["why"]]).arrays
+    assert loaded[0] == 0
+    assert "no RoPE scaling, or by a runtime that does not say" in why[0]
+    run(name, [HEAD, [f"save{kind}", tagged]])
+    assert run_job(stock_dir, files[name], [[f"load{kind}", tagged]], **side.context).arrays[0][0] == 0
+
+
+def scaled(**numbers: float) -> list[bytes]:
+    """Upstream's keys, as somebody else's converter writes them."""
+    names = {"type": STR, "factor": F32, "original_context_length": U32, "attn_factor": F32}
+    return [entry(f"llama.rope.scaling.{name}", names[name], value) for name, value in numbers.items()]
+
+
+FOREIGN = {
+    "linear": (scaled(type="linear", factor=4.0), []),
+    "without a type": (scaled(factor=4.0), []),
+    "the old key": ([entry("llama.rope.scale_linear", F32, 4.0)], []),
+    "yarn": (scaled(type="yarn", factor=4.0, original_context_length=128), []),
+    "attention factor": (scaled(attn_factor=1.25), []),
+    "rope_freqs": ([], [("rope_freqs.weight", np.linspace(1, 4, PAIRS, dtype=np.float32))]),
+}
+
+
+@pytest.mark.parametrize("kind", ["", "_seq"])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_files_that_others_scaled(runtime_dir: Path, tmp_path: Path, name: str, kind: str) -> None:
+    plain, other = tmp_path / "plain.gguf", tmp_path / "other.gguf"
+    plain.write_bytes(MODEL.file())
+    other.write_bytes(MODEL.file(*FOREIGN[name]))
+    for source, target in ((plain, other), (other, plain), (other, other)):
+        state = str(tmp_path / "state")
+        direct = run_job(runtime_dir, source, [HEAD, [f"save{kind}", state], TAIL])
+        loaded, found = run_job(runtime_dir, target, [[f"load{kind}", state], TAIL]).arrays
+        assert bool(loaded[0]) == (source == target)
+        assert np.array_equal(found, direct.arrays[-1]) == (source == target)
+
+
+@pytest.mark.parametrize("kind", ["", "_seq"])
+def test_long_and_short_factors_that_the_context_chooses(runtime_dir: Path, tmp_path: Path, kind: str) -> None:
+    """A file of stock's own: the size of the context decides which factors its keys were rotated by."""
+    model = TinyModel("phi3", n_ctx=512)
+    pairs = np.arange(model.n_rot // 2, dtype=np.float32)
+    tensors = [("rope_factors_long.weight", 1 + pairs), ("rope_factors_short.weight", 1 + pairs / 8)]
+    path = tmp_path / "model.gguf"
+    path.write_bytes(model.file([entry("phi3.rope.scaling.original_context_length", U32, 256)], tensors))
+    for saved, loaded in itertools.product((256, 512, 768), repeat=2):
+        state = str(tmp_path / "state")
+        direct = run_job(runtime_dir, path, [HEAD, [f"save{kind}", state], TAIL], n_ctx=saved)
+        ok, why, found = run_job(runtime_dir, path, [[f"load{kind}", state], ["why"], TAIL], n_ctx=loaded).arrays
+        alike = (saved > 256) == (loaded > 256)
+        assert bool(ok[0]) == alike, f"{saved} into {loaded}: {why[0]}"
+        assert np.allclose(found, direct.arrays[-1], atol=1e-5) == alike
+        if not alike:
+            assert "rope_factors_long.weight 1 to 8" in why[0]
+            assert "rope_factors_short.weight 1 to 1.875" in why[0]
+
+
+def test_factor_that_a_flag_takes_back(runtime_dir: Path, tmp_path: Path) -> None:
+    """A file's linear scaling that ``--rope-freq-scale 1`` undoes rotates as the plain file does."""
+    plain, linear, state = tmp_path / "plain.gguf", tmp_path / "linear.gguf", str(tmp_path / "state")
+    plain.write_bytes(MODEL.file())
+    linear.write_bytes(MODEL.file(scaled(type="linear", factor=4.0)))
+    direct = run_job(runtime_dir, plain, [HEAD, ["save_seq", state], TAIL]).arrays[-1]
+    loaded, found = run_job(runtime_dir, linear, [["load_seq", state], TAIL], rope_freq_scale=1.0).arrays
+    assert loaded[0] == 1
+    np.testing.assert_array_equal(found, direct)
+
+
+def test_rows_in_place_of_long_and_short_factors_do_not_care_for_the_context(runtime_dir: Path, tmp_path: Path) -> None:
+    """Several rows by length replace the choice by the context's size, so states go from one size to another."""
+    model = TinyModel("phi3")
+    n = model.n_rot // 2
+    rows = [entry("ggufrope.length_points", ARR, [256, 512], U32)]
+    rows += [entry("ggufrope.length_factors", ARR, [1.0] * n + [2.0] * n, F32)]
+    rows += [entry("ggufrope.length_attn_scale", ARR, [1.0, 1.0], F32)]
+    rows += [entry("ggufrope.version", U32, 1), entry("ggufrope.method", STR, "longrope")]
+    rows += [entry("phi3.rope.scaling.original_context_length", U32, 256)]
+    tensors = [(f"rope_factors_{x}.weight", np.full(n, f, np.float32)) for x, f in (("long", 4), ("short", 1.5))]
+    path, state = tmp_path / "model.gguf", str(tmp_path / "state")
+    path.write_bytes(model.file(rows, tensors))
+    direct = run_job(runtime_dir, path, [HEAD, ["save_seq", state], TAIL], n_ctx=256).arrays[-1]
+    loaded, found = run_job(runtime_dir, path, [["load_seq", state], TAIL], n_ctx=512).arrays
+    assert loaded[0] == 1
+    np.testing.assert_allclose(found, direct, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["", "_seq"])
+@pytest.mark.parametrize("name", ["model", "yarn", "dynamic-ntk"])
+def test_damaged_states_are_refused(
+    run: Run, states: tuple[Path, dict[str, np.ndarray]], tmp_path: Path, name: str, kind: str
+) -> None:
+    """Cut short and overwritten where the tag is: no crash, and no gigabytes for a length that is not one."""
+    whole = (states[0] / f"{'yarn' if name == 'model' else name}.{'seq' if kind else 'whole'}").read_bytes()
+    start = 12  # behind magic, version and the number of tokens
+    random, steps = np.random.default_rng(7), []
+    damaged = [whole[:n] for n in (*range(start, start + 48, 3), len(whole) // 2, len(whole) - 1)]
+    for place in range(start, start + 40, 4):
+        damaged.append(whole[:place] + b"\xff\xff\xff\xff" + whole[place + 4 :])
+        damaged.append(whole[:place] + random.bytes(16) + whole[place + 16 :])
+    for number, data in enumerate(damaged):
+        path = tmp_path / f"{number}"
+        path.write_bytes(data)
+        steps += [[f"load{kind}", str(path)]]
+    answers = run(name, [*steps, ["clear"], HEAD, TAIL]).arrays
+    changed_text = [i for i, a in enumerate(answers[: len(steps)]) if a[0] == 1]
+    for number in changed_text:  # only the text, which is for people, may differ
+        assert name != "model"
+        assert damaged[number][: start + 12] == whole[: start + 12] or not kind
+        assert len(damaged[number]) == len(whole)
+    np.testing.assert_allclose(answers[-1], states[1][name], atol=1e-6)
