@@ -50,6 +50,11 @@ def fake_library(version: int = API_VERSION, count: int = 4) -> SimpleNamespace:
             "ggufrope_n_length_rows": FakeFunction(lambda _model: 0),
             "ggufrope_length_point": FakeFunction(lambda _model, _row: 0),
             "ggufrope_get_length_row": FakeFunction(lambda _context: 0),
+            "ggufrope_get_pending_length_row": FakeFunction(lambda context: context),
+            "ggufrope_n_layers": FakeFunction(lambda _model: 3),
+            "ggufrope_head_factors_offset": FakeFunction(lambda _model, layer: (0, 1, 1, count)[layer]),
+            "ggufrope_get_head_order": FakeFunction(lambda _context: b"per-prompt"),
+            "ggufrope_set_head_order": FakeFunction(lambda _context, order: order == b"static"),
             "ggufrope_set_length_row": FakeFunction(lambda _context, _row: True),
             "ggufrope_set_length_hint": FakeFunction(lambda _context, _n: None),
             "ggufrope_last_error": FakeFunction(lambda: b"memory is not empty"),
@@ -145,6 +150,17 @@ def test_not_a_gguf(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     with pytest.raises(GgufError, match="text"):
         library.load(tmp_path / "text")
+
+
+def test_order_rows_and_layers() -> None:
+    api = Api(fake_library())
+    assert api.layer_offsets(1) == (0, 1, 1, 4)
+    assert api.head_order(2) == "per-prompt"
+    api.set_head_order(2, "static")
+    with pytest.raises(RuntimeLibraryError, match="cannot set the order of heads: memory is not empty"):
+        api.set_head_order(2, "per-prompt-rank")
+    assert api.pending_length_row(-1) is None
+    assert api.pending_length_row(2) == 2
 
 
 def test_head_factors_round_trip() -> None:

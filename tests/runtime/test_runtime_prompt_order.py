@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_checkpoint
+from c_program import run_program
 from gguf_builder import ARR, F32, STR, U32, entry
 from llama_process import Outcome, run_job
 from test_runtime_oracle import convert
@@ -207,3 +208,17 @@ def test_what_a_file_may_say(runtime_dir: Path, tmp_path: Path) -> None:
     assert "'per-prompt' or 'per-prompt-rank', found 'best'" in run_job(runtime_dir, path, []).last_error
     path.write_bytes(TinyModel("llama").file([*start, entry("ggufrope.head_order", STR, "per-prompt")]))
     assert "the ratios that 'ggufrope.head_order' hands out" in run_job(runtime_dir, path, []).last_error
+
+
+def test_what_is_read_twice_counts_once(runtime_dir: Path, model: Path, tmp_path: Path) -> None:
+    """Tokens, graphs, callbacks and numbers that a sampler draws are those of one reading with the same ratios."""
+    counts, ratios, drawn, total = run_program("count_reading.c", runtime_dir, tmp_path, [model / "per-prompt.gguf"])
+    path = model / "sequential.gguf"
+    once = run_program("count_reading.c", runtime_dir, tmp_path, [path, *ratios.split()])
+    other = run_program("count_reading.c", runtime_dir, tmp_path, [path])
+    assert other[1] != ratios == once[1]
+    assert drawn == once[2] != other[2]
+    assert len(set(drawn.split())) > 5
+    assert counts.split()[:2] == once[0].split()[:2] == ["150", "1"]  # llama_perf_context has 1 at least
+    assert counts.split()[3] == once[0].split()[3] == "3", "ubatches of 64 that the callback was shown"
+    assert total == once[3] == "150 24"

@@ -11,6 +11,9 @@ from llama_process import run_job
 from test_runtime_head_factors import RATIOS, TOKENS, with_factors
 from tiny_transformer import TinyModel
 
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
+from ggufrope.gguf import read_header
+
 HEAD, TAIL = ["eval", TOKENS[:90], 0, 0], ["eval", TOKENS[90:], 90, 0]
 
 
@@ -47,3 +50,46 @@ def test_saved_model_keeps_its_keys(runtime_dir: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(second.arrays[0], first.arrays[0])
     np.testing.assert_array_equal(second.arrays[1], RATIOS.ravel())
     assert "n_ctx_train = 4096 (was 256)" in second.log
+
+
+SENTINEL = [("ggufrope.requires_patched_runtime", np.ones(1, np.float32))]
+
+
+@pytest.mark.parametrize("tensors", [[], SENTINEL])
+def test_saved_model_keeps_what_stops_an_unpatched_runtime(
+    runtime_dir: Path, stock_dir: Path, tmp_path: Path, tensors: list
+) -> None:
+    """Saved twice: what was saved is loaded with it, too."""
+    path, copies = tmp_path / "model.gguf", [tmp_path / "copy.gguf", tmp_path / "again.gguf"]
+    path.write_bytes(TinyModel("llama").file(with_factors(RATIOS), tensors))
+    saved, logits = path, []
+    for copy in copies:
+        outcome = run_job(runtime_dir, saved, [["eval", TOKENS, 0, 0], ["save_model", str(copy)]])
+        assert not outcome.error, outcome.last_error
+        logits.append(outcome.arrays[0])
+        saved = copy
+    np.testing.assert_array_equal(logits[0], logits[1])
+    for file in (path, *copies):
+        names = {tensor.name for tensor in read_header(file).tensors}
+        assert ("ggufrope.requires_patched_runtime" in names) == bool(tensors)
+        assert (run_job(stock_dir, file, []).error == "model") == bool(tensors)
+
+
+@pytest.mark.parametrize("method", ["none", "ntk", "linear", "yarn", "llama3", "longrope", "ms-poe", "ms-poe+yarn"])
+def test_saved_model_rotates_as_it_did(runtime_dir: Path, tmp_path: Path, method: str) -> None:
+    """So do its states: they go from one file to the other."""
+    path, copy, state = tmp_path / "model.gguf", tmp_path / "copy.gguf", str(tmp_path / "state")
+    path.write_bytes(TinyModel("llama").file())
+    pairs = TinyModel("llama").n_rot // 2
+    params: dict = {} if method in {"none", "ms-poe"} else {"factor": 4.0}
+    if method == "longrope":
+        params |= {
+            "short_factor": [1.0 + i / pairs for i in range(pairs)],
+            "long_factor": [1.0 + i for i in range(pairs)],
+        }
+    made = path.with_name("made.gguf")
+    carry_out(ConvertRequest(path, made, method, params, require_patched=True))
+    first = run_job(runtime_dir, made, [HEAD, ["save_seq", state], TAIL, ["save_model", str(copy)]])
+    loaded, second = run_job(runtime_dir, copy, [["load_seq", state], TAIL]).arrays
+    assert loaded == 1
+    np.testing.assert_array_equal(second, first.arrays[-1])
