@@ -19,7 +19,7 @@ from ggufrope.runtime.git import run_git
 from ggufrope.runtime.pin import OUR_SOURCES, Pin, patches_hash, read_series, sources
 from ggufrope.runtime.worktree import copy_touched
 
-__all__ = ["apply_series", "check_series", "export_series", "make_repository"]
+__all__ = ["apply_series", "check_series", "export_series", "make_repository", "stands_alone"]
 
 _BASE = "ggufrope-base"
 _AUTHOR = "ggufrope maintainers <maintainers@users.noreply.h-seed-a4324fdd.example>"
@@ -106,7 +106,7 @@ def export_series(tree: Path, patches: Path) -> tuple[str, ...]:
 
 def check_series(patches: Path, pristine: Path | None = None) -> str:
     """Prove that the series is whole: the directory equals it, it is the project's, it applies, and it exports to the
-    same bytes.
+    same bytes. A patch whose ``Upstream-Status`` says that it stands alone applies to the pin by itself.
 
     Only the files that the patches touch go into the scratch repository, so this takes seconds.
 
@@ -132,6 +132,10 @@ def check_series(patches: Path, pristine: Path | None = None) -> str:
     with tempfile.TemporaryDirectory() as temporary:
         part, tree, again = (Path(temporary) / name for name in ("part", "tree", "again"))
         copy_touched(pristine or source_tree(Pin.read(patches)), series, part)
+        for number, path in enumerate(filter(stands_alone, series)):
+            alone = Path(temporary) / f"alone-{number}"
+            copy_touched(part, (path,), alone)
+            _apply_one(alone, path, "apply", "--whitespace=nowarn")
         make_repository(patches, tree, pristine=part)
         shutil.copytree(patches, again)
         export_series(tree, again)
@@ -142,6 +146,12 @@ def check_series(patches: Path, pristine: Path | None = None) -> str:
                     f"{path.name} is not what export writes; run scripts/patches apply DIR, then export DIR"
                 )
     return f"{len(series)} patches apply to the pin and export to the same bytes ({patches_hash(patches)})"
+
+
+def stands_alone(patch: Path) -> bool:
+    """Whether ``patch`` says that it mends a fault of llama.cpp's own, without the rest of the series."""
+    status = re.search(r"^Upstream-Status: (.*)$", patch.read_text(encoding="utf-8"), re.MULTILINE)
+    return status is not None and "stands alone" in status[1]
 
 
 def _apply_one(tree: Path, patch: Path, *how: str) -> None:

@@ -3,7 +3,6 @@
 
 #include "ggufrope-context.h"
 #include "ggufrope-error.h"
-#include "ggufrope-rerotate.h"
 #include "ggufrope-tables.h"
 #include "ggufrope-tag.h"
 
@@ -105,14 +104,12 @@ int ggufrope_context::read_first(const llama_batch_ext & batch) {
     return ret;
 }
 
-bool ggufrope_context::prepare_shift(uint32_t il, float freq_scale, ggml_tensor ** factors, float * attn_factor) const {
+bool ggufrope_context::prepare_shift(uint32_t il, ggml_tensor ** factors) const {
     if (!tables) {
         return true;
     }
     if (ggml_tensor * table = tables->get(il)) {
         *factors = table;
     }
-    // cached keys carry their attention scale already, it must not be applied again
-    *attn_factor = ggufrope_attn_factor(1.0f, ctx.cparams.yarn_ext_factor, freq_scale);
     return tables->rotates(il);
 }

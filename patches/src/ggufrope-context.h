@@ -56,7 +56,7 @@ struct ggufrope_context {
     bool follow_length(const llama_batch_ext & batch);
 
     // what a K shift of layer il rotates by; false if the layer does not rotate
-    bool prepare_shift(uint32_t il, float freq_scale, ggml_tensor ** factors, float * attn_factor) const;
+    bool prepare_shift(uint32_t il, ggml_tensor ** factors) const;
 
     //
     // saved states: K is cached rotated, and they say how; reading throws if this context rotates otherwise, before the

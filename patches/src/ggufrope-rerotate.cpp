@@ -33,11 +33,12 @@ ggufrope_rotation ggufrope_rotation_between(const ggufrope_layer_factors & from,
     return res;
 }
 
-float ggufrope_attn_factor(float scale, float ext_factor, float freq_scale) {
+namespace {
+
+// what to pass to ggml_rope_ext as attn_factor so that the kernel multiplies by `scale` and nothing else: it has YaRN's own on top
+float get_attn_factor(float scale, float ext_factor, float freq_scale) {
     return ext_factor != 0.0f ? scale/(1.0f + 0.1f*logf(1.0f/freq_scale)) : scale;
 }
-
-namespace {
 
 // as ggml_rope_ext has them
 struct rope_params {
@@ -55,7 +56,7 @@ struct rope_params {
 
     ggml_tensor * build(ggml_context * ctx, ggml_tensor * cur, ggml_tensor * pos, ggml_tensor * factors, float scale) const {
         return ggml_rope_ext(ctx, cur, pos, factors, n_dims, mode, n_ctx_orig,
-            freq_base, freq_scale, ext_factor, ggufrope_attn_factor(scale, ext_factor, freq_scale), beta_fast, beta_slow);
+            freq_base, freq_scale, ext_factor, get_attn_factor(scale, ext_factor, freq_scale), beta_fast, beta_slow);
     }
 
 private:

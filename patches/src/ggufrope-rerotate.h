@@ -26,9 +26,6 @@ struct ggufrope_rotation {
 // the numbers of rows may differ; empty factors in the answer: nothing to do
 ggufrope_rotation ggufrope_rotation_between(const ggufrope_layer_factors & from, const ggufrope_layer_factors & to);
 
-// what to pass to ggml_rope_ext as attn_factor so that the kernel multiplies by `scale` and nothing else: it has YaRN's own on top
-float ggufrope_attn_factor(float scale, float ext_factor, float freq_scale);
-
 // cells of one stream of a cache
 using ggufrope_cell_filter = std::function<bool(const llama_kv_cells & cells, uint32_t i)>;
 

@@ -20,8 +20,8 @@ template <> struct type_conversion_table<ggml_fp16_t> {
     static ggml_fp16_t from_f32(float x) { return ggml_fp32_to_fp16(x); }
 };
 
-#if __has_include("ggufrope-cos-sin.h") // not in the unpatched tree
-#include "ggufrope-cos-sin.h"
+#if __has_include("cos-sin.h") // not in the unpatched tree
+#include "cos-sin.h"
 #endif
 
 #include "ops.inc"

@@ -28,7 +28,7 @@ _CPU = "ggml/src/ggml-cpu/ops.cpp"
 _CUDA = "ggml/src/ggml-cuda/rope.cu"
 _METAL = "ggml/src/ggml-metal/kernels/rope.metal"
 _METAL_HOST = "ggml/src/ggml-metal/ggml-metal-ops.cpp"
-_COS_SIN = "src/ggufrope/ggufrope-cos-sin.h"
+_COS_SIN = "ggml/src/ggml-cpu/cos-sin.h"
 _VULKAN = "ggml/src/ggml-vulkan/vulkan-shaders/rope_funcs.glsl"
 _VULKAN_HOST = "ggml/src/ggml-vulkan/ggml-vulkan.cpp"
 _CPU_HERE = "static void ggml_compute_forward_rope_flt("
@@ -55,8 +55,6 @@ class Mutation:
     @property
     def backend(self) -> str:
         """Whose tests must fail."""
-        if self.path == _COS_SIN:
-            return "cpu"
         return self.path.split("/")[2].removeprefix("ggml-")
 
     @property

@@ -85,7 +85,6 @@ def compile_on_cpu(backend: str, tree: Path, runtime: Path, folder: Path) -> Pat
         source / f"ggml-{backend}" / "kernels",
         _HERE,
         tree / "ggml" / "include",
-        tree / "src" / "ggufrope",
     )
     command = ["g++", *_FLAGS, *(f"-I{path}" for path in include), str(_HERE / f"{backend}_rope.cpp"), "-o", library]
     command += [runtime / library_name("ggml-base"), f"-Wl,-rpath,{runtime}"]

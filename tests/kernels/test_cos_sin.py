@@ -1,4 +1,4 @@
-"""``ggufrope-cos-sin.h``, which gives ropes with several rows their cosines on the CPU, against float64.
+"""``ggml-cpu/cos-sin.h``, which gives ropes with several rows their cosines on the CPU, against float64.
 
 The oracle is libm in double precision. Each build of the header is held to it: compilers make vectors of it in several
 ways, or none.
@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from ggufrope.runtime.pin import patches_dir
+from on_cpu import patched_tree
 
 #: Largest error in units of the last place; a half is rounding itself. Over all 1.28 billion positive normal floats up
 #: to the limit it is 0.500012, and 0.561 for glibc's sinf and cosf.
@@ -35,16 +34,16 @@ def cos_sin(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Cosine and sine ``[n, 2]`` of angles ``[n]``; ``mutations.py`` gives a tree with a broken header."""
     if shutil.which("g++") is None:
         pytest.skip("there is no g++ to compile the header with")
-    given = os.environ.get("GGUFROPE_KERNEL_TREE")
-    folder = Path(given) / "src" / "ggufrope" if given else patches_dir() / "src"
     built = tmp_path_factory.mktemp("cos-sin")
+    given = os.environ.get("GGUFROPE_KERNEL_TREE")
+    tree = Path(given) if given else patched_tree(built / "tree", also=())
     (built / "cos_sin.cpp").write_text(
-        '#include "ggufrope-cos-sin.h"\n'
+        '#include "cos-sin.h"\n'
         'extern "C" void cos_sin(const float * a, int64_t n, float c, float s, float * o)'
-        " { ggufrope_cos_sin(a, n, c, s, o); }\n"
+        " { ggml_cos_sin(a, n, c, s, o); }\n"
     )
     command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", *FLAGS[request.param], "-shared", "-fPIC"]
-    command += [f"-I{folder}", str(built / "cos_sin.cpp"), "-o", str(built / "cos_sin.so")]
+    command += [f"-I{tree / 'ggml/src/ggml-cpu'}", str(built / "cos_sin.cpp"), "-o", str(built / "cos_sin.so")]
     subprocess.run(command, check=True)
     function = ctypes.CDLL(str(built / "cos_sin.so")).cos_sin
     function.restype, pointer = None, np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")

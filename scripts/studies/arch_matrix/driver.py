@@ -16,7 +16,7 @@ from ggufrope.runtime.patch import apply_series
 from ggufrope.runtime.pin import patches_dir, read_series
 from ggufrope.runtime.worktree import copy_touched
 
-__all__ = ["NoCompilerError", "compile_toys", "run_toys", "variants"]
+__all__ = ["NoCompilerError", "compile_toys", "copy_read", "run_toys", "variants"]
 
 _LIBRARY_PATH = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
 _HERE = Path(__file__).resolve().parent
@@ -37,7 +37,7 @@ def compile_toys(runtime: Runtime, folder: Path) -> Path:
     tree = folder / "patched"
     copy_touched(source_tree(), read_series(patches_dir()), tree)
     apply_series(patches_dir(), tree)
-    _copy_missing(source_tree(), tree)
+    copy_read(source_tree(), tree)
     program = folder / "toys"
     libraries = [f"-L{runtime.path}", "-lllama", "-lggml", "-lggml-base", "-ldl"]
     includes = [f"-I{path}" for path in (_HERE, tree / "src", tree / "include", tree / "ggml/include", tree)]
@@ -48,8 +48,8 @@ def compile_toys(runtime: Runtime, folder: Path) -> Path:
     return program
 
 
-def _copy_missing(pristine: Path, tree: Path) -> None:
-    """Copy the headers that the series does not touch: two trees on one include path would define things twice."""
+def copy_read(pristine: Path, tree: Path) -> None:
+    """Copy the headers that ``tree`` lacks: two trees on one include path would define things twice."""
     for pattern in _READ:
         for path in pristine.glob(pattern):
             copy = tree / path.relative_to(pristine)

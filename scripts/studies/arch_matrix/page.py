@@ -114,6 +114,7 @@ def _pattern(seen: dict[str, Any]) -> str:
 def _about(message: str, arch: str) -> str:
     """A message without the name that the row begins with."""
     message = re.sub(rf" of architecture {re.escape(arch)}|^architecture {re.escape(arch)} ", "", message)
+    message = re.sub(r"key 'ggufrope\.length_factors': expected no such key \((.*)\), .*", r"none: \1", message)
     return re.sub(r"(.*): (only one) length point is possible", r"one row only: \1", message)
 
 
