@@ -13,6 +13,10 @@ to put all layers on that server (``rpc_backend.py``). The steps:
 ``["divide", seq, p0, p1, d]``      divide cached positions
 ``["batch", [[tokens, pos, seq]]]`` decode several sequences in one batch; answers their logits one after another
 ``["image", n, pos]``               decode n zero embeddings in two columns, where a model has sections of positions
+``["vectors", values, positions]``  decode embeddings ``[n][n_embd]`` at positions ``[n_pos][n]``; answers their logits
+``["adapters", [[path, scale]]]``   these LoRA adapters from now on
+``["steer", values, first, last]``  a control vector for layers 1, 2, ... added behind these layers; ``[]`` for none
+``["embed", parts]``                a batch as ``batch``; answers the pooled embedding of each sequence
 ``["clear"]``                       empty the memory
 ``["save", path]``                  the whole state to a file; answers ``[1.0]`` or ``[0.0]``, as do the next three
 ``["load", path]``                  the state from a file
@@ -189,6 +193,8 @@ class _Steps:
             ll._lib.ggufrope_set_head_order.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
             ll._lib.ggufrope_set_head_order.restype = ctypes.c_bool
         self.kept = b""
+        self.adapters: dict[str, int | None] = {}
+        self.ranks = ll.llama_pooling_type(context) == 4  # LLAMA_POOLING_TYPE_RANK
 
     def do_eval(self, tokens: list[int], pos: int = 0, seq: int = 0) -> np.ndarray:
         starts = range(0, len(tokens), self.n_batch)
@@ -196,6 +202,11 @@ class _Steps:
 
     def do_batch(self, parts: list[Any]) -> np.ndarray:
         tokens = [(token, pos + i, seq) for part, pos, seq in parts for i, token in enumerate(part)]
+        self._decode(tokens)
+        logits = self.ll.llama_get_logits(self.context)
+        return np.ctypeslib.as_array(logits, (len(tokens), self.n_vocab)).copy()
+
+    def _decode(self, tokens: list[tuple[int, int, int]]) -> None:
         batch = self.ll.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
         for i, (token, pos, seq) in enumerate(tokens):
@@ -205,8 +216,6 @@ class _Steps:
         self.ll.llama_batch_free(batch)
         if status != 0:
             raise ValueError(f"llama_decode: {status}")
-        logits = self.ll.llama_get_logits(self.context)
-        return np.ctypeslib.as_array(logits, (len(tokens), self.n_vocab)).copy()
 
     def do_image(self, n: int, pos: int) -> None:
         batch = self.ll.llama_batch_init(n, self.ll.llama_model_n_embd_inp(self.model), 1)
@@ -220,6 +229,51 @@ class _Steps:
         status = self.ll.llama_decode(self.context, batch)
         if status != 0:
             raise ValueError(f"llama_decode: {status}")
+
+    def do_vectors(self, values: list[list[float]], positions: list[list[int]]) -> np.ndarray:
+        n, flat = len(values), [p for row in positions for p in row]
+        batch = self.ll.llama_batch_init(n, len(values[0]), 1)
+        own, batch.pos = batch.pos, (ctypes.c_int32 * len(flat))(*flat)
+        batch.n_tokens = n
+        np.ctypeslib.as_array(batch.embd, (n * len(values[0]),))[:] = np.ravel(values)
+        for i in range(n):
+            batch.n_seq_id[i], batch.logits[i], batch.seq_id[i][0] = 1, 1, 0
+        status = self.ll.llama_decode(self.context, batch)
+        batch.pos = own
+        self.ll.llama_batch_free(batch)
+        if status != 0:
+            raise ValueError(f"llama_decode: {status}")
+        return np.ctypeslib.as_array(self.ll.llama_get_logits(self.context), (n, self.n_vocab)).copy()
+
+    def do_adapters(self, chosen: list[tuple[str, float]]) -> None:
+        library = self.ll._lib
+        library.llama_adapter_lora_init.restype = ctypes.c_void_p
+        library.llama_adapter_lora_init.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        library.llama_set_adapters_lora.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+        for path, _ in chosen:
+            if path not in self.adapters:
+                self.adapters[path] = library.llama_adapter_lora_init(self.model, path.encode())
+        adapters = (ctypes.c_void_p * len(chosen))(*(self.adapters[path] for path, _ in chosen))
+        scales = (ctypes.c_float * len(chosen))(*(scale for _, scale in chosen))
+        if None in list(adapters) or library.llama_set_adapters_lora(self.context, adapters, len(chosen), scales) != 0:
+            raise ValueError("adapters")
+
+    def do_steer(self, values: list[float], first: int = 0, last: int = 0) -> None:
+        data = (ctypes.c_float * len(values))(*values) if values else None
+        set_vector = self.ll._lib.llama_set_adapter_cvec
+        set_vector.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int32] * 3]
+        n_embd = self.ll.llama_model_n_embd(self.model)
+        if set_vector(self.context, data, len(values), n_embd, first, last) != 0:
+            raise ValueError("llama_set_adapter_cvec")
+
+    def do_embed(self, parts: list[Any]) -> np.ndarray:
+        self._decode([(token, pos + i, seq) for part, pos, seq in parts for i, token in enumerate(part)])
+        sequences = sorted({seq for _, _, seq in parts})
+        found = [self.ll.llama_get_embeddings_seq(self.context, seq) for seq in sequences]
+        if self.ranks:
+            return np.array([pointer[0] for pointer in found])
+        n_embd = self.ll.llama_model_n_embd(self.model)
+        return np.array([np.ctypeslib.as_array(pointer, (n_embd,)) for pointer in found])
 
     def do_shift(self, seq: int, p0: int, p1: int, delta: int) -> None:
         if not self.ll.llama_memory_can_shift(self.memory):

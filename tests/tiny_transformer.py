@@ -43,6 +43,16 @@ class TinyModel:
     def n_rot(self) -> int:
         return self.head_dim // 2 if self.arch == "phi3" else self.head_dim
 
+    @property
+    def fused(self) -> bool:
+        """Q, K and V come from one product, and gate and up too."""
+        return self.arch in {"phi3", "neo-bert"}
+
+    @property
+    def neighbours(self) -> bool:
+        """Pairs are neighbouring dimensions, not those half a head apart."""
+        return self.arch in {"llama", "neo-bert"}
+
     @cached_property
     def weights(self) -> dict[str, np.ndarray]:
         """Weights by GGUF name, ``[out, in]``, float32."""
@@ -50,7 +60,7 @@ class TinyModel:
         kv, norms = self.n_head_kv * self.head_dim, ["output_norm"]
         shapes = {"token_embd": (self.n_vocab, self.n_embd), "output": (self.n_vocab, self.n_embd)}
         for i in range(self.n_layer):
-            if self.arch == "phi3":
+            if self.fused:
                 shapes[f"blk.{i}.attn_qkv"] = (self.n_embd + 2 * kv, self.n_embd)
                 shapes[f"blk.{i}.ffn_up"] = (2 * self.n_ff, self.n_embd)
             else:
@@ -112,14 +122,24 @@ class TinyModel:
         Frequencies are divided by ``ratios`` ``[n_layer, n_head_kv]`` and ``factors`` ``[n_rot/2]``; the rotated
         dimensions of Q and K are multiplied by ``scale``.
         """
+        return self.linear(self.states(tokens, ratios, factors, scale), "output")
+
+    def states(
+        self, tokens: list[int], ratios: np.ndarray | None = None, factors: np.ndarray | float = 1.0, scale: float = 1.0
+    ) -> np.ndarray:
+        """What the output is projected from, ``[n, n_embd]``; parameters as in ``logits``."""
         ratios = np.ones((self.n_layer, self.n_head_kv)) if ratios is None else ratios
         x = self.get("token_embd.weight")[tokens]
         for i in range(self.n_layer):
             rows = [np.broadcast_to(factors, (self.n_rot // 2,)) * ratio for ratio in ratios[i]]
-            attended = self._attention(self.normed(x, f"blk.{i}.attn_norm"), i, rows, scale)
+            attended = self.attention(self.normed(x, f"blk.{i}.attn_norm"), i, rows, scale)
             x = x + self.linear(attended, f"blk.{i}.attn_output")
             x = x + self.feed_forward(self.normed(x, f"blk.{i}.ffn_norm"), i)
-        return self.linear(self.normed(x, "output_norm"), "output")
+        return self.normed(x, "output_norm")
+
+    def mask(self, n: int) -> np.ndarray:
+        """Whether token i ``[i, :]`` attends to token j."""
+        return np.tri(n, dtype=bool)
 
     def get(self, name: str) -> np.ndarray:
         return self.weights[name].astype(np.float64)
@@ -133,10 +153,11 @@ class TinyModel:
 
     def feed_forward(self, x: np.ndarray, i: int) -> np.ndarray:
         up = self.linear(x, f"blk.{i}.ffn_up")
-        gate, up = np.split(up, 2, axis=1) if self.arch == "phi3" else (self.linear(x, f"blk.{i}.ffn_gate"), up)
+        gate, up = np.split(up, 2, axis=1) if self.fused else (self.linear(x, f"blk.{i}.ffn_gate"), up)
         return self.linear(up * gate / (1 + np.exp(-gate)), f"blk.{i}.ffn_down")
 
-    def _attention(self, x: np.ndarray, i: int, rows: list[np.ndarray], scale: float) -> np.ndarray:
+    def attention(self, x: np.ndarray, i: int, rows: list[np.ndarray], scale: float) -> np.ndarray:
+        """Attention ``[n, heads * head_dim]`` of normed states ``x``; ``rows`` are the factors of each KV head."""
         n = len(x)
         q, k, v = self.project(x, i)
         out = np.empty((self.n_head, n, self.head_dim))
@@ -144,7 +165,7 @@ class TinyModel:
         for h in range(self.n_head):
             row = rows[h // group]
             score = self.rotate(q[h], row, scale) @ self.rotate(k[h // group], row, scale).T
-            score = np.where(np.tri(n, dtype=bool), score / np.sqrt(self.head_dim), -np.inf)
+            score = np.where(self.mask(n), score / np.sqrt(self.head_dim), -np.inf)
             weight = np.exp(score - score.max(-1, keepdims=True))
             out[h] = weight / weight.sum(-1, keepdims=True) @ v[h // group]
         return out.swapaxes(0, 1).reshape(n, -1)
@@ -152,7 +173,7 @@ class TinyModel:
     def project(self, x: np.ndarray, i: int) -> list[np.ndarray]:
         """Q, K and V of layer ``i``, each ``[heads, n, head_dim]``."""
         kv = self.n_head_kv * self.head_dim
-        if self.arch == "phi3":
+        if self.fused:
             parts = np.split(self.linear(x, f"blk.{i}.attn_qkv"), [self.n_embd, self.n_embd + kv], axis=1)
         else:
             parts = [self.linear(x, f"blk.{i}.attn_{name}") for name in "qkv"]
@@ -163,8 +184,8 @@ class TinyModel:
         half = self.n_rot // 2
         positions = np.arange(len(x)) if positions is None else positions
         angle = positions[:, None] * self.freq_base ** (-np.arange(half) / half) / row
-        first = slice(0, self.n_rot, 2) if self.arch == "llama" else slice(0, half)
-        second = slice(1, self.n_rot, 2) if self.arch == "llama" else slice(half, self.n_rot)
+        first = slice(0, self.n_rot, 2) if self.neighbours else slice(0, half)
+        second = slice(1, self.n_rot, 2) if self.neighbours else slice(half, self.n_rot)
         turned = (x[:, first] + 1j * x[:, second]) * np.exp(1j * angle) * scale
         out = x.copy()
         out[:, first], out[:, second] = turned.real, turned.imag
