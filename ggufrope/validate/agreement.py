@@ -117,7 +117,9 @@ def _kind_gap(file: Decoded, reference: Decoded, sliding: bool) -> str:
     if a.n_pairs != b.n_pairs:
         return f"{where}{2 * a.n_pairs} rotated dimensions of each head against {2 * b.n_pairs}"
     if worst := _furthest(mine.frequencies(), theirs.frequencies()):
-        return where + "pair {1} of row {0} turns at {2:.6g} against {3:.6g} radians per token".format(*worst)
+        row, pair, turns, wanted = worst
+        of_row = f" of row {row + 1:.0f} of {a.n_rows}" if a.n_rows > 1 else ""  # rows are counted from 1 for people
+        return f"{where}pair {pair:.0f}{of_row} turns at {turns:.6g} against {wanted:.6g} radians per token"
     if worst := _furthest(a.attn_scale, b.attn_scale):
         return where + "cos and sin are multiplied by {1:.6g} against {2:.6g}".format(*worst)
     return ""

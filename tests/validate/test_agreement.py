@@ -77,7 +77,7 @@ def test_other_models_are_refused(write, entries, tensors, said):
         ([], ""),
         (
             [("rope.freq_base_swa", F32, 5000.0)],
-            "in sliding-window layers pair 3 of row 0 turns at 0.001 against 0.00168179",
+            "in sliding-window layers pair 3 turns at 0.001 against 0.00168179",
         ),
         ([("rope.scaling.attn_factor", F32, 1.2)], "cos and sin are multiplied by 1 against 1.2"),
     ],
@@ -139,7 +139,7 @@ def test_the_table_counts_not_the_name(decoded):
 @pytest.mark.parametrize(
     ("a", "b", "said"),
     [
-        (("ntk", {"factor": 4.0}), (None, {}), "ntk × 4 against none: pair 3 of row 0 turns at 0.00025 against 0.001"),
+        (("ntk", {"factor": 4.0}), (None, {}), "ntk × 4 against none: pair 3 turns at 0.00025 against 0.001"),
         (("linear", {"factor": 2.0}), ("linear", {"factor": 4.0}), "linear × 2 against linear × 4: pair"),
         (
             ("yarn", {"factor": 4.0}),
@@ -155,6 +155,11 @@ def test_the_table_counts_not_the_name(decoded):
             ("ms-poe", {"first_layer": 0}),
             ("ms-poe", {"first_layer": 0, "head_order": "reverse"}),
             "layer 0, KV head 0 is 1.2 against 1.5",
+        ),
+        (
+            ("dynamic-ntk", {"factor": 4.0}),
+            ("dynamic-ntk", {"factor": 4.0, "slope": 2.0}),
+            "pair 3 of row 9 of 9 turns at",
         ),
         (
             ("dynamic-ntk", {"factor": 4.0}),
