@@ -7,6 +7,7 @@ A job is ``{"model": path, "context": {...}, "steps": [[name, ...], ...]}``, and
 to put all layers on that server (``rpc_backend.py``). The steps:
 
 ==================================  ==================================================================
+``["reopen", settings]``            model and context anew, with these settings, too; answers ``[1.0]`` or ``[0.0]``
 ``["eval", tokens, pos, seq]``      decode at positions ``pos``, ``pos+1``, ...; answers logits ``[n, n_vocab]``
 ``["shift", seq, p0, p1, delta]``   move cached positions (a K shift follows with the next decode)
 ``["remove", seq, p0, p1]``         drop cached positions
@@ -88,7 +89,8 @@ def run_job(
 ) -> Outcome:
     """Run one job on the libraries in ``library``; ``context`` overrides ``STRICT``.
 
-    With ``split_tensors`` in it, the model is loaded in tensor-split mode, on the CPU as the only device.
+    With ``split_tensors`` in it, the model is loaded in tensor-split mode, on the CPU as the only device. With
+    ``overrides``, a dict, these values take the place of the file's keys, as with ``--override-kv``.
 
     Raises:
         RuntimeError: The process died, for example by a signal.
@@ -131,30 +133,30 @@ def _main() -> None:
         ggml.ggml_backend_dev_by_name.restype = ctypes.c_void_p
         devices = (ctypes.c_void_p * 2)(ggml.ggml_backend_dev_by_name(b"CPU"))
         model_parameters.devices = ctypes.addressof(devices)
-    model = ll.llama_model_load_from_file(job["model"].encode(), model_parameters)
-    if not model:
-        error = "model"
-    else:
-        parameters = ll.llama_context_default_params()
-        for name, value in job["context"].items():
-            setattr(parameters, name, value)
-        context = ll.llama_init_from_model(model, parameters)
-        if not context:
-            error = "context"
-        else:
-            run = _Steps(ll, model, context)
-            for step in job["steps"]:
-                try:
-                    answer = getattr(run, "do_" + step[0])(*step[1:])
-                except ValueError as problem:
-                    error = f"step: {problem}"
-                    break
-                if answer is not None:
-                    arrays.append(answer)
-            ll.llama_free(context)
-        ll.llama_model_free(model)
+    run = _Steps(ll, job["model"], model_parameters, job["context"])
+    error = run.open()
+    for step in [] if error else job["steps"]:
+        try:
+            answer = getattr(run, "do_" + step[0])(*step[1:])
+        except ValueError as problem:
+            error = f"step: {problem}"
+            break
+        if answer is not None:
+            arrays.append(answer)
+    run.close()
     np.savez(job["out"], **{str(i): array for i, array in enumerate(arrays)})
     print(json.dumps({"error": error, "last_error": _last_error(ll._lib)}))
+
+
+def _overrides(ll: Any, values: dict[str, Any]) -> Any:
+    array = (ll.llama_model_kv_override * (len(values) + 1))()  # an empty key ends it
+    for given, (key, value) in zip(array, values.items(), strict=False):
+        given.key, given.tag = key.encode(), [int, float, bool, str].index(type(value))
+        if isinstance(value, str):
+            given.value.val_str = value.encode()
+        else:
+            setattr(given.value, ("val_i64", "val_f64", "val_bool")[given.tag], value)
+    return array
 
 
 def _last_error(library: ctypes.CDLL) -> str:
@@ -165,8 +167,41 @@ def _last_error(library: ctypes.CDLL) -> str:
 
 
 class _Steps:
-    def __init__(self, ll: Any, model: Any, context: Any) -> None:
-        self.ll, self.model, self.context = ll, model, context
+    def __init__(self, ll: Any, path: str, model_parameters: Any, settings: dict[str, Any]) -> None:
+        self.ll, self.path, self.model_parameters, self.settings = ll, path, model_parameters, settings
+        self.model = self.context = None
+        self.kept = b""
+
+    def open(self, **more: Any) -> str:
+        """The model and a context of it; what could not be opened."""
+        ll, settings = self.ll, {**self.settings, **more}
+        overrides = _overrides(ll, settings.pop("overrides", {}))
+        self.model_parameters.kv_overrides = overrides if len(overrides) > 1 else None
+        self.model = ll.llama_model_load_from_file(self.path.encode(), self.model_parameters)
+        if not self.model:
+            return "model"
+        parameters = ll.llama_context_default_params()
+        for name, value in settings.items():
+            setattr(parameters, name, value)
+        self.context = ll.llama_init_from_model(self.model, parameters)
+        if not self.context:
+            return "context"
+        self._ready()
+        return ""
+
+    def close(self) -> None:
+        if self.context:
+            self.ll.llama_free(self.context)
+        if self.model:
+            self.ll.llama_model_free(self.model)
+        self.model = self.context = None
+
+    def do_reopen(self, more: dict[str, Any]) -> np.ndarray:
+        self.close()
+        return np.array([float(not self.open(**more))])
+
+    def _ready(self) -> None:
+        ll, model, context = self.ll, self.model, self.context
         self.memory = ll.llama_get_memory(context)
         self.n_vocab = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(model))
         self.n_batch = ll.llama_n_batch(context)
@@ -192,7 +227,6 @@ class _Steps:
             ll._lib.ggufrope_get_head_order.restype = ctypes.c_char_p
             ll._lib.ggufrope_set_head_order.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
             ll._lib.ggufrope_set_head_order.restype = ctypes.c_bool
-        self.kept = b""
         self.adapters: dict[str, int | None] = {}
         self.ranks = ll.llama_pooling_type(context) == 4  # LLAMA_POOLING_TYPE_RANK
 
@@ -201,6 +235,8 @@ class _Steps:
         return np.concatenate([self.do_batch([[tokens[i : i + self.n_batch], pos + i, seq]]) for i in starts])
 
     def do_batch(self, parts: list[Any]) -> np.ndarray:
+        if not self.context:
+            raise ValueError("nothing is open")
         tokens = [(token, pos + i, seq) for part, pos, seq in parts for i, token in enumerate(part)]
         self._decode(tokens)
         logits = self.ll.llama_get_logits(self.context)

@@ -51,12 +51,17 @@ class Api:
         self._set_order = declared(library, "ggufrope_set_head_order")
         self._set_row = declared(library, "ggufrope_set_length_row")
         self._hint = declared(library, "ggufrope_set_length_hint")
+        self._fallback = declared(library, "ggufrope_fallback")
         self._error = declared(library, "ggufrope_last_error")
 
     def method(self, model: Any) -> str | None:
         """``ggufrope.method`` of the file; None when it has no keys of ours."""
         name = self._method(model)
         return None if name is None else bytes(name).decode("utf-8", errors="replace")
+
+    def fallback(self, context: Any) -> str:
+        """Which ropes run on another device than their layer, and what that costs; empty when there are none."""
+        return bytes(self._fallback(context) or b"").decode("utf-8", errors="replace")
 
     def last_error(self) -> str:
         """Why this thread's last call of the library failed; empty when it succeeded."""

@@ -49,6 +49,8 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "ggufrope_set_head_order": (_BOOL, _POINTER, _TEXT),
     "ggufrope_get_head_factors": (_BOOL, _POINTER, _FLOATS, _SIZE),
     "ggufrope_set_head_factors": (_BOOL, _POINTER, _FLOATS, _SIZE),
+    "ggufrope_fallback": (_TEXT, _POINTER),
+    "ggufrope_set_no_fallback": (None, _BOOL),
     "ggufrope_n_length_rows": (_SIZE, _POINTER),
     "ggufrope_length_point": (_U32, _POINTER, _SIZE),
     "ggufrope_get_length_row": (_U32, _POINTER),

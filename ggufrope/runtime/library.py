@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -38,7 +39,12 @@ __all__ = [
 
 
 def load(
-    path: ModelFile | str | os.PathLike[str], *, backend: str | None = None, verbose: bool = False, **kwargs: Any
+    path: ModelFile | str | os.PathLike[str],
+    *,
+    backend: str | None = None,
+    verbose: bool = False,
+    no_fallback: bool = False,
+    **kwargs: Any,
 ) -> Llama:
     """Open a model with ``llama_cpp.Llama`` on the patched libllama.
 
@@ -46,13 +52,19 @@ def load(
         path: A GGUF file, with or without keys of ours; or one that is open already.
         backend: Which build to use; see ``locate`` if None. The first call in a process decides.
         verbose: Print llama.cpp's log; otherwise it is silent and speaks through exceptions.
+        no_fallback: Refuse to run ropes on another device than their layer, which is slower and otherwise a warning.
         **kwargs: Passed to ``llama_cpp.Llama`` as they are: ``n_ctx``, ``logits_all``, ``type_k``, ``flash_attn``, ...
-            Without ``n_gpu_layers`` a GPU's build takes all layers to the GPU, as upstream's programs do.
+            Without ``n_gpu_layers`` a GPU's build takes all layers to the GPU, as upstream's programs do. Options of
+            RoPE (``rope_freq_base``, ...) and ``kv_overrides`` may not contradict a file whose factors are relative
+            to its own keys.
 
     Raises:
         RuntimeLibraryError: No patched build is there, or this process imported ``llama_cpp`` on another library.
-        InputError: llama.cpp refused the file; its own reason.
+        InputError: llama.cpp refused the file, or an argument that contradicts it; its own reason.
         GgufError: It is not a GGUF.
+
+    Warns:
+        RuntimeWarning: Ropes run on another device than their layer; which, and what that costs.
 
     Example:
         >>> model = ggufrope.load("model.gguf", n_ctx=8192)
@@ -68,18 +80,24 @@ def load(
     log = _log(llama_cpp)
     log.verbose = verbose
     log.clear()
-    for beta in ("yarn_beta_fast", "yarn_beta_slow"):
-        kwargs.setdefault(beta, -1.0)  # the file's own; Llama's defaults of 32 and 1 would win over them
+    for name in ("yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"):
+        kwargs.setdefault(name, -1.0)  # the file's own; Llama's defaults of 1, 32 and 1 would win over them
     runtime = Runtime.read(Path(library._name).parent)
     if runtime is not None and runtime.backend != "cpu":
         kwargs.setdefault("n_gpu_layers", -1)
     constructor = _hinting(llama_cpp.Llama) if needed else llama_cpp.Llama
     try:
-        return constructor(model_path=str(path), verbose=verbose, **kwargs)
+        model = constructor(model_path=str(path), verbose=verbose, **kwargs)
     except ValueError as error:
         raise InputError(
             f"{path}: llama.cpp refused it: {log.reason() or error}; `ggufrope inspect` shows what it says"
         ) from error
+    if needed and (fallback := _api().fallback(model._ctx.ctx)):
+        if no_fallback:
+            model.close()
+            raise InputError(f"{path}: no_fallback: {fallback}; load it without no_fallback, or with n_gpu_layers=0")
+        warnings.warn(f"{path}: {fallback}; no_fallback=True makes this an error", RuntimeWarning, stacklevel=2)
+    return model
 
 
 def bindings(backend: str | None = None) -> Any:

@@ -20,7 +20,7 @@ from ggufrope.runtime.library import runtime_for
 from ggufrope.runtime.locate import Runtime
 from ggufrope.runtime.progress import Progress, compile_errors, run_logged
 
-__all__ = ["PROGRAMS", "command_line", "quantize", "start"]
+__all__ = ["PROGRAMS", "command_line", "quantize", "refuse_fallback", "start"]
 
 #: What ``ggufrope NAME`` starts, and what it always passes. ``llama-completion`` takes the text as it is, prints the
 #: continuation and ends; ``llama-cli`` is upstream's chat, which applies the model's template and waits for input.
@@ -67,6 +67,11 @@ def _ordering(name: str, model: ModelFile, order: str | None) -> list[str]:
     acting = order or model.get(HEAD_ORDER, "static")
     single = ["-np", "1"] if name == "serve" and acting != "static" else []
     return single + (["--override-kv", f"{HEAD_ORDER}=str:{order}"] if order else [])
+
+
+def refuse_fallback() -> None:
+    """Have the programs that this process starts, or becomes, fail where ropes would run on another device."""
+    os.environ["GGUFROPE_NO_FALLBACK"] = "1"  # llama-bench has options of its own, not the others' --no-fallback
 
 
 def start(command: Sequence[str]) -> int:

@@ -4,6 +4,7 @@
 #include "ggufrope.h"
 #include "ggufrope-context.h"
 #include "ggufrope-error.h"
+#include "ggufrope-placement.h"
 #include "ggufrope-tables.h"
 
 #include "llama-context.h"
@@ -168,6 +169,15 @@ bool ggufrope_get_scores(struct llama_context * ctx, float * out, size_t n) {
         }
         std::copy(scores.begin(), scores.end(), out);
     });
+}
+
+const char * ggufrope_fallback(const struct llama_context * ctx) {
+    const auto * tables = ctx->get_rope().get_tables();
+    return tables ? tables->fallback.c_str() : "";
+}
+
+void ggufrope_set_no_fallback(bool refuse) {
+    ggufrope_refuse_fallback(refuse);
 }
 
 size_t ggufrope_n_length_rows(const struct llama_model * model) {

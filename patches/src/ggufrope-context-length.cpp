@@ -115,6 +115,13 @@ bool ggufrope_context::follow_length(const llama_batch_ext & batch) {
     }
 }
 
+// for people: counted from 1, and a warning, as upstream's programs hide what is less
+static void log_row(const ggufrope_tables & tables) {
+    const auto &   rows = tables.spec->length_rows;
+    const uint32_t row  = tables.length.get_row();
+    LLAMA_LOG_WARN("ggufrope: row %u of %zu, for lengths to %u\n", row + 1, rows.size(), rows[row].point);
+}
+
 void ggufrope_context::set_length_row(uint32_t row) {
     const uint32_t from = tables->length.get_row();
     if (row == from) {
@@ -123,8 +130,7 @@ void ggufrope_context::set_length_row(uint32_t row) {
     rerotate(from, row, [](const llama_kv_cells &, uint32_t) { return true; });
     tables->set_length_row(row);
 
-    const auto & rows = tables->spec->length_rows;
-    LLAMA_LOG_INFO("ggufrope: row %u of %zu for lengths to %u\n", row, rows.size(), rows[row].point);
+    log_row(*tables);
 }
 
 void ggufrope_context::adopt_state(llama_seq_id seq_id, llama_state_seq_flags flags) {
@@ -143,6 +149,7 @@ void ggufrope_context::adopt_state(llama_seq_id seq_id, llama_state_seq_flags fl
     } else {
         rerotate(current, row_read, is_other);
         tables->set_length_row(row_read);
+        log_row(*tables);
     }
 }
 

@@ -121,7 +121,7 @@ void ggufrope_context::read_rows(llama_io_read_i & io) {
         row = read_u32(io);
         const size_t n_rows = tables->spec->length_rows.size();
         if (row >= n_rows) {
-            ggufrope_fail(format("the saved state was made with length row %u, there are %zu", row, n_rows));
+            ggufrope_fail(format("the saved state was made with length row %u, there are %zu", row + 1, n_rows));
         }
     }
     row_read = row;

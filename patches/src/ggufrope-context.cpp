@@ -3,6 +3,8 @@
 
 #include "ggufrope-context.h"
 #include "ggufrope-error.h"
+#include "ggufrope-options.h"
+#include "ggufrope-placement.h"
 #include "ggufrope-tables.h"
 #include "ggufrope-tag.h"
 
@@ -17,6 +19,10 @@ ggufrope_context::ggufrope_context(llama_context & ctx) : ctx(ctx) {}
 
 ggufrope_context::~ggufrope_context() = default;
 
+void ggufrope_context::check_params(const llama_context_params & params) const {
+    ggufrope_check_params(ctx.model, params, ctx.cparams);
+}
+
 void ggufrope_context::make_tables() {
     ggufrope_set_last_error("");
     const auto & model = ctx.model;
@@ -27,6 +33,25 @@ void ggufrope_context::make_tables() {
     if (model.rope_spec) {
         tables = std::make_unique<ggufrope_tables>(model, ctx.cparams, model.rope_spec);
     }
+}
+
+void ggufrope_context::check_placement(const llama_memory_context_i * mctx) {
+    if (!tables || !tables->any() || tables->is_placed || ctx.model.hparams.no_alloc) {
+        return;
+    }
+    const uint32_t n_seqs = ctx.cparams.n_seq_max;
+    if (!ctx.graph_reserve(n_seqs, n_seqs, n_seqs, mctx, true)) {
+        return; // the next graph fails likewise, and it is said there
+    }
+    const std::string found = ggufrope_find_fallback(ctx.model, ctx.sched.get(), tables->get_ropes());
+    if (!found.empty() && ggufrope_refuses_fallback()) {
+        ggufrope_fail("--no-fallback: " + found + "; run it without that option, or with these layers on another device (-ngl, --device)");
+    }
+    if (!found.empty()) {
+        LLAMA_LOG_WARN("ggufrope: %s; --no-fallback makes this an error\n", found.c_str());
+    }
+    tables->fallback  = found;
+    tables->is_placed = true;
 }
 
 void ggufrope_context::set_tables(std::unique_ptr<ggufrope_tables> others) {

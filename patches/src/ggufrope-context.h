@@ -11,6 +11,7 @@
 #include <string>
 
 struct llama_context;
+struct llama_memory_context_i;
 struct llama_batch_ext;
 struct llm_graph_params;
 class  llama_kv_cells;
@@ -33,10 +34,13 @@ struct ggufrope_context {
     void set_tables(std::unique_ptr<ggufrope_tables> tables);
 
     //
-    // creation: before and after the first graph; both throw if the model cannot be run with what its file asks for
+    // creation: with the parameters, before and after the first graph; all throw if the model cannot be run with what its
+    // file asks for
     //
 
+    void check_params(const llama_context_params & params) const;
     void make_tables();
+    void check_placement(const llama_memory_context_i * mctx);
     void check_length() const;
 
     std::map<ggml_backend_buffer_type_t, size_t> memory_breakdown() const;

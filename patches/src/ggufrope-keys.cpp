@@ -3,6 +3,7 @@
 
 #include "ggufrope-keys.h"
 #include "ggufrope-error.h"
+#include "ggufrope-options.h"
 
 #include "llama-hparams.h"
 #include "llama-impl.h"
@@ -191,6 +192,14 @@ static std::shared_ptr<ggml_context> take_sentinel(llama_model_loader & ml, bool
     return res;
 }
 
+using kv_overrides = std::unordered_map<std::string, llama_model_kv_override>;
+
+// Without a table an override of the file's own context is what it is in stock; with one it can only say the same.
+static bool overrides_context(const kv_overrides & overrides, const llama_model & model, const ggufrope_spec & spec) {
+    const auto it = overrides.find(model.arch_name() + ".context_length");
+    return it != overrides.end() && it->second.tag == LLAMA_KV_OVERRIDE_TYPE_INT && !spec.has_tables(model.hparams);
+}
+
 static void load_context_length(const key_reader & keys, const llama_model & model, llama_hparams & hparams) {
     const uint32_t n_ctx = keys.u32("context_length");
     if (n_ctx == 0 || n_ctx > INT32_MAX) {
@@ -204,14 +213,12 @@ static void load_context_length(const key_reader & keys, const llama_model & mod
     hparams.n_ctx_train = n_ctx;
 }
 
-using kv_overrides = std::unordered_map<std::string, llama_model_kv_override>;
-
 static void load_head_factors(
         const key_reader & keys, const kv_overrides & overrides, const llama_hparams & hparams, ggufrope_spec & spec) {
-    if (keys.has("head_order")) {
-        std::string order = keys.str("head_order");
-        const auto given = overrides.find("ggufrope.head_order"); // --override-kv
-        if (given != overrides.end() && given->second.tag == LLAMA_KV_OVERRIDE_TYPE_STR) {
+    const auto given = overrides.find("ggufrope.head_order"); // --override-kv
+    if (keys.has("head_order") || given != overrides.end()) {
+        std::string order = keys.has("head_order") ? keys.str("head_order") : "";
+        if (given != overrides.end()) {
             order = given->second.val_str;
         }
         if (!ggufrope_find_order(order, spec.order)) {
@@ -340,7 +347,8 @@ std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, cons
     ggufrope_check_model(model, *spec);
 
     spec->n_ctx_file = hparams.n_ctx_train;
-    if (keys.has("context_length")) {
+    spec->overrides_ropes = ggufrope_check_overrides(ml);
+    if (keys.has("context_length") && !overrides_context(ml.kv_overrides, model, *spec)) {
         load_context_length(keys, model, hparams);
     }
     spec->sentinel = sentinel;

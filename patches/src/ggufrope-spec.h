@@ -44,6 +44,8 @@ struct ggufrope_spec {
     std::vector<bool>                follows_length; // [n_layer_all]: the layers that the rows are for
     bool                             names_length_layers = false; // true if the file says so, layer by layer
 
+    bool overrides_ropes = false; // true if the program overrides keys that ropes are made from, which needs that there is no table
+
     // for saving the model: the keys as they were read, and the file's own context length
     std::shared_ptr<gguf_context> keys;
     uint32_t                      n_ctx_file = 0;

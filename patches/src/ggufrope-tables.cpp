@@ -23,11 +23,6 @@ ggufrope_tables::ggufrope_tables(
         const llama_model & model, const llama_cparams & cparams, std::shared_ptr<const ggufrope_spec> asked) :
     spec(std::move(asked)), length(*spec), model(model), has_tables(spec->has_tables(model.hparams)), tracer(model) {
     ggufrope_check_model(model, *spec); // once more: which layers share a block shows when the tensors are there
-    const auto & rows = spec->length_rows;
-    if (!rows.empty() && cparams.n_ctx_seq > GGML_PAD(rows.back().point, 256)) { // contexts are padded
-        ggufrope_fail(format("a context of %u tokens is longer than the %u that 'ggufrope.length_points' covers; "
-            "ask for at most that (-c, n_ctx), or convert with a larger --context", cparams.n_ctx_seq, rows.back().point));
-    }
     if (spec->order != GGUFROPE_ORDER_STATIC && !spec->head_factors.empty()) {
         order = std::make_unique<ggufrope_prompt_order>(model, cparams, *spec);
     }
@@ -72,9 +67,6 @@ static void log_active(const llama_model & model, const ggufrope_spec & spec) {
     } else if (rows.size() > 1) {
         LLAMA_LOG_WARN("ggufrope: method %s active: %zu rows of factors, the first for lengths to %u, the last to %u\n",
             spec.method.c_str(), rows.size(), rows.front().point, rows.back().point);
-    }
-    if (n_heads == 0 && rows.empty()) {
-        LLAMA_LOG_INFO("ggufrope: method %s: the model's standard keys serve it\n", spec.method.c_str());
     }
 }
 
@@ -123,6 +115,8 @@ void ggufrope_tables::apply(const llm_graph_params & params, ggml_cgraph * gf) {
         rope.node->src[2] = get(rope.il);
         ggml_build_forward_expand(gf, rope.node->src[2]);
     }
+    served = with_table;
+
     if (order || scores) {
         const auto pairs = tracer.find_pairs(all);
         ggufrope_graph_edit graph(gf);

@@ -37,11 +37,17 @@ struct ggufrope_tables {
     std::unique_ptr<ggufrope_prompt_order> order;  // null: the order of heads is static
     std::unique_ptr<ggufrope_scores>       scores; // null: heads are not scored
 
+    bool        is_placed = false; // true once the devices of the ropes were looked at
+    std::string fallback;          // which of them run on another device than their layer, in a sentence
+
     // from the next graph on, score the heads for the last token of every batch
     void capture_scores(uint32_t n_ctx);
 
     // finds the ropes of Q and K and points them at their table; throws if a table has no place to go
     void apply(const llm_graph_params & params, ggml_cgraph * gf);
+
+    // those of the last graph, which must still be there
+    const std::vector<ggufrope_rope> & get_ropes() const { return served; }
 
     // true if some layer rotates otherwise than in the plain model
     bool any() const { return has_tables; }
@@ -73,6 +79,8 @@ private:
     const ggufrope_tracer tracer;
 
     ggufrope_table_store store;
+
+    std::vector<ggufrope_rope> served; // ropes of the last graph that have a table
 
     std::vector<uint32_t> aliases; // [n_layer_all]: the first layer that runs the same block
 

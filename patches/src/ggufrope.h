@@ -139,6 +139,14 @@ typedef void (*ggufrope_check_callback)(const struct ggufrope_check * check, voi
 // refused.
 LLAMA_API int32_t ggufrope_check_device(ggml_backend_dev_t device, ggufrope_check_callback callback, void * user_data);
 
+// Which ropes of `ctx` run on another device than their layer, because that device has no kernel for a row of factors per
+// head, and what that costs, in a sentence; an empty string when there are none. Valid as long as `ctx` keeps its factors.
+LLAMA_API const char * ggufrope_fallback(const struct llama_context * ctx);
+
+// Contexts of this process that are created from now on fail where ggufrope_fallback() would say something, as those of
+// upstream's programs do with --no-fallback, and all do while the environment has GGUFROPE_NO_FALLBACK=1.
+LLAMA_API void ggufrope_set_no_fallback(bool refuse);
+
 // Why the last call of this thread failed that can fail: a function above that returns bool, or loading a model, making a
 // context or loading a state (llama_state_*), where its RoPE factors were the reason. An empty string if it succeeded.
 // Valid until the next such call from this thread.

@@ -16,8 +16,11 @@ from ggufrope.runtime.fetch import source_tree
 __all__ = ["compile_preload"]
 
 
-def compile_preload(name: str, folder: Path) -> Path:
-    """Compile ``name`` of this directory against the pin's headers, for ``LD_PRELOAD``; skips where that cannot be."""
+def compile_preload(name: str, folder: Path, *libraries: Path) -> Path:
+    """Compile ``name`` of this directory against the pin's headers, for ``LD_PRELOAD``; skips where that cannot be.
+
+    It is linked with ``libraries``, and finds them where they are.
+    """
     if os.environ.get("GGUFROPE_SANITIZED"):
         pytest.skip("the sanitizers must be loaded first (scripts/check-sanitizers)")
     if sys.platform != "linux" or shutil.which("c++") is None:
@@ -29,5 +32,6 @@ def compile_preload(name: str, folder: Path) -> Path:
     library = folder / f"{Path(name).stem}.so"
     include = [f"-I{ggml / part}" for part in ("include", "src")]
     source = Path(__file__).with_name(name)
-    subprocess.run(["c++", "-std=c++17", "-shared", "-fPIC", *include, source, "-o", library, "-ldl"], check=True)
+    links = ["-ldl", *libraries, *(f"-Wl,-rpath,{each.parent}" for each in libraries)]
+    subprocess.run(["c++", "-std=c++17", "-shared", "-fPIC", *include, source, "-o", library, *links], check=True)
     return library

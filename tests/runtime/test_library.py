@@ -47,6 +47,7 @@ def fake_library(version: int = API_VERSION, count: int = 4) -> SimpleNamespace:
             "ggufrope_n_head_factors": FakeFunction(lambda _model: count),
             "ggufrope_get_head_factors": FakeFunction(get),
             "ggufrope_set_head_factors": FakeFunction(put),
+            "ggufrope_fallback": FakeFunction(lambda _context: b""),
             "ggufrope_n_length_rows": FakeFunction(lambda _model: 0),
             "ggufrope_length_point": FakeFunction(lambda _model, _row: 0),
             "ggufrope_get_length_row": FakeFunction(lambda _context: 0),
@@ -72,7 +73,10 @@ def fake_bindings(lib: SimpleNamespace, fails_with: tuple[str, ...] = ()) -> Sim
                 receiver[0](4, line.encode() + b"\n", None)
             if fails_with:
                 raise ValueError("Failed to load model from file: x")
-            return kwargs
+            return Opened(kwargs)
+
+    class Opened(dict):
+        _ctx = SimpleNamespace(ctx=None)
 
     return SimpleNamespace(
         llama_cpp=SimpleNamespace(_lib=lib),
@@ -101,6 +105,7 @@ def test_arguments_reach_llama(model: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "verbose": False,
         "n_ctx": 99,
         "type_k": 0,
+        "yarn_attn_factor": -1.0,
         "yarn_beta_fast": -1.0,
         "yarn_beta_slow": -1.0,
     }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import gguf_builder as gb
 import pytest
 
+from ggufrope.cli import main
 from ggufrope.errors import InputError, OutputError, RuntimeLibraryError, UsageError
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.runtime import library, programs
@@ -69,6 +71,24 @@ def test_upstreams_options_pass_untouched(
 ) -> None:
     command = programs.command_line(name, ModelFile.open(model), ["-p", "a b", "--flag"])
     assert command == [str(runtime.path / program), "-m", str(model), *fixed, "-p", "a b", "--flag"]
+
+
+@pytest.mark.parametrize("line", ["run", "run --chat", "serve", "bench"])
+@pytest.mark.parametrize("option", ["", "--no-fallback"])
+def test_fallback_can_be_refused(
+    line: str, option: str, runtime: Runtime, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the environment, as llama-bench does not know the others' option; upstream's options are untouched."""
+    seen: list[tuple[str, list[str]]] = []
+
+    def start(command: list[str]) -> int:
+        seen.append((os.environ["GGUFROPE_NO_FALLBACK"], command[-2:]))
+        return 0
+
+    monkeypatch.setenv("GGUFROPE_NO_FALLBACK", "0")
+    monkeypatch.setattr(programs, "start", start)
+    assert main([*line.split(), str(model), *option.split(), "--", "-n", "4"]) == 0
+    assert seen == [("1" if option else "0", ["-n", "4"])]
 
 
 def test_exit_code_and_output_are_the_programs(runtime: Runtime, model: Path) -> None:
