@@ -38,6 +38,7 @@ to put all layers on that server (``rpc_backend.py``). The steps:
 ``["set_order", name]``             the order of heads; answers ``[1.0]`` or ``[0.0]``
 ``["order"]``                       answers its name
 ``["perf"]``                        answers how many tokens were read in batches, and how many one by one
+``["peak"]``                        answers the most memory that the process has had, in MiB
 ``["why"]``                         answers ``ggufrope_last_error()``
 ==================================  ==================================================================
 """
@@ -381,6 +382,12 @@ class _Steps:
     def do_perf(self) -> np.ndarray:
         data = self.ll.llama_perf_context(self.context)
         return np.array([data.n_p_eval, data.n_eval])
+
+    def do_peak(self) -> np.ndarray:
+        import resource  # not on Windows
+
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return np.array([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit])
 
     def do_why(self) -> np.ndarray:
         return np.array([_last_error(self.ll._lib)])

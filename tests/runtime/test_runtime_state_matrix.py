@@ -123,85 +123,125 @@ def test_from_all_sides_into_one(run: Run, states: tuple[Path, dict[str, np.ndar
         assert "process the prompt again" in why[0]
 
 
+def save(folder: Path) -> list:
+    return [["save", f"{folder}.whole"], ["save_seq", f"{folder}.seq", 0]]
+
+
+def load(folder: Path) -> list:
+    """Each kind, the reason if it is refused, and the logits of what follows."""
+    kinds = [["load", f"{folder}.whole"], ["load_seq", f"{folder}.seq", 0]]
+    return [step for kind in kinds for step in (["clear"], kind, ["why"], TAIL)]
+
+
+def loaded(outcome: Outcome) -> list[tuple[bool, str, np.ndarray]]:
+    """What ``load`` came to, for the two kinds."""
+    assert not outcome.error, outcome.log[-2000:]
+    arrays = outcome.arrays
+    return [(bool(a[0]), str(b[0]), c) for a, b, c in zip(arrays[::3], arrays[1::3], arrays[2::3], strict=True)]
+
+
 @pytest.mark.parametrize("name", [name for name, side in SIDES.items() if side.is_plain])
-@pytest.mark.parametrize("kind", ["", "_seq"])
 def test_unscaled_states_are_the_unpatched_ones(
-    run: Run, stock_dir: Path, files: dict[str, Path], tmp_path: Path, name: str, kind: str
+    run: Run, stock_dir: Path, files: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
-    """To the byte; so those of an unpatched runtime load."""
-    ours, theirs = str(tmp_path / "ours"), str(tmp_path / "theirs")
-    direct = run(name, [HEAD, [f"save{kind}", ours], TAIL]).arrays[-1]
-    assert not run_job(stock_dir, files[name], [HEAD, [f"save{kind}", theirs]]).error
-    assert Path(ours).read_bytes() == Path(theirs).read_bytes()
-    loaded, found = run(name, [[f"load{kind}", theirs], TAIL]).arrays
-    assert loaded[0] == 1
-    np.testing.assert_array_equal(found, direct)
+    """To the byte; so those of an unpatched runtime load, and it loads ours."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    direct = run(name, [HEAD, *save(ours), TAIL]).arrays[-1]
+    assert not run_job(stock_dir, files[name], [HEAD, *save(theirs)]).error
+    for kind in ("whole", "seq"):
+        assert Path(f"{ours}.{kind}").read_bytes() == Path(f"{theirs}.{kind}").read_bytes()
+    for ok, _, found in loaded(run(name, load(theirs))):
+        assert ok
+        np.testing.assert_array_equal(found, direct)
 
 
-@pytest.mark.parametrize("kind", ["", "_seq"])
 @pytest.mark.parametrize("name", ["linear", "ms-poe", "base by flag"])
 def test_states_without_a_tag_do_not_load_where_there_is_one(
-    run: Run, runtime_dir: Path, stock_dir: Path, files: dict[str, Path], tmp_path: Path, name: str, kind: str
+    run: Run, stock_dir: Path, files: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
     """An unpatched runtime does not say how it rotated, and it refuses ours."""
-    state, tagged = str(tmp_path / "state"), str(tmp_path / "tagged")
-    side = SIDES[name]
-    assert not run_job(stock_dir, files[name], [HEAD, [f"save{kind}", state]], **side.context).error
-    loaded, why = run(name, [[f"load{kind}", state], ["why"]]).arrays
-    assert loaded[0] == 0
-    assert "no RoPE scaling, or by a runtime that does not say" in why[0]
-    run(name, [HEAD, [f"save{kind}", tagged]])
-    assert run_job(stock_dir, files[name], [[f"load{kind}", tagged]], **side.context).arrays[0][0] == 0
+    state, tagged, context = tmp_path / "state", tmp_path / "tagged", SIDES[name].context
+    assert not run_job(stock_dir, files[name], [HEAD, *save(state)], **context).error
+    for ok, why, _ in loaded(run(name, load(state))):
+        assert not ok
+        assert "no RoPE scaling, or by a runtime that does not say" in why
+    run(name, [HEAD, *save(tagged)])
+    steps = [["load", f"{tagged}.whole"], ["load_seq", f"{tagged}.seq", 0]]
+    assert [a[0] for a in run_job(stock_dir, files[name], steps, **context).arrays] == [0, 0]
 
 
-def scaled(**numbers: float) -> list[bytes]:
+def scaled(**numbers: float | str) -> list[bytes]:
     """Upstream's keys, as somebody else's converter writes them."""
     names = {"type": STR, "factor": F32, "original_context_length": U32, "attn_factor": F32}
     return [entry(f"llama.rope.scaling.{name}", names[name], value) for name, value in numbers.items()]
 
 
 FOREIGN = {
+    "plain": ([], []),
     "linear": (scaled(type="linear", factor=4.0), []),
-    "without a type": (scaled(factor=4.0), []),
-    "the old key": ([entry("llama.rope.scale_linear", F32, 4.0)], []),
+    "without a type": (scaled(factor=3.0), []),
+    "the old key": ([entry("llama.rope.scale_linear", F32, 2.0)], []),
     "yarn": (scaled(type="yarn", factor=4.0, original_context_length=128), []),
     "attention factor": (scaled(attn_factor=1.25), []),
     "rope_freqs": ([], [("rope_freqs.weight", np.linspace(1, 4, PAIRS, dtype=np.float32))]),
 }
 
 
-@pytest.mark.parametrize("kind", ["", "_seq"])
-@pytest.mark.parametrize("name", FOREIGN)
-def test_files_that_others_scaled(runtime_dir: Path, tmp_path: Path, name: str, kind: str) -> None:
-    plain, other = tmp_path / "plain.gguf", tmp_path / "other.gguf"
-    plain.write_bytes(MODEL.file())
-    other.write_bytes(MODEL.file(*FOREIGN[name]))
-    for source, target in ((plain, other), (other, plain), (other, other)):
-        state = str(tmp_path / "state")
-        direct = run_job(runtime_dir, source, [HEAD, [f"save{kind}", state], TAIL])
-        loaded, found = run_job(runtime_dir, target, [[f"load{kind}", state], TAIL]).arrays
-        assert bool(loaded[0]) == (source == target)
-        assert np.array_equal(found, direct.arrays[-1]) == (source == target)
+def test_files_that_others_scaled(runtime_dir: Path, tmp_path: Path) -> None:
+    """Without any key of ours."""
+    path, direct = tmp_path / "model.gguf", {}
+    for name, parts in FOREIGN.items():
+        path.write_bytes(MODEL.file(*parts))
+        direct[name] = run_job(runtime_dir, path, [HEAD, *save(tmp_path / name), TAIL]).arrays[-1]
+    for name, parts in FOREIGN.items():
+        path.write_bytes(MODEL.file(*parts))
+        outcome = run_job(runtime_dir, path, [step for saved in FOREIGN for step in load(tmp_path / saved)])
+        for (saved, _), (ok, why, found) in zip(itertools.product(FOREIGN, range(2)), loaded(outcome), strict=True):
+            assert ok == (saved == name), f"{saved} into {name}: {why}"
+            assert np.array_equal(found, direct[saved]) == (saved == name)
 
 
-@pytest.mark.parametrize("kind", ["", "_seq"])
-def test_long_and_short_factors_that_the_context_chooses(runtime_dir: Path, tmp_path: Path, kind: str) -> None:
+#: What ``llama_context_params`` may change of YaRN; True: nothing comes of it, since YaRN's own replaces it.
+CHANGES = {
+    "rope_freq_base": (40000.0, False),
+    "rope_freq_scale": (0.125, False),
+    "yarn_orig_ctx": (64, False),
+    "yarn_ext_factor": (0.5, False),
+    "yarn_beta_fast": (4.0, False),
+    "yarn_beta_slow": (0.25, False),
+    "yarn_attn_factor": (1.5, True),
+}
+
+
+def test_each_parameter_of_a_context_counts(runtime_dir: Path, tmp_path: Path) -> None:
+    path, state = tmp_path / "model.gguf", tmp_path / "state"
+    path.write_bytes(MODEL.file(scaled(type="yarn", factor=4.0, original_context_length=128)))
+    direct = run_job(runtime_dir, path, [HEAD, *save(state), TAIL]).arrays[-1]
+    for name, (value, alike) in CHANGES.items():
+        own = run_job(runtime_dir, path, [HEAD, TAIL], **{name: value}).arrays[-1]
+        assert np.array_equal(own, direct) == alike, name
+        for ok, why, _ in loaded(run_job(runtime_dir, path, load(state), **{name: value})):
+            assert ok == alike, f"{name}: {why}"
+
+
+def test_long_and_short_factors_that_the_context_chooses(runtime_dir: Path, tmp_path: Path) -> None:
     """A file of stock's own: the size of the context decides which factors its keys were rotated by."""
     model = TinyModel("phi3", n_ctx=512)
     pairs = np.arange(model.n_rot // 2, dtype=np.float32)
     tensors = [("rope_factors_long.weight", 1 + pairs), ("rope_factors_short.weight", 1 + pairs / 8)]
-    path = tmp_path / "model.gguf"
+    path, sizes, direct = tmp_path / "model.gguf", (256, 512, 768), {}
     path.write_bytes(model.file([entry("phi3.rope.scaling.original_context_length", U32, 256)], tensors))
-    for saved, loaded in itertools.product((256, 512, 768), repeat=2):
-        state = str(tmp_path / "state")
-        direct = run_job(runtime_dir, path, [HEAD, [f"save{kind}", state], TAIL], n_ctx=saved)
-        ok, why, found = run_job(runtime_dir, path, [[f"load{kind}", state], ["why"], TAIL], n_ctx=loaded).arrays
-        alike = (saved > 256) == (loaded > 256)
-        assert bool(ok[0]) == alike, f"{saved} into {loaded}: {why[0]}"
-        assert np.allclose(found, direct.arrays[-1], atol=1e-5) == alike
-        if not alike:
-            assert "rope_factors_long.weight 1 to 8" in why[0]
-            assert "rope_factors_short.weight 1 to 1.875" in why[0]
+    for size in sizes:
+        direct[size] = run_job(runtime_dir, path, [HEAD, *save(tmp_path / str(size)), TAIL], n_ctx=size).arrays[-1]
+    for size in sizes:
+        outcome = run_job(runtime_dir, path, [step for x in sizes for step in load(tmp_path / str(x))], n_ctx=size)
+        for (saved, _), (ok, why, found) in zip(itertools.product(sizes, range(2)), loaded(outcome), strict=True):
+            alike = (saved > 256) == (size > 256)
+            assert ok == alike, f"{saved} into {size}: {why}"
+            assert np.allclose(found, direct[saved], atol=1e-5) == alike
+            if not alike:
+                assert "rope_factors_long.weight 1 to 8" in why
+                assert "rope_factors_short.weight 1 to 1.875" in why
 
 
 def test_factor_that_a_flag_takes_back(runtime_dir: Path, tmp_path: Path) -> None:
@@ -250,10 +290,11 @@ def test_damaged_states_are_refused(
         path = tmp_path / f"{number}"
         path.write_bytes(data)
         steps += [[f"load{kind}", str(path)]]
-    answers = run(name, [*steps, ["clear"], HEAD, TAIL]).arrays
-    changed_text = [i for i, a in enumerate(answers[: len(steps)]) if a[0] == 1]
+    before, *answers, after, _, last = run(name, [["peak"], *steps, ["peak"], ["clear"], HEAD, TAIL]).arrays
+    changed_text = [i for i, a in enumerate(answers) if a[0] == 1]
     for number in changed_text:  # only the text, which is for people, may differ
         assert name != "model"
         assert damaged[number][: start + 12] == whole[: start + 12] or not kind
         assert len(damaged[number]) == len(whole)
-    np.testing.assert_allclose(answers[-1], states[1][name], atol=1e-6)
+    assert after[0] < before[0] + 200
+    np.testing.assert_allclose(last, states[1][name], atol=1e-6)

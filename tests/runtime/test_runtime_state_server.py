@@ -93,26 +93,29 @@ def assert_same(found: dict[str, Any], right: dict[str, Any]) -> None:
 
 
 def test_slot_is_restored_by_what_rotates_alike(runtime_dir: Path, files: dict[str, Path], tmp_path: Path) -> None:
-    """All pairs of four files. A refusal has status 400 and both sides in words, and the slot goes on."""
+    """All pairs of files and options. A refusal has status 400 and both sides in words, and the slot goes on."""
     log, options = tmp_path / "log", ("-np", "1", "--slot-save-path", str(tmp_path) + "/")
-    names = ("model", "none", "yarn", "ntk", "ms-poe")
+    given = {"a base by flag": ("--rope-freq-base", "40000")}
+    given["a base by override"] = ("--override-kv", "llama.rope.freq_base=float:40000")
+    names, alike_sets = [*files, *given], [{"model", "none"}, set(given)]
     whole = {}
     for name in names:
-        with serving(runtime_dir, files[name], log, *options) as ask:
+        with serving(runtime_dir, files.get(name, files["model"]), log, *options, *given.get(name, ())) as ask:
             complete(ask, TOKENS[:70])
             assert ask("/slots/0?action=save", {"filename": f"{name}.bin"})[0] == 200
             whole[name] = complete(ask, TOKENS)
     for name in names:
-        with serving(runtime_dir, files[name], log, *options) as ask:
+        with serving(runtime_dir, files.get(name, files["model"]), log, *options, *given.get(name, ())) as ask:
             for saved in names:
                 status, answer = ask("/slots/0?action=restore", {"filename": f"{saved}.bin"})
-                alike = saved == name or {saved, name} == {"model", "none"}
+                alike = saved == name or {saved, name} in alike_sets
                 assert status == (200 if alike else 400), f"{saved} into {name}: {answer}"
                 if not alike:
                     text = answer["error"]["message"]
                     assert text.startswith("Unable to restore slot: the saved state was made with")
                     for side in (saved, name):
                         says = "no RoPE scaling" if side in ("model", "none") else f"method {side}"
+                        says = "base 40000" if side in given else says
                         assert says in text, f"{saved} into {name}: {text}"
                 found = complete(ask, TOKENS)
                 assert found["timings"]["cache_n"] == (70 if alike else 0)
