@@ -27,6 +27,7 @@ TESTS = {
     "llama-kv-div": ["test-kv-cells"],
     "llama-kv-shift-scale": ["test-kv-shift-yarn"],
     "llama-kv-shift-types": ["test-kv-shift-types"],
+    "llama-state-cut-short": ["test-state-cut-short"],
     "llama-rope-pattern": ["test-llama-archs", "-s", "1", "-a", "cohere2$|exaone|smollm3|llama4|baichuan|granite_swa"],
 }
 #: Faults of tools and of building, whose tests are ours: test_program_output.py, tests/kernels/test_vulkan.py.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -298,3 +299,24 @@ def test_damaged_states_are_refused(
         assert len(damaged[number]) == len(whole)
     assert after[0] < before[0] + 200
     np.testing.assert_allclose(last, states[1][name], atol=1e-6)
+
+
+@pytest.mark.parametrize("n_seq", [1, 26])
+@pytest.mark.parametrize("name", ["model", "yarn"])
+def test_tags_of_older_versions_are_refused(
+    runtime_dir: Path, files: dict[str, Path], tmp_path: Path, name: str, n_seq: int
+) -> None:
+    """Up to interface 2 a tag began with its length, 26; a state may begin so without: with its number of streams."""
+    state, sizes = tmp_path / "state", {"n_seq_max": n_seq, "n_ctx": 256 * n_seq}
+    direct = run_job(runtime_dir, files[name], [HEAD, *save(state), TAIL], **sizes).arrays[-1]
+    ok, _, found = loaded(run_job(runtime_dir, files[name], load(state), **sizes))[1]
+    assert ok
+    np.testing.assert_array_equal(found, direct)
+    old, head = b" ggufrope:0123456789abcdef", 12  # behind magic, version and the number of tokens
+    for kind, string in (("whole", b"llama" + old), ("seq", old)):
+        file = Path(f"{state}.{kind}")
+        data = file.read_bytes()
+        file.write_bytes(data[:head] + struct.pack("<I", len(string)) + string + data[head:])
+    for ok, why, _ in loaded(run_job(runtime_dir, files[name], load(state), **sizes)):
+        assert not ok
+        assert "those of an older ggufrope" in why
