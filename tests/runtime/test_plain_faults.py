@@ -56,8 +56,9 @@ def result(patch: Path, libraries: Path, folder: Path, *, mended: bool) -> subpr
     command += [f"-L{libraries}", "-lllama", "-lggml", "-lggml-base", "-lggml-cpu", f"-Wl,-rpath,{libraries}"]
     subprocess.run(command, check=True)
     environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
+    # in its own folder, for what it writes
     return subprocess.run(
-        [program, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
+        [program, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
 
 
