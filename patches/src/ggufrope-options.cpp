@@ -35,18 +35,16 @@ static std::string shortest(float value) {
 // overrides of keys
 //
 
-static bool is_table_key(const std::string & key) {
-    return key == "ggufrope.head_factors" || key == "ggufrope.length_factors" || key == "ggufrope.length_attn_scale";
+static bool is_ours(const std::string & key) {
+    return key.rfind("ggufrope.", 0) == 0;
 }
 
-// the key whose factors multiply what other keys say; empty if there is none, or all its factors are 1
+// the key whose factors or scales multiply what other keys say; empty if there is none, or all of them are 1
 static std::string find_table(const gguf_context * ctx) {
     for (int64_t i = 0; i < gguf_get_n_kv(ctx); ++i) {
-        if (!is_table_key(gguf_get_key(ctx, i))) {
+        const bool is_array = gguf_get_kv_type(ctx, i) == GGUF_TYPE_ARRAY && gguf_get_arr_type(ctx, i) == GGUF_TYPE_FLOAT32;
+        if (!is_array || !is_ours(gguf_get_key(ctx, i))) {
             continue;
-        }
-        if (gguf_get_kv_type(ctx, i) != GGUF_TYPE_ARRAY || gguf_get_arr_type(ctx, i) != GGUF_TYPE_FLOAT32) {
-            return gguf_get_key(ctx, i); // it is refused later
         }
         const float * data = (const float *) gguf_get_arr_data(ctx, i);
         if (std::any_of(data, data + gguf_get_arr_n(ctx, i), [](float f) { return f != 1.0f; })) {
@@ -56,9 +54,10 @@ static std::string find_table(const gguf_context * ctx) {
     return "";
 }
 
-// the keys that ropes are made from, as far as they belong to the architecture
+// the keys that ropes are made from, as far as they belong to the architecture: layers with a window have their own
 static bool is_rope_key(const std::string & arch, const std::string & key) {
-    return key.rfind(arch + ".", 0) == 0 && (key == arch + ".context_length" || key.find("rope", arch.size()) != std::string::npos);
+    const auto contains = [&](const char * part) { return key.find(part, arch.size()) != std::string::npos; };
+    return key.rfind(arch + ".", 0) == 0 && (key == arch + ".context_length" || contains("rope") || contains("sliding_window"));
 }
 
 static std::string describe(const llama_model_kv_override & given) {
@@ -122,7 +121,7 @@ static bool check_override(const gguf_context * ctx, const std::string & table, 
         return false;
     }
     const std::string what = format("%s contradicts '%s' (%s)", describe(given).c_str(), key.c_str(), describe_value(ctx, id).c_str());
-    if (key.rfind("ggufrope.", 0) == 0) {
+    if (is_ours(key)) {
         ggufrope_fail(format("%s: of these keys only 'ggufrope.head_order' can be overridden; %s", what.c_str(), REMEDY));
     }
     if (!table.empty()) {
@@ -139,7 +138,7 @@ bool ggufrope_check_overrides(const llama_model_loader & ml) {
     const std::map<std::string, llama_model_kv_override> sorted(ml.kv_overrides.begin(), ml.kv_overrides.end());
     bool res = false;
     for (const auto & [key, given] : sorted) {
-        if (key.rfind("ggufrope.", 0) == 0 || (ours && is_rope_key(arch, key))) {
+        if (is_ours(key) || (ours && is_rope_key(arch, key))) {
             res |= check_override(ctx, table, given);
         }
     }

@@ -74,6 +74,7 @@ OVERRIDES: dict[str, int | float | str | bool] = {
     "llama.rope.scaling.original_context_length": 64,
     "llama.rope.scaling.finetuned": True,
     "llama.context_length": 512,
+    "llama.attention.sliding_window": 64,
     "ggufrope.version": 2,
     "ggufrope.method": "yarn",
     "ggufrope.params": "{}",

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from llama_process import Outcome, run_job
+from lora_adapter import Adapter
 from preloaded import compile_preload
 from rpc_backend import compile_rpc, serving
 from test_runtime_head_factors import RATIOS, with_factors
@@ -139,8 +140,11 @@ SAID = (
 
 
 def test_it_is_said_once_with_what_it_costs(remote: Remote, path: Path) -> None:
-    path.write_bytes(TinyModel("llama").file(with_factors(RATIOS)))
-    steps = [["eval", TOKENS, 0, 0], ["eval", [1], len(TOKENS), 0]]
+    """An adapter has the context reserve its graphs anew: that is no reason to repeat it."""
+    model, adapter = TinyModel("llama"), path.with_name("adapter.gguf")
+    path.write_bytes(model.file(with_factors(RATIOS)))
+    adapter.write_bytes(Adapter(model, 1).file())
+    steps = [["eval", TOKENS, 0, 0], ["adapters", [[str(adapter), 1.0]]], ["eval", [1], len(TOKENS), 0]]
     line = f"ggufrope: {SAID}; --no-fallback makes this an error"
     assert said(remote.run(path, steps)) == [line]
     assert said(remote.run_here(path, steps)) == []

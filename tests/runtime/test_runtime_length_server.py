@@ -103,6 +103,16 @@ def test_prompt_from_the_cache_in_memory(start: Callable[..., Ask]) -> None:
     assert_distribution(answer, first.step(TOKENS[90:120])[-1])
 
 
+def test_the_log_says_which_row_serves(start: Callable[..., Ask], tmp_path: Path) -> None:
+    """At the server's default level; the first row, which serves an empty memory, is not worth a line."""
+    ask = start("-b", "512", "-np", "1")
+    for n in 60, 70, 60, 150:
+        ask(TOKENS[:n], cache_prompt=False)
+    said = [line for line in (tmp_path / "server.log").read_text().splitlines() if "ggufrope: row" in line]
+    rows = [line.partition("ggufrope: ")[2] for line in said]
+    assert rows == [f"row {TABLE.row(n) + 1} of 5, for lengths to {POINTS[TABLE.row(n)]}" for n in (70, 60, 150)]
+
+
 def test_slots_share_the_row_of_the_longest(start: Callable[..., Ask]) -> None:
     ask = start("-b", "512", "-np", "2", "-kvu", "--no-cache-idle-slots")
     first, other = Session(MODEL, TABLE), Session(MODEL, TABLE)
