@@ -1,4 +1,4 @@
-// ggufrope: a rotation that a device is tested with: what goes in, what must come out
+// ggufrope: the rotations that devices are tested with
 // SPDX-License-Identifier: MIT
 
 #pragma once
@@ -15,6 +15,7 @@ struct ggufrope_rope_case {
     int       mode     = GGML_ROPE_TYPE_NORMAL;
     ggml_type type     = GGML_TYPE_F32; // of what is rotated
     bool      backward = false;
+    bool      in_place = false;           // as K shifts do it
     bool      norm     = false;           // RMS_NORM and MUL before it
     ggml_type cache    = GGML_TYPE_COUNT; // VIEW and SET_ROWS into a cache of this type behind it; COUNT: none
 
@@ -29,6 +30,7 @@ struct ggufrope_rope_case {
     int64_t n_gap       = 0; // heads between two tokens that are not rotated: the rope sees a view
 
     int   n_dims      = 48; // part of the head, and shorter than a row of factors
+    int   n_offs      = 0;  // dimensions before that part
     int   sections[4] = { 0, 0, 0, 0 };
     int   n_ctx_orig  = 4096;
     float freq_base   = 10000.0f;
@@ -68,24 +70,3 @@ ggufrope_rope_case ggufrope_cos_sin_case(bool backward);
 
 // the model's own shape and parameters, of a rope that its graph has
 ggufrope_rope_case ggufrope_case_like(const ggml_tensor * rope, int64_t n_rows);
-
-struct ggufrope_case_inputs {
-    std::vector<float>   x;       // [n_batch][n_tokens][n_head][n_embd_head], F16 values where the case is F16
-    std::vector<int32_t> pos;     // [n_pos]
-    std::vector<float>   factors; // [n_rows][n_ff]
-    std::vector<float>   weight;  // [n_embd_head]
-    std::vector<float>   cache;   // [n_cells][n_head*n_embd_head], F16 values where it is F16
-    std::vector<int64_t> cells;   // [n_tokens]
-};
-
-ggufrope_case_inputs ggufrope_make_inputs(const ggufrope_rope_case & c);
-
-// what must come out, by float64, and how far from it a device may be
-struct ggufrope_case_answer {
-    std::vector<double> values;
-    std::vector<double> limits; // 0: no other number is right
-};
-
-// The limits are the documented precision of what computes: on a CPU float arithmetic with libm, else what the languages
-// of GPUs promise of their sines, cosines and powers (docs/backends.md).
-ggufrope_case_answer ggufrope_solve(const ggufrope_rope_case & c, const ggufrope_case_inputs & in, bool cpu);

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MIT
 
 #include "ggufrope.h"
-#include "ggufrope-selftest.h"
+#include "ggufrope-device-test.h"
 
 static const char * verdict_name(ggufrope_verdict verdict) {
     switch (verdict) {
@@ -22,7 +22,7 @@ static std::vector<ggufrope_rope_case> all_cases(ggml_backend_dev_t device) {
             res.insert(res.end(), cases.begin(), cases.end());
         }
     }
-    if (ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU) {
+    if (ggufrope_is_cpu(device)) {
         res.push_back(ggufrope_cos_sin_case(false));
         res.push_back(ggufrope_cos_sin_case(true));
     }
