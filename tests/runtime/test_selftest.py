@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from tiny_transformer import ARCHITECTURES, TinyModel
 from ggufrope.cli import cli
 from ggufrope.errors import RuntimeLibraryError, UsageError
 from ggufrope.runtime.device_check import CaseCheck, DeviceCheck, check_devices
-from ggufrope.runtime.locate import locate
+from ggufrope.runtime.locate import Runtime, locate
 
 TOKENS = np.random.default_rng(1).integers(0, 64, 120).tolist()
 EVAL = ["eval", TOKENS, 0, 0]
@@ -108,6 +109,7 @@ class TestAWrongCpu:
         [
             ("sign", r"is off by \S+, allowed are \S+ \(of the largest value\)"),
             ("nan", "gives no number"),
+            ("cosine", r"with a row of factors for each KV head is off by \S+, allowed are"),
             ("status", "could not be tested: computing ended with status -1"),
         ],
     )
@@ -154,7 +156,7 @@ class TestByHand:
         assert {case.mode for case in cases} == {"norm", "neox", "mrope", "imrope", "vision"}
         norm = "rms_norm + mul + rope"
         assert {case.op for case in cases if case.mode == "neox"} == {
-            "rope", "rope_back", "rope + set_rows", norm, f"{norm} + set_rows"
+            "rope", "rope in place", "rope_back", "rope + set_rows", norm, f"{norm} + set_rows"
         }  # fmt: skip
         assert {case.type for case in cases if case.mode == "norm"} == {"f32", "f16", "f32 to f32", "f32 to f16"}
         assert all(0 < case.error <= case.limit for case in cases)
@@ -184,6 +186,24 @@ class TestByHand:
     def test_an_unpatched_build(self, stock_dir: Path) -> None:
         with pytest.raises(RuntimeLibraryError, match=r"cannot test devices: .*ggufrope_check_device.*runtime build"):
             check_devices(locate(stock=True))
+
+    def test_a_process_that_dies_is_started_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        case = asdict(CaseCheck("rope", "neox", "f32", "", "passed", "", 0.0, 1.0, 0))
+        listed = [{"name": "X", "description": "a chip", "backend": "B"}]
+        answers = iter(
+            [listed, [case], [case, {}], listed, [case], [case], [case], listed, [case | {"verdict": "failed"}]]
+        )
+        monkeypatch.setattr("ggufrope.runtime.device_check._ask", lambda *_: (next(answers), ()))
+        runtime = Runtime(Path(), "", "", "cpu", ())
+        (device,), said = check_devices(runtime)
+        assert device.good
+        assert said == ("X: the process that tested it ended early; started 2 times",)
+        (device,), said = check_devices(runtime)
+        assert device.summary == "1 of 1 cases passed; the process ended before all cases had run"
+        assert not device.good
+        assert said == ("X: the process that tested it ended early; started 3 times",)
+        (device,), said = check_devices(runtime)  # wrong and dead: that is enough
+        assert device.cases[0].verdict == "failed"
 
     def test_what_is_good(self) -> None:
         def case(verdict: str) -> CaseCheck:

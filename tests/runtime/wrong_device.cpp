@@ -1,5 +1,6 @@
 // Preloaded, makes the CPU compute wrongly when it is tested: models are computed by graph_compute_async, not by this.
-// WRONG_HOW: "sign" of the first value, "nan" there, "digit": the last one of cosines alone, "status": no result.
+// WRONG_HOW: "sign" of the first value, "nan" there, "digit": the last one of cosines alone, "cosine": their sign,
+// "status": no result.
 // Only pointers of ggml's own structs are used, as its functions are not to be found from here.
 #include "ggml-backend-impl.h"
 #include "ggml-impl.h"
@@ -18,8 +19,8 @@ static void change(ggml_tensor * t, const std::string & how) {
         bytes[3] ^= 0x80;
     } else if (how == "nan") {
         memset(bytes, 0xff, 4);
-    } else if (how == "digit" && is_angle) {
-        bytes[0] ^= 0x01;
+    } else if (is_angle) {
+        bytes[how == "digit" ? 0 : 3] ^= how == "digit" ? 0x01 : how == "cosine" ? 0x80 : 0;
     }
 }
 
