@@ -23,8 +23,8 @@ to put all layers on that server (``rpc_backend.py``). The steps:
 ``["load", path]``                  the state from a file
 ``["save_seq", path, seq]``         the state of a sequence (0) to a file
 ``["load_seq", path, seq]``         the state of a sequence (0) from a file
-``["keep_seq", seq]``               the state of a sequence, in memory
-``["restore_seq", seq]``            what ``keep_seq`` kept, as this sequence; answers ``[1.0]`` or ``[0.0]``
+``["keep_seq", seq, flags]``        the state of a sequence, in memory; flags are llama_state_seq_flags (0)
+``["restore_seq", seq, flags]``     what ``keep_seq`` kept, as this sequence; answers ``[1.0]`` or ``[0.0]``
 ``["save_model", path]``            the model to a GGUF
 ``["set", factors]``                head factors; answers ``[1.0]`` or ``[0.0]``
 ``["get"]``                         answers the head factors
@@ -343,15 +343,15 @@ class _Steps:
         size = self.ll.llama_state_seq_load_file(self.context, path.encode(), seq, none, 1, ctypes.byref(count))
         return np.array([float(size > 0)])
 
-    def do_keep_seq(self, seq: int = 0) -> None:
-        size = self.ll.llama_state_seq_get_size(self.context, seq)
+    def do_keep_seq(self, seq: int = 0, flags: int = 0) -> None:
+        size = self.ll.llama_state_seq_get_size_ext(self.context, seq, flags)
         self.kept = (ctypes.c_uint8 * size)()
-        if self.ll.llama_state_seq_get_data(self.context, self.kept, size, seq) != size:
-            raise ValueError("llama_state_seq_get_data")
+        if self.ll.llama_state_seq_get_data_ext(self.context, self.kept, size, seq, flags) != size:
+            raise ValueError("llama_state_seq_get_data_ext")
 
-    def do_restore_seq(self, seq: int = 0) -> np.ndarray:
-        size = self.ll.llama_state_seq_set_data(self.context, self.kept, len(self.kept), seq)
-        return np.array([float(size > 0)])
+    def do_restore_seq(self, seq: int = 0, flags: int = 0) -> np.ndarray:
+        size = self.ll.llama_state_seq_set_data_ext(self.context, self.kept, len(self.kept), seq, flags)
+        return np.array([float(size == len(self.kept))])
 
     def do_save_model(self, path: str) -> None:
         self.ll.llama_model_save_to_file(self.model, path.encode())

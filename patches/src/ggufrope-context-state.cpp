@@ -92,7 +92,7 @@ void ggufrope_context::check_tag(const ggufrope_tag & found) const {
     if (found.is_set == own.is_set && found.hash == own.hash) {
         return;
     }
-    const char * remedy = "process the prompt again, or use the model file and the RoPE options that the state was made with";
+    const char * remedy = "process the prompt again without it, or use the model file and the RoPE options that the state was made with";
     if (found.is_set) {
         ggufrope_fail(format("the saved state was made with other RoPE frequencies (%s) than this context has (%s); %s",
             found.describe().c_str(), own.describe().c_str(), remedy));

@@ -63,6 +63,8 @@ int main(int argc, char ** argv) {
     read_tokens(ctx, 10);
     printf("row %u\n", ggufrope_get_length_row(ctx));
 
+    free(factors);
+    free(scores);
     llama_free(ctx);
     llama_model_free(model);
     return 0;

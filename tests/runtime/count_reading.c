@@ -82,6 +82,7 @@ int main(int argc, char ** argv) {
     data = llama_perf_context(ctx);
     printf("\n%d %d\n", data.n_p_eval, data.n_eval);
 
+    free(factors);
     llama_free(ctx);
     llama_sampler_free(chain);
     llama_model_free(model);

@@ -103,6 +103,13 @@ def shift_and_state(library: Path, path: Path, folder: Path) -> None:
     again = run_job(library, path, [["load", str(folder / "state")], last], n_ctx=256)
     assert again.arrays[0][0] == 1
     np.testing.assert_allclose(again.arrays[1], direct.arrays[2], atol=2e-5)  # cells lie in another order
+    for flags in (1, 3):  # a checkpoint, as llama-server keeps them: of windows alone, in memory or on the device
+        steps = [["eval", IDS[:100], 0, 0], ["keep_seq", 0, flags], last, ["remove", 0, 100, -1]]
+        _, through, restored, found = run_job(
+            library, path, [*steps, ["restore_seq", 0, flags], last], n_ctx=256
+        ).arrays
+        assert restored[0] == 1
+        np.testing.assert_allclose(found, through, atol=2e-5)
     other, header = folder / "other.gguf", read_header(path)
     marks = TypedValue(ValueType.ARRAY, np.array([False, True] * 2), ValueType.BOOL)
     rewrite(header, other, set={keys.LENGTH_LAYERS: marks})
