@@ -104,8 +104,8 @@ def check(backend: str | None, names: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps(facts | {"devices": [asdict(device) for device in devices]}, indent=2))
     else:
         build = (
-            runtime.pin,
-            f"patches {runtime.patches[:12] or '-'}",
+            f"llama.cpp {runtime.pin}",
+            f"patches {runtime.patches[:12] or 'unknown'}",
             runtime.backend,
             runtime.toolkit,
             runtime.compiler,

@@ -3,9 +3,9 @@
 
     python tests/kernels/selftest_mutations.py [NAME...]     all of both backends, or those named
 
-Builds libllama once, with Vulkan where glslc is, in a scratch directory (10 minutes of two cores), and for each
-mutation the library of its backend alone; then does what ``ggufrope runtime check`` does. Prints a line for each; exit
-code 1 if a broken kernel passes, or one that is whole does not.
+Builds libllama once, with Vulkan where glslc is, in a scratch directory (10 minutes of two cores, less where ccache
+knows it), and for each mutation the library of its backend alone; then does what ``ggufrope runtime check`` does. It
+prints a line for each; exit code 1 if a broken kernel passes, or one that is whole does not.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class BrokenBuild:
     """
 
     def __init__(self, folder: Path, *, vulkan: bool) -> None:
-        self.tree, self.build, self.backend = folder / "tree", folder / "build", "vulkan" if vulkan else "cpu"
+        # names as in the runtime's own builds, and paths relative to them: ccache then has most of it
+        self.tree, self.build, self.backend = folder / "source", folder / "build", "vulkan" if vulkan else "cpu"
         shutil.copytree(source_tree(), self.tree)
         for path in self.tree.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -97,7 +98,8 @@ class BrokenBuild:
         return self.check(backend)
 
     def _run(self, command: list[str]) -> None:
-        environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(self.tree.parent)}
+        here = str(self.tree.parent)
+        environment = os.environ | {"GIT_CEILING_DIRECTORIES": here, "CCACHE_BASEDIR": here, "CCACHE_NOHASHDIR": "1"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode != 0:
             raise CannotCompileError((done.stdout + done.stderr)[-2000:])
