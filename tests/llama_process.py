@@ -28,6 +28,8 @@ to put all layers on that server (``rpc_backend.py``). The steps:
 ``["save_model", path]``            the model to a GGUF
 ``["set", factors]``                head factors; answers ``[1.0]`` or ``[0.0]``
 ``["get"]``                         answers the head factors
+``["set_pairs", factors]``          pair factors; answers ``[1.0]`` or ``[0.0]``
+``["get_pairs"]``                   answers the pair factors, or ``[]``
 ``["uploads"]``                     answers what a preloaded ``runtime/count_uploads.c`` has counted
 ``["capture", on]``                 score heads from now on, or no longer; answers ``[1.0]`` or ``[0.0]``
 ``["scores"]``                      answers the scores of all query heads for the last token, or ``[]``
@@ -209,8 +211,11 @@ class _Steps:
         if hasattr(ll._lib, "ggufrope_api_version"):
             ll._lib.ggufrope_n_head_factors.restype = ctypes.c_size_t
             ll._lib.ggufrope_n_head_factors.argtypes = [ctypes.c_void_p]
-            for name in ("get", "set"):
-                function = getattr(ll._lib, f"ggufrope_{name}_head_factors")
+            ll._lib.ggufrope_n_pair_factors.restype = ctypes.c_size_t
+            ll._lib.ggufrope_n_pair_factors.argtypes = [ctypes.c_void_p]
+            self.n_pair_factors = ll._lib.ggufrope_n_pair_factors(model)
+            for name in ("get_head", "set_head", "get_pair", "set_pair"):
+                function = getattr(ll._lib, f"ggufrope_{name}_factors")
                 function.restype = ctypes.c_bool
                 function.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_float), ctypes.c_size_t]
             ll._lib.ggufrope_capture_scores.argtypes = [ctypes.c_void_p, ctypes.c_bool]
@@ -359,6 +364,15 @@ class _Steps:
     def do_set(self, factors: list[float]) -> np.ndarray:
         array = (ctypes.c_float * len(factors))(*factors)
         return np.array([float(self.ll._lib.ggufrope_set_head_factors(self.context, array, len(factors)))])
+
+    def do_set_pairs(self, factors: list[float]) -> np.ndarray:
+        array = (ctypes.c_float * len(factors))(*factors)
+        return np.array([float(self.ll._lib.ggufrope_set_pair_factors(self.context, array, len(factors)))])
+
+    def do_get_pairs(self) -> np.ndarray:
+        array = (ctypes.c_float * self.n_pair_factors)()
+        ok = self.ll._lib.ggufrope_get_pair_factors(self.context, array, self.n_pair_factors)
+        return np.array(array) if ok else np.empty(0)
 
     def do_hint(self, n_tokens: int) -> None:
         self.ll._lib.ggufrope_set_length_hint(self.context, n_tokens)

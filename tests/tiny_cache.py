@@ -90,7 +90,7 @@ class Session:
         visible = self.positions[None, :] <= new[:, None]
         group, out = model.n_head // model.n_head_kv, np.empty((model.n_head, len(x), model.head_dim))
         for h in range(model.n_head):
-            ratio = 1.0 if self.ratios is None else float(self.ratios[i, h // group])
+            ratio = 1.0 if self.ratios is None else self.ratios[i, h // group]  # of the head, or of each pair
             row = self.table.factors[self.row].astype(np.float64) * ratio
             keys = model.rotate(layer.k[h // group], row, scale, self.positions)
             score = model.rotate(q[h], row, scale, new) @ keys.T / np.sqrt(model.head_dim)

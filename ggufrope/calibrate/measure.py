@@ -175,11 +175,10 @@ def _tokens(runtime: Llama, text: PromptText) -> list[int]:
 
 def _plain(runtime: Llama) -> None:
     """Set the ratios that the file carries to 1."""
-    from ggufrope.runtime.library import head_factors, set_head_factors
+    from ggufrope.runtime.library import pair_factors, set_head_factors
 
-    factors = head_factors(runtime)
-    if (factors != 1).any():
-        set_head_factors(runtime, np.ones_like(factors))
+    if (pair_factors(runtime) != 1).any():  # those of whole heads are among them
+        set_head_factors(runtime, None)
 
 
 def _read(runtime: Llama, ids: list[int]) -> None:

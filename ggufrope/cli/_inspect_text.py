@@ -116,7 +116,16 @@ def _span(counts: tuple[int, ...]) -> str:
 def _class(c: LayerClass) -> str:
     window = " (sliding window)" if c.sliding else ""
     ratios = "1" if set(c.ratios) <= {1.0} else " ".join(f"{r:.4g}" for r in c.ratios)
-    return f"layers {_ranges(c.layers)}{window}: {ratios}"
+    return f"layers {_ranges(c.layers)}{window}: {ratios}{_parts(c)}"
+
+
+def _parts(c: LayerClass) -> str:
+    """Which pairs a ratio is for, where it is not for all of them."""
+    if not c.pair_factors:
+        return ""
+    kept = [i for i, of_pair in enumerate(zip(*c.pair_factors, strict=True)) if set(of_pair) == {1.0}]
+    alone = f"; pairs {_ranges(tuple(kept))} are at 1" if kept else ""
+    return f" at the last pair{alone} (--json has all)"
 
 
 def _ranges(numbers: tuple[int, ...]) -> str:

@@ -100,7 +100,9 @@ def _completed(source: EditedSource, fitted: FittedMethod, keep_keys: bool) -> E
     kept = source.stock if keep_keys else StockRope()
     ours = encode_rows(table, kept, fitted.model, fitted.context)
     dropped = frozenset(keys.stock(k, arch) for k in keys.REPLACED if not keep_keys and k != keys.ORIGINAL_CONTEXT)
-    heads = encode_heads(fitted.table, fitted.method.runtime_order()) if fitted.table.n_head_kv else Edit()
+    heads = (
+        encode_heads(fitted.table, fitted.model, fitted.method.runtime_order()) if fitted.table.n_head_kv else Edit()
+    )
     raised = fitted.context > source.model.train_ctx and kept.kind != "none" and fitted.table.n_rows == 1
     context = TypedValue(ValueType.UINT32, fitted.context)
     longer = Edit({keys.stock(keys.CONTEXT_LENGTH, arch): context}) if raised else Edit()

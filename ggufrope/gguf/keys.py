@@ -112,6 +112,7 @@ PARAMS = PREFIX + "params"
 CONTEXT = PREFIX + "context_length"
 HEAD_FACTORS = PREFIX + "head_factors"
 HEAD_ORDER = PREFIX + "head_order"
+PAIR_FACTORS = PREFIX + "pair_factors"
 LENGTH_POINTS = PREFIX + "length_points"
 LENGTH_FACTORS = PREFIX + "length_factors"
 LENGTH_ATTN_SCALE = PREFIX + "length_attn_scale"
@@ -129,7 +130,12 @@ KEYS = (
     Key(YARN_BETA_FAST, "f32", "fast end of YaRN's ramp; few architectures read it"),
     Key(YARN_BETA_SLOW, "f32", "slow end of YaRN's ramp; few architectures read it"),
     Key(SPLIT_TENSORS, "i32", "tensors in all files of a split model, with those that were added"),
-    Key(VERSION, "u32", "version of this contract: 2 beside ggufrope.length_layers, else 1", ours=True),
+    Key(
+        VERSION,
+        "u32",
+        "version of this contract: 3 beside ggufrope.pair_factors, else 2 beside ggufrope.length_layers, else 1",
+        ours=True,
+    ),
     Key(METHOD, "str", "the method's name, e.g. ms-poe+yarn", ours=True),
     Key(PARAMS, "str (JSON)", "the method's parameters, for people", ours=True),
     Key(CONTEXT, "u32", "the context that the method aims at; taken as the trained one", ours=True),
@@ -138,6 +144,12 @@ KEYS = (
         HEAD_ORDER,
         "str",
         "how a layer's ratios are assigned to its heads: static, per-prompt or per-prompt-rank",
+        ours=True,
+    ),
+    Key(
+        PAIR_FACTORS,
+        "f32[sum of n_head_kv · rot_dim/2 over layers]",
+        "in place of head_factors: frequency divisor of each pair of each layer's KV heads",
         ours=True,
     ),
     Key(LENGTH_POINTS, "u32[n]", "increasing lengths; row k serves (point[k-1], point[k]]", ours=True),

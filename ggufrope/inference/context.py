@@ -109,6 +109,25 @@ class Context:
         self.clear()
         api.set_head_factors(self._raw.model.model, self._raw.ctx, factors)
 
+    def pair_factors(self) -> npt.NDArray[np.float32]:
+        """Factors in use for each pair of each KV head, ``[sum of n_head_kv · rot_dim/2 over the layers]``, row-major.
+
+        Raises:
+            RuntimeLibraryError: the library has no pair factors.
+        """
+        return self._with_factors().pair_factors(self._raw.model.model, self._raw.ctx)
+
+    def set_pair_factors(self, factors: npt.ArrayLike) -> None:
+        """Use these in place of what heads have, and forget everything.
+
+        Raises:
+            ParameterError: their number is wrong, or one is not finite and positive.
+            RuntimeLibraryError: the library has no pair factors, or refuses them.
+        """
+        api = self._with_factors()
+        self.clear()
+        api.set_pair_factors(self._raw.model.model, self._raw.ctx, factors)
+
     def _with_factors(self) -> Api:
         if self._api is None:
             raise RuntimeLibraryError(

@@ -80,7 +80,7 @@ class Session:
         self.chat_template = self._model.chat_template
         self.begins_with_bos, self.first_token = vocabulary.begins_with_bos, vocabulary.bos
         self._opened: tuple[str, Context] | None = None  # which kind of job it is for
-        self._head_factors: npt.NDArray[np.float32] | None = None
+        self._given: Callable[[Context], None] | None = None  # sets the factors that a caller gave
         self._closed_evaluated = 0
         self._jobs = 0
 
@@ -146,7 +146,26 @@ class Session:
         values = np.asarray(factors, np.float32)
         context = self._streaming()
         context.set_head_factors(values)
-        self._head_factors = values
+        self._given = lambda other: other.set_head_factors(values)
+
+    def pair_factors(self) -> npt.NDArray[np.float32]:
+        """Factors in use for each pair of each KV head, ``[sum of n_head_kv · rot_dim/2 over the layers]``, row-major.
+
+        Raises:
+            RuntimeLibraryError: the library has no pair factors.
+        """
+        return self._streaming().pair_factors()
+
+    def set_pair_factors(self, factors: npt.ArrayLike) -> None:
+        """Use these in place of what heads have from now on, without touching the file.
+
+        Raises:
+            ParameterError: their number is wrong, or one is not finite and positive.
+            RuntimeLibraryError: the library has no pair factors, or refuses them.
+        """
+        values = np.asarray(factors, np.float32)
+        self._streaming().set_pair_factors(values)
+        self._given = lambda other: other.set_pair_factors(values)
 
     def prepare(self) -> None:
         """Allocate the context for log-probabilities now, so that what does not fit is said before anything else runs.
@@ -190,8 +209,8 @@ class Session:
         if self._opened is None or self._opened[0] != job:
             self._close_context()
             self._opened = job, open_context()
-            if self._head_factors is not None:
-                self._opened[1].set_head_factors(self._head_factors)
+            if self._given is not None:
+                self._given(self._opened[1])
         return self._opened[1]
 
     def _close_context(self) -> None:

@@ -28,12 +28,14 @@ class LayerClass:
     Attributes:
         layers: their numbers.
         sliding: whether they attend to a window only.
-        ratios: divisor of each KV head.
+        ratios: divisor of each KV head; of its slowest pair, where pairs differ.
+        pair_factors: divisors of each KV head's pairs; empty where they do not differ.
     """
 
     layers: tuple[int, ...]
     sliding: bool
     ratios: tuple[float, ...]
+    pair_factors: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,14 @@ class Inspection:
     def layer_classes(self) -> list[LayerClass]:
         """Layers grouped by equal ratios and kind of attention, in order of their first layer."""
         model, table = self.decoded.model, self.decoded.table
-        groups: dict[tuple[bool, tuple[float, ...]], list[int]] = {}
+        groups: dict[tuple[bool, tuple[tuple[float, ...], ...]], list[int]] = {}
         for layer in range(model.n_layer):
-            ratios = table.head_ratios[layer] if table.head_ratios else (1.0,) * model.n_head_kv[layer]
-            groups.setdefault((model.slides(layer), ratios), []).append(layer)
-        return [LayerClass(tuple(layers), sliding, ratios) for (sliding, ratios), layers in groups.items()]
+            rows = table.head_rows(layer) if table.n_head_kv else np.ones((model.n_head_kv[layer], 1))
+            groups.setdefault((model.slides(layer), tuple(tuple(map(float, row)) for row in rows)), []).append(layer)
+        return [
+            LayerClass(tuple(layers), sliding, tuple(row[-1] for row in rows), rows if _differ(rows) else ())
+            for (sliding, rows), layers in groups.items()
+        ]
 
     @property
     def sliding(self) -> RopeTable | None:
@@ -128,11 +133,15 @@ class Inspection:
             "sliding_attention_scale": [float(v) for v in sliding.attn_scale] if sliding else [],
             "layer_classes": [
                 {"layers": list(c.layers), "sliding_window": c.sliding, "ratios": list(c.ratios)}
+                | ({"pair_factors": [list(row) for row in c.pair_factors]} if c.pair_factors else {})
                 for c in self.layer_classes()
             ],
             "honoured_by": verdict.honoured_by(),
             **verdict.as_json(),
         }
+
+    def _with_ratios(self) -> range:
+        return range(self.decoded.model.n_layer if self.decoded.table.n_head_kv else 0)
 
     def wavelengths(self) -> dict[str, list[float]]:
         """Tokens per turn of each pair: ``before``, and ``after`` at ratio 1, and at the extreme ratios.
@@ -149,10 +158,17 @@ class Inspection:
         curves["after"] = after
         if sliding := self.sliding:
             curves["after, in sliding windows"] = sliding.frequencies(model.of_sliding)
-        ratios = [r for row in self.decoded.table.head_ratios for r in row if r != 1.0]
-        if ratios:
-            curves |= {f"after, head ratio {r:.3g}": after / r for r in (min(ratios), max(ratios))}
+        heads = [
+            row for layer in self._with_ratios() for row in self.decoded.table.head_rows(layer) if (row != 1).any()
+        ]
+        if heads:
+            by_ratio = {float(row[-1]): row for row in heads}
+            curves |= {f"after, head ratio {r:.3g}": after / by_ratio[r] for r in (min(by_ratio), max(by_ratio))}
         return {name: [float(v) for v in 2 * np.pi / f] for name, f in curves.items()}
+
+
+def _differ(rows: tuple[tuple[float, ...], ...]) -> bool:
+    return any(len(set(row)) > 1 for row in rows)
 
 
 def _rows(table: RopeTable, model: ModelRope) -> list[list[float]]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ggufrope.errors import ParameterError, UnsupportedModelError
+from ggufrope.late import np
 from ggufrope.methods.head_order import PER_PROMPT, STATIC, RatioSpread, check_order, require_head_ratios
 from ggufrope.methods.protocol import Method, Traits, option
 from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
-from ggufrope.rope.table import HeadRatios, RopeTable
+from ggufrope.rope.table import HeadRatios, RopeTable, part_factors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["MsPoe"]
 
@@ -26,6 +30,8 @@ class MsPoe(Method):
     Deviations:
       * A ratio belongs to a KV head and its whole query group. The authors' program rotates each query with its own
         ratio and K with another one's, which breaks relative position in grouped-query models.
+      * The published method divides all pairs of a head by its ratio. ``from_wavelength`` leaves the fast ones alone,
+        as YaRN's "by parts" does: heads that copy tell near tokens apart by them.
       * Sliding-window layers stay at 1.0 unless ``sliding`` is set: what they see is always near.
       * The published method orders heads by how position-aware they are, anew for each prompt: ``per-prompt`` as its
         program does, ``per-prompt-rank`` as its text does. `ggufrope calibrate` measures it once, over many prompts;
@@ -58,6 +64,11 @@ class MsPoe(Method):
         'JSON file {"ratios": [[one for each KV head] for each layer]}; default: made from the options above',
         kind="ratios",
     )
+    from_wavelength: float = option(
+        0.0,
+        "pairs that take up to so many tokens for a turn keep their frequency, those that take twice as many or more "
+        "are divided by the ratio; 0, as published: all pairs are",
+    )
     sliding: bool = option(False, "also scale sliding-window layers")
     base: Method | None = None
 
@@ -66,6 +77,15 @@ class MsPoe(Method):
         check_order(self._order)
         if self.per_prompt and self.sliding:
             raise ParameterError("ms-poe: sliding-window layers are not scored; --sliding needs a static order")
+        if not 0 <= self.from_wavelength < float("inf"):
+            raise ParameterError(
+                f"ms-poe: --from-wavelength is {self.from_wavelength:g}; give a number of tokens, or 0 for all pairs"
+            )
+        if self.per_prompt and self.from_wavelength:
+            raise ParameterError(
+                f"ms-poe: --head-order {self.head_order} hands ratios out to whole heads; omit --from-wavelength, or "
+                "take an order that is in the file (--calibrate TEXT measures one)"
+            )
         if self.head_ratios is not None and (others := self._generated_with()):
             raise ParameterError(f"ms-poe: --head-ratios cannot be combined with {', '.join(others)}; drop one")
 
@@ -144,7 +164,33 @@ class MsPoe(Method):
 
     def table(self, model: ModelRope) -> RopeTable:
         base = self.base.table(model) if self.base else RopeTable.identity(model)
-        return base * RopeTable.of_heads(model, self.ratios(model))
+        return base * self._of_heads(model, self.ratios(model))
+
+    def _of_heads(self, model: ModelRope, ratios: HeadRatios) -> RopeTable:
+        if not self.from_wavelength:
+            return RopeTable.of_heads(model, ratios)
+        kinds = {
+            sliding: self._slow_enough(model, sliding) for sliding in {model.slides(i) for i in range(len(ratios))}
+        }
+        return RopeTable.of_pairs(
+            model, [part_factors(row, kinds[model.slides(i)], self.from_wavelength) for i, row in enumerate(ratios)]
+        )
+
+    def _slow_enough(self, model: ModelRope, sliding: bool) -> NDArray[np.float64]:
+        """The frequencies that layers of a kind were trained with.
+
+        Raises:
+            ParameterError: none of them is slow enough for a ratio.
+        """
+        trained = (model.of_sliding if sliding else model).trained_frequencies()
+        slowest = float(2 * np.pi / trained.min())
+        if slowest <= self.from_wavelength and (self.sliding or not sliding):
+            where = "with a sliding window " if sliding else ""
+            raise ParameterError(
+                f"ms-poe: --from-wavelength {self.from_wavelength:g}: the slowest pair of layers {where}turns once in "
+                f"{slowest:.4g} tokens, so no pair would change; give a smaller one"
+            )
+        return trained
 
     def context(self, model: ModelRope) -> int:
         return self.base.context(model) if self.base else model.train_ctx
@@ -177,4 +223,8 @@ class MsPoe(Method):
             own = {"head_ratios": "given"}  # the ratios themselves are in ggufrope.head_factors
             if self.per_prompt:
                 own["head_order"] = self.head_order
+        if self.from_wavelength:
+            own["from_wavelength"] = self.from_wavelength
+            if self.head_ratios is not None:  # ggufrope.pair_factors has what follows from them
+                own["head_ratios"] = [list(row) for row in self.head_ratios]
         return {**own, **({"base": self.base.params()} if self.base else {})}

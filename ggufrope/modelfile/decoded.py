@@ -23,7 +23,7 @@ from ggufrope.text import shorten
 __all__ = ["Decoded", "decode", "decode_stock"]
 
 _T = TypeVar("_T")
-_VERSIONS = (1, 2)
+_VERSIONS = (1, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def decode(source: KeySource) -> Decoded:
     stock_table = _stock_table(source, stock, model)
     version = source.get(keys.VERSION)
     if version is not None and (not isinstance(version, int) or version not in _VERSIONS):
-        raise GgufError(f"{source.path}: {keys.VERSION} is {shorten(version)}, this ggufrope reads 1 and 2; update it")
+        raise GgufError(f"{source.path}: {keys.VERSION} is {shorten(version)}, this ggufrope reads 1 to 3; update it")
     try:
         rest = replace(stock, short=(), long=()).table(model)
         by_length = np.size(source.get(keys.LENGTH_POINTS, ())) > 1
@@ -198,7 +198,9 @@ def _kinds_with_rows(source: KeySource, model: ModelRope, n_rows: int) -> tuple[
 
 
 def _heads(source: KeySource, model: ModelRope) -> RopeTable:
-    flat = source.get(keys.HEAD_FACTORS)
+    flat, pairs = source.get(keys.HEAD_FACTORS), source.get(keys.PAIR_FACTORS)
+    if pairs is not None:
+        return _pair_factors(source, pairs, model)
     if flat is None:
         return RopeTable.identity(model)
     expected = sum(model.n_head_kv)
@@ -206,6 +208,25 @@ def _heads(source: KeySource, model: ModelRope) -> RopeTable:
         raise ParameterError(f"{keys.HEAD_FACTORS} has {np.size(flat)} entries, expected {expected} of type f32")
     ends = np.cumsum(model.n_head_kv)[:-1]
     return RopeTable.of_heads(model, tuple(tuple(float(v) for v in row) for row in np.split(flat, ends)))
+
+
+def _pair_factors(source: KeySource, flat: Any, model: ModelRope) -> RopeTable:
+    shapes = [(n, model.n_pairs_of(layer)) for layer, n in enumerate(model.n_head_kv)]
+    expected = sum(n * pairs for n, pairs in shapes)
+    if not isinstance(flat, np.ndarray) or flat.dtype != np.float32 or flat.size != expected:
+        raise ParameterError(
+            f"{keys.PAIR_FACTORS} has {np.size(flat)} entries, expected {expected} of type f32; convert the file again"
+        )
+    if source.get(keys.VERSION) in (1, 2):
+        raise ParameterError(f"{keys.VERSION} is {source.get(keys.VERSION)} beside {keys.PAIR_FACTORS}; 3 is needed")
+    for key in (keys.HEAD_FACTORS, keys.HEAD_ORDER):
+        if source.get(key) is not None:
+            raise ParameterError(
+                f"{key} stands beside {keys.PAIR_FACTORS}, which takes its place; convert the file again"
+            )
+    ends = np.cumsum([n * pairs for n, pairs in shapes])[:-1]
+    parts = zip(np.split(flat.astype(np.float64), ends), shapes, strict=True)
+    return RopeTable.of_pairs(model, [part.reshape(shape) for part, shape in parts])
 
 
 def _head_order(source: KeySource) -> str:

@@ -61,7 +61,7 @@ class Edit:
     @property
     def needs_patched(self) -> bool:
         """Whether the result only comes to effect in the patched runtime."""
-        return any(k in self.set for k in (keys.HEAD_FACTORS, keys.LENGTH_FACTORS))
+        return any(k in self.set for k in (keys.HEAD_FACTORS, keys.PAIR_FACTORS, keys.LENGTH_FACTORS))
 
 
 def encode_table(fitted: FittedMethod, current: StockRope) -> Edit:
@@ -79,7 +79,7 @@ def encode_table(fitted: FittedMethod, current: StockRope) -> Edit:
         edit = encode_rows(table, current, fitted.model, fitted.context)
     elif not fitted.keeps_scaling:
         edit = encode_scaling(table, fitted.stock, fitted.model, fitted.context)
-    return edit | encode_heads(table, fitted.method.runtime_order()) if table.n_head_kv else edit
+    return edit | encode_heads(table, fitted.model, fitted.method.runtime_order()) if table.n_head_kv else edit
 
 
 def encode_scaling(wanted: RopeTable, stock: StockRope | None, model: ModelRope, context: int) -> Edit:
@@ -155,21 +155,23 @@ def encode_rows(wanted: RopeTable, stock: StockRope, model: ModelRope, context: 
     )
 
 
-def encode_heads(wanted: RopeTable, order: str = STATIC) -> Edit:
-    """Keys for what a table says of heads.
+def encode_heads(wanted: RopeTable, model: ModelRope, order: str = STATIC) -> Edit:
+    """Keys for what a table says of heads: one number for each, or one for each of their pairs.
 
     Args:
         wanted: the table; what all heads share is left to ``encode_scaling``.
+        model: the facts.
         order: who hands the ratios out: ``static``, or one of ``PER_PROMPT``.
 
     Raises:
         NotHonouredError: no key of this version says that.
     """
-    if not wanted.separable:
+    if len(wanted.head_factors) > 1:
         raise NotHonouredError(
-            f"the head factors differ by {' and '.join(_finer(wanted))}; {keys.HEAD_FACTORS} has one number for each "
-            "KV head, and no runtime of this version takes more"
+            "the head factors differ by length, which no key of this version says; use the same ones for all lengths"
         )
+    if not wanted.separable:
+        return _pairs(wanted, model, order)
     flat = np.concatenate([np.asarray(row, dtype=np.float32) for row in wanted.head_ratios])
     return Edit(
         {
@@ -179,9 +181,24 @@ def encode_heads(wanted: RopeTable, order: str = STATIC) -> Edit:
     )
 
 
+def _pairs(wanted: RopeTable, model: ModelRope, order: str) -> Edit:
+    if order != STATIC:
+        raise NotHonouredError(
+            "a head order that follows the prompt hands out one ratio for each head, not one for each of its pairs; "
+            "use an order that is in the file"
+        )
+    rows = (
+        np.ones((n, pairs)) if pairs != wanted.n_pairs else wanted.head_rows(layer)
+        for layer, (n, pairs) in enumerate((n, model.n_pairs_of(i)) for i, n in enumerate(model.n_head_kv))
+    )
+    flat = np.concatenate([row.ravel() for row in rows])
+    return Edit({keys.PAIR_FACTORS: _array(ValueType.FLOAT32, np.asarray(flat, dtype=np.float32))})
+
+
 def encode_identity(method: str, params: Mapping[str, Any], original: Mapping[str, Any], edit: Edit) -> Edit:
     """The keys that say which method this is, what the source was, and which runtimes understand ``edit``."""
-    version = 2 if keys.LENGTH_LAYERS in edit.set else 1  # a runtime that knows 1 would leave those layers out
+    # a runtime that knows 1 would leave those layers out, one that knows 2 would leave out what heads have
+    version = 3 if keys.PAIR_FACTORS in edit.set else 2 if keys.LENGTH_LAYERS in edit.set else 1
     return Edit(
         {
             keys.VERSION: TypedValue(ValueType.UINT32, version),
@@ -260,12 +277,6 @@ def _as_stored(stock: StockRope) -> StockRope:
         base = None if stock.freq_base is None else float(np.float32(stock.freq_base))
         factor, scale = float(np.float32(stock.factor)), float(np.float32(stock.attn_factor))
     return replace(stock, freq_base=base, factor=factor, attn_factor=scale)
-
-
-def _finer(wanted: RopeTable) -> list[str]:
-    """Along which axes head factors differ that ratios do not have."""
-    rows, _, _, pairs = wanted.head_factors.shape
-    return [axis for axis, size in (("length", rows), ("pair", pairs)) if size > 1]
 
 
 def _array(kind: ValueType, values: Any) -> TypedValue:

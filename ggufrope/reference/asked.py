@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ggufrope.reference.declared import FULL, config_of, entries, flat, text_of
+import torch
+
+from ggufrope.reference.declared import FULL, config_of, entries, flat, layer_kind, text_of
+from ggufrope.reference.head_ratios import part_factors
 from ggufrope.reference.lengths import frequencies, row_points
 from ggufrope.reference.rotary import Rotation, rotations
-from ggufrope.reference.scaling import original_context, own_factors
+from ggufrope.reference.scaling import frequencies_of, original_context, own_factors, trained_frequencies
 from ggufrope.reference.spec import ReferenceSpec, Switch
 
-__all__ = ["asked", "asked_points", "layer_kinds", "rotations_of", "switch_of"]
+__all__ = ["asked", "asked_points", "layer_kinds", "part_factors_of", "rotations_of", "switch_of"]
 
 #: What a text of so many tokens is rotated with, by kind of layer (``""``: all layers).
 Rotations = Callable[[int], dict[str, Rotation]]
@@ -40,6 +43,14 @@ def asked(path: Path, spec: ReferenceSpec) -> Rotations:
 def asked_points(path: Path, spec: ReferenceSpec) -> tuple[int, ...]:
     """At which lengths rows of a file with ``spec`` end; see ``row_points``."""
     return row_points(spec, original_context(flat(text_of(config_of(path))), spec))
+
+
+def part_factors_of(path: Path, spec: ReferenceSpec, layer: int, ratios: Sequence[float]) -> list[list[float]]:
+    """What ``ratios`` of a layer's heads make of each of their pairs, ``[head][pair]``; one number without parts."""
+    text = text_of(config_of(path))
+    trained = frequencies_of(trained_frequencies(text, spec), layer_kind(text, layer)) if spec.from_wavelength else None
+    found = part_factors(ratios, torch.empty(0) if trained is None else trained, spec.from_wavelength)
+    return found.tolist()  # type: ignore[no-any-return]  # of torch
 
 
 def rotations_of(path: Path, model: Any, spec: ReferenceSpec) -> Rotations:

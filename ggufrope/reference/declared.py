@@ -12,7 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 
 from ggufrope.errors import CheckpointError, UnsupportedModelError
 
-__all__ = ["FULL", "config_of", "describe", "entries", "flat", "scales", "text_of"]
+__all__ = ["FULL", "config_of", "describe", "entries", "flat", "layer_kind", "of_kind", "scales", "text_of"]
 
 #: What transformers calls layers without a window, where kinds of layers have settings of their own.
 FULL = "full_attention"
@@ -49,6 +49,14 @@ def entries(config: Any) -> dict[str, Mapping[str, Any]]:
     return kinds or ({"": rope} if rope else {})
 
 
+def layer_kind(config: Any, layer: int) -> str:
+    """The kind of a layer, a key of ``entries``; empty where one setting is for all."""
+    if "" in entries(config):
+        return ""
+    kinds = getattr(config, "layer_types", None) or ()
+    return str(kinds[layer]) if layer < len(kinds) else ""
+
+
 def scales(config: Any) -> bool:
     """Whether a configuration asks for any other rotation than plain RoPE."""
     return any(_kind(entry) not in ("default", "mrope") for entry in entries(config).values())
@@ -75,10 +83,16 @@ def flat(config: Any) -> Any:
             f"the reference cannot replace the scaling of '{config.model_type}': transformers has {kinds} for it; "
             "compare with a GGUF reference"
         )
-    if "" not in found and getattr(config, "is_heterogeneous", False):  # Gemma 4: heads of those layers are wider
-        config = config.per_layer_config[FULL]
+    return of_kind(config, "" if "" in found else FULL)
+
+
+def of_kind(config: Any, kind: str) -> Any:
+    """A copy of a configuration with the setting of one kind of layers, a key of ``entries``, alone."""
+    rope = dict(entries(config)[kind])
+    if kind and getattr(config, "is_heterogeneous", False):  # Gemma 4: heads of some layers are wider
+        config = config.per_layer_config[kind]
     config = copy.deepcopy(config)
-    config.rope_parameters = dict(found.get("", found.get(FULL, {})))
+    config.rope_parameters = rope
     return config
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +17,18 @@ from safetensors import SafetensorError
 from transformers.utils import logging
 
 from ggufrope.errors import CheckpointError, ParameterError, UnsupportedModelError
-from ggufrope.reference.declared import FULL, config_of, entries, flat, text_of
-from ggufrope.reference.head_ratios import PROJECTIONS, HeadRotation
+from ggufrope.reference.declared import FULL, config_of, entries, flat, layer_kind, text_of
+from ggufrope.reference.head_ratios import PROJECTIONS, HeadRotation, part_factors
+from ggufrope.reference.heads_in_attention import HeadsInAttention
 from ggufrope.reference.lengths import formula, frequencies
 from ggufrope.reference.rotary import rotaries, serve
-from ggufrope.reference.scaling import original_context, own_factors, rope_parameters
+from ggufrope.reference.scaling import (
+    frequencies_of,
+    original_context,
+    own_factors,
+    rope_parameters,
+    trained_frequencies,
+)
 from ggufrope.reference.spec import ReferenceSpec
 
 __all__ = ["load_reference", "log_probs", "logits", "quiet", "resolved"]
@@ -58,6 +65,7 @@ def load_reference(
     with quiet():
         config = config_of(path)
         spec = resolved(config, spec)
+        trained = trained_frequencies(text_of(config), spec) if spec.from_wavelength else {}
         if spec.method is None:
             model = _weights(path, config, getattr(torch, dtype))
             if length is not None:
@@ -67,8 +75,21 @@ def load_reference(
     if stored:
         _round(model, getattr(torch, stored))
     if spec.per_head:
-        HeadRotation(model, spec.head_ratios)
+        with quiet():
+            _give_heads(model, spec, trained)
     return model
+
+
+def _give_heads(model: Any, spec: ReferenceSpec, trained: Mapping[str, torch.Tensor]) -> None:
+    config = text_of(model.config)
+    if config.model_type in PROJECTIONS and not getattr(config, "qk_layernorm", False):
+        HeadRotation(model, spec.head_ratios, trained.get(""), spec.from_wavelength)
+        return
+    rows = (
+        part_factors(row, frequencies_of(trained, layer_kind(config, i)), spec.from_wavelength)
+        for i, row in enumerate(spec.head_ratios)
+    )
+    HeadsInAttention(model, list(rows))
 
 
 def resolved(config: Any, spec: ReferenceSpec) -> ReferenceSpec:
@@ -136,6 +157,13 @@ def _require_taken(model: Any, own: Any, spec: ReferenceSpec, kind: str) -> None
     wanted, scale = formula(own, spec, original_context(own, spec))
     for rotary in found:
         got = rotary.frequencies.double()
+        try:
+            rotary.module(torch.zeros(1), torch.tensor([[0, 1]]), *[kind] * bool(kind))
+        except KeyError:  # a setting that this method does not have
+            found = []
+            break
+        except (TypeError, ValueError, IndexError, RuntimeError, AttributeError):  # another way to be asked
+            pass
         same = got.shape == wanted.shape and torch.allclose(got, wanted, rtol=1e-5, atol=0)
         if not same or abs(rotary.scale - scale) > 1e-5 * scale:
             found = []

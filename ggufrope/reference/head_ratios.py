@@ -4,6 +4,8 @@ Ms-PoE (arXiv 2403.04797), section 3.2: the position p of head h becomes p / r_h
 enter through p · frequency, so this composes with any base scaling: angle = p · frequency_i / r_h, and the base's
 attention factor multiplies cos and sin as before.
 
+Ratios may be for slow pairs only (``from_wavelength``): then pair i has a divisor of its own, see ``part_factors``.
+
 Deviation: with grouped queries one cached K serves several query heads, and q·k depends on the distance alone only if
 both were rotated by one ratio, so a ratio belongs to a KV head and query head h takes that of KV head ``h // group``.
 
@@ -14,7 +16,8 @@ transformers' own, and un-rotated queries and keys are at hand for scoring heads
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +26,7 @@ from torch import Tensor, nn
 from ggufrope.errors import ParameterError, UnsupportedModelError
 from ggufrope.reference.spec import ReferenceSpec
 
-__all__ = ["PROJECTIONS", "HeadRotation", "neutral", "rotate"]
+__all__ = ["PROJECTIONS", "HeadRotation", "neutral", "part_factors", "rotate"]
 
 #: By ``model_type``: the submodules of ``self_attn`` whose outputs are about to be rotated. A fused projection holds
 #: queries, keys and values, in this order.
@@ -37,6 +40,25 @@ PROJECTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
+def part_factors(ratios: Sequence[float], frequencies: Tensor, from_wavelength: float) -> Tensor:
+    """What divides the frequency of each pair of heads with these ratios, ``(heads, rot_dim/2)``, or ``(heads, 1)``.
+
+    By parts, as YaRN (arXiv 2309.00071, section 3.2): with wavelength λ, a pair keeps its frequency where λ ≤ W, has
+    that of the ratio where λ ≥ 2W, and mixes both frequencies in between, by log2(λ/W).
+
+    Args:
+        ratios: of the heads.
+        frequencies: ``(rot_dim/2,)`` radians per token that the model was trained with.
+        from_wavelength: W in tokens; 0: the ratio is for all pairs.
+    """
+    rows = torch.tensor(ratios, dtype=torch.float64)[:, None]
+    if not from_wavelength:
+        return rows
+    octaves = (2 * torch.pi / frequencies.double()).log2() - math.log2(from_wavelength)
+    share = octaves.clamp(0.0, 1.0)
+    return 1 / (1 - share + share / rows)
+
+
 def rotate(x: Tensor, positions: Tensor, frequencies: Tensor, ratios: Tensor, scale: float) -> Tensor:
     """Rotate pairs (i, i + rot_dim/2) of each head by position · frequency / ratio.
 
@@ -44,7 +66,7 @@ def rotate(x: Tensor, positions: Tensor, frequencies: Tensor, ratios: Tensor, sc
         x: ``(batch, length, heads, head_dim)``; dimensions from rot_dim on pass through.
         positions: ``(length,)``.
         frequencies: ``(rot_dim/2,)`` radians per token.
-        ratios: ``(heads,)``.
+        ratios: ``(heads,)``, or ``(heads, rot_dim/2)`` where pairs differ.
         scale: multiplies cos and sin.
 
     Angles are as precise as ``x``. In float32, as in transformers and the authors' program, 2000 radians are known to
@@ -53,7 +75,7 @@ def rotate(x: Tensor, positions: Tensor, frequencies: Tensor, ratios: Tensor, sc
     n = len(frequencies)
     heads = []
     for head, ratio in enumerate(ratios.to(x.dtype)):  # one head at a time: O(length · rot_dim), not times heads
-        angle = (positions.to(x.dtype) / ratio)[:, None] * frequencies.to(x.dtype)
+        angle = positions.to(x.dtype)[:, None] / ratio * frequencies.to(x.dtype)
         cos, sin = angle.cos() * scale, angle.sin() * scale
         first, second, rest = x[:, :, head, :n], x[:, :, head, n : 2 * n], x[:, :, head, 2 * n :]
         heads.append(torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1))
@@ -63,8 +85,20 @@ def rotate(x: Tensor, positions: Tensor, frequencies: Tensor, ratios: Tensor, sc
 class HeadRotation:
     """Per-head ratios on a loaded model, from construction until ``remove``."""
 
-    def __init__(self, model: Any, ratios: tuple[tuple[float, ...], ...]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        ratios: tuple[tuple[float, ...], ...],
+        trained: Tensor | None = None,
+        from_wavelength: float = 0.0,
+    ) -> None:
         """Hook ``model`` (a transformers causal model of a type in ``PROJECTIONS``).
+
+        Args:
+            model: what is hooked.
+            ratios: for each layer one for each KV head.
+            trained: ``part_factors``' frequencies; needed with ``from_wavelength``.
+            from_wavelength: see ``part_factors``.
 
         Raises:
             UnsupportedModelError: another type of model.
@@ -89,7 +123,8 @@ class HeadRotation:
         self._handles = [model.base_model.rotary_emb.register_forward_hook(self._remember, with_kwargs=True)]
         for layer, row in zip(layers, ratios, strict=True):
             if any(ratio != 1.0 for ratio in row):
-                self._hook(layer.self_attn, PROJECTIONS[config.model_type], torch.tensor(row, dtype=torch.float64))
+                factors = part_factors(row, torch.empty(0) if trained is None else trained, from_wavelength)
+                self._hook(layer.self_attn, PROJECTIONS[config.model_type], factors)
 
     def remove(self) -> None:
         """Give the model its own rotation back."""
@@ -97,7 +132,7 @@ class HeadRotation:
             handle.remove()
 
     def _hook(self, attention: nn.Module, names: tuple[str, ...], ratios: Tensor) -> None:
-        of_queries = ratios.repeat_interleave(self._group)
+        of_queries = ratios.repeat_interleave(self._group, dim=0)
         self._handles.append(attention.register_forward_pre_hook(neutral, with_kwargs=True))
         if len(names) == 1:
             hooks = [self._rotation(torch.cat((of_queries, ratios)), int(attention.head_dim))]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from ggufrope.reference.declared import entries, of_kind
 from ggufrope.reference.spec import ReferenceSpec
 
-__all__ = ["ntk_base", "original_context", "own_factors", "rope_parameters", "rot_dim"]
+__all__ = [
+    "frequencies_of",
+    "ntk_base",
+    "original_context",
+    "own_factors",
+    "rope_parameters",
+    "rot_dim",
+    "trained_frequencies",
+]
 
 #: Of parameters that transformers wants to be told.
 _DEFAULTS: dict[str, dict[str, Any]] = {
@@ -90,3 +100,26 @@ def own_factors(config: PreTrainedConfig, spec: ReferenceSpec) -> Any:
     scaled, _ = ROPE_INIT_FUNCTIONS[kind](config)
     plain = config.rope_parameters["rope_theta"] ** (-torch.arange(len(scaled), dtype=torch.float64) / len(scaled))
     return plain / scaled.double()
+
+
+def trained_frequencies(config: PreTrainedConfig, spec: ReferenceSpec) -> dict[str, torch.Tensor]:
+    """Radians per token before any method, ``(rot_dim/2,)``, by kind of layer: the base's, or the model's own factors'.
+
+    Args:
+        config: see ``declared.text_of``.
+        spec: whose ``own_factors`` count.
+    """
+    found = {}
+    for kind, rope in entries(config).items():
+        one = of_kind(config, kind)
+        if spec.own_factors and rope.get("rope_type") in _STORED:
+            found[kind] = ROPE_INIT_FUNCTIONS[rope["rope_type"]](one)[0].double()
+        else:
+            pairs = rot_dim(one) // 2
+            found[kind] = torch.as_tensor(rope["rope_theta"] ** (-torch.arange(pairs, dtype=torch.float64) / pairs))
+    return found
+
+
+def frequencies_of(trained: Mapping[str, torch.Tensor], kind: str) -> torch.Tensor:
+    """Of a kind of layers; nothing where there is none for it."""
+    return trained.get(kind, trained.get("", torch.empty(0)))

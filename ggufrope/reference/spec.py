@@ -40,6 +40,8 @@ class ReferenceSpec:
         method: a name in ``PARAMETERS``; None keeps whatever the model's own ``config.json`` declares.
         params: the method's parameters (``factor``, ``original_context``, ...); an absent one takes its default.
         head_ratios: Ms-PoE's position divisors, one row per layer with one entry per KV head; empty: all 1.
+        from_wavelength: tokens; pairs of a shorter wavelength keep their frequency, whatever their head's ratio, from
+            twice that on they have all of it. 0: all pairs have.
         own_factors: under another method, the divisors stay that llama.cpp's converter stores as the model's own
             (``rope_freqs.weight``), where ``config.json`` asks for such.
     """
@@ -48,6 +50,7 @@ class ReferenceSpec:
     params: Mapping[str, Any] = field(default_factory=dict)
     head_ratios: tuple[tuple[float, ...], ...] = ()
     own_factors: bool = True
+    from_wavelength: float = 0.0
 
     def __post_init__(self) -> None:
         if self.method is not None and self.method not in PARAMETERS:
@@ -59,6 +62,8 @@ class ReferenceSpec:
             raise ParameterError(f"the reference's '{self.method}' takes no {', '.join(sorted(strange))}")
         for name, value in self.params.items():
             self._check(name, value)
+        if not 0 <= self.from_wavelength < math.inf:
+            raise ParameterError(f"from_wavelength is {self.from_wavelength}; a number of tokens is needed, 0 for none")
         for layer, row in enumerate(self.head_ratios):
             for head, ratio in enumerate(row):
                 if not 0 < ratio < math.inf:
@@ -98,6 +103,7 @@ class ReferenceSpec:
         )
         ratios = {r for row in self.head_ratios for r in row if r != 1.0}
         heads = f", head ratios {min(ratios):.4g} to {max(ratios):.4g}" if ratios else ""
+        heads += f" from wavelengths of {self.from_wavelength:g} tokens on" if heads and self.from_wavelength else ""
         return f"{base}{f' ({shown})' if shown else ''}{heads}"
 
 

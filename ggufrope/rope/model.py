@@ -128,6 +128,15 @@ class ModelRope:
         """Rotated pairs per head, ``rot_dim / 2``."""
         return self.rot_dim // 2
 
+    def n_pairs_of(self, layer: int) -> int:
+        """Rotated pairs per head of ``layer``, which may differ where there are sliding windows."""
+        return (self.of_sliding if self.slides(layer) else self).n_pairs
+
+    def trained_frequencies(self) -> NDArray[np.float64]:
+        """``base_frequencies`` with the model's own factors, in radians per token: what it was trained with."""
+        own = np.asarray(self.own_factors) if self.own_factors else 1.0
+        return np.asarray(self.base_frequencies() / own)
+
     def slides(self, layer: int) -> bool:
         """Whether ``layer`` attends to a sliding window only."""
         return bool(self.sliding) and self.sliding[layer]

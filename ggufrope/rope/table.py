@@ -24,7 +24,7 @@ from ggufrope.rope.model import ModelRope
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["HeadRatios", "RopeTable", "geometric_points", "yarn_factors"]
+__all__ = ["HeadRatios", "RopeTable", "geometric_points", "part_factors", "yarn_factors"]
 
 _LONGEST = 2**31 - 1
 
@@ -134,6 +134,35 @@ class RopeTable:
             heads[0, layer, : len(row), 0] = row
         return replace(cls.identity(model), head_factors=heads, n_head_kv=model.n_head_kv)
 
+    @classmethod
+    def of_pairs(cls, model: ModelRope, factors: Sequence[ArrayLike]) -> RopeTable:
+        """Plain RoPE with pair i of KV head h in layer l turning ``factors[l][h][i]`` times slower.
+
+        Args:
+            model: the facts.
+            factors: for each layer ``(n_head_kv, rot_dim/2)``, with the layer's own numbers of both.
+
+        Raises:
+            ParameterError: other shapes, a factor that is not above 0, or other factors than 1 in layers that rotate
+                other numbers of dimensions than layers without a sliding window do.
+        """
+        rows = [np.asarray(row, dtype=np.float64) for row in factors]
+        expected = [(n, model.n_pairs_of(layer)) for layer, n in enumerate(model.n_head_kv)]
+        if [row.shape for row in rows] != expected:
+            raise ParameterError(
+                f"pair factors of shapes {_shown([r.shape for r in rows])}; the model has {_shown(expected)}"
+            )
+        heads = np.ones((1, model.n_layer, _widest(model.n_head_kv), model.n_pairs))
+        for layer, row in enumerate(rows):
+            if row.shape[1] == model.n_pairs:
+                heads[0, layer, : len(row)] = row
+            elif (row != 1.0).any():
+                raise ParameterError(
+                    f"pair factors: layer {layer} has a sliding window and rotates {2 * row.shape[1]} dimensions, not "
+                    f"{model.rot_dim}; its factors must be 1"
+                )
+        return replace(cls.identity(model), head_factors=heads, n_head_kv=model.n_head_kv)
+
     @property
     def n_rows(self) -> int:
         """How many rows the length chooses from."""
@@ -168,6 +197,14 @@ class RopeTable:
             return ()
         wide = np.broadcast_to(self.head_factors[0, :, :, 0], (len(self.n_head_kv), _widest(self.n_head_kv)))
         return tuple(tuple(map(float, row[:n])) for row, n in zip(wide, self.n_head_kv, strict=True))
+
+    def head_rows(self, layer: int) -> NDArray[np.float64]:
+        """What the heads of a layer have of their own, ``(n_head_kv, rot_dim/2 or 1)``, where no length changes it."""
+        if not self.n_head_kv:
+            return np.asarray(self.head_factors[0, 0])
+        heads = self.head_factors[0, layer if self.head_factors.shape[1] > 1 else 0]
+        n = self.n_head_kv[layer]
+        return np.asarray(heads[:n] if len(heads) > 1 else heads.repeat(n, axis=0))
 
     def without_heads(self) -> RopeTable:
         """What all heads share, alone."""
@@ -252,7 +289,10 @@ class RopeTable:
         heads = self.head_factors
         at = (i if n > 1 else 0 for i, n in zip((self.row(length), layer or 0, head), heads.shape[:3], strict=True))
         own = np.asarray(seen.own_factors) if seen.own_factors else 1.0
-        return np.asarray(seen.base_frequencies() / (own * part.factors[part.row(length)] * heads[tuple(at)]))
+        of_head = heads[tuple(at)]
+        if len(of_head) not in (1, seen.n_pairs):  # see of_pairs
+            of_head = np.ones(1)
+        return np.asarray(seen.base_frequencies() / (own * part.factors[part.row(length)] * of_head))
 
     def scale(self, model: ModelRope, layer: int | None = None, length: int | None = None) -> float:
         """What multiplies cos and sin; the arguments are those of ``frequencies``."""
@@ -295,7 +335,23 @@ def _widest(n_head_kv: tuple[int, ...]) -> int:
     return max((1, *n_head_kv))
 
 
-def _shown(points: tuple[int, ...]) -> str:
+def part_factors(ratios: ArrayLike, frequencies: NDArray[np.float64], from_wavelength: float) -> NDArray[np.float64]:
+    """A ratio for slow pairs only: divisors, shape ``(heads, rot_dim/2)``.
+
+    As YaRN's "NTK-by-parts" (arXiv 2309.00071, section 3.2), with wavelengths in tokens in place of turns within a
+    context: pairs of wavelengths up to ``from_wavelength`` keep their frequency, from twice that on it is divided by
+    the ratio, in between it is mixed in proportion to the logarithm of the wavelength, which is to the pair's index.
+
+    Args:
+        ratios: of each head, ``(heads,)``.
+        frequencies: radians per token that the model was trained with, ``(rot_dim/2,)``.
+        from_wavelength: tokens, above 0.
+    """
+    share = np.clip(np.log2(2 * np.pi / frequencies / from_wavelength), 0.0, 1.0)
+    return np.asarray(1.0 / ((1.0 - share) + share / np.asarray(ratios, dtype=np.float64)[:, None]))
+
+
+def _shown(points: Sequence[object]) -> str:
     return ", ".join(map(str, points[:8])) + (", ..." if len(points) > 8 else "")
 
 

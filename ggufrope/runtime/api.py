@@ -41,6 +41,10 @@ class Api:
         self._count = declared(library, "ggufrope_n_head_factors")
         self._get = declared(library, "ggufrope_get_head_factors")
         self._set = declared(library, "ggufrope_set_head_factors")
+        self._count_pairs = declared(library, "ggufrope_n_pair_factors")
+        self._pair_offset = declared(library, "ggufrope_pair_factors_offset")
+        self._get_pairs = declared(library, "ggufrope_get_pair_factors")
+        self._set_pairs = declared(library, "ggufrope_set_pair_factors")
         self._n_rows = declared(library, "ggufrope_n_length_rows")
         self._point = declared(library, "ggufrope_length_point")
         self._row = declared(library, "ggufrope_get_length_row")
@@ -87,14 +91,37 @@ class Api:
             ParameterError: Their number is wrong, or one is not finite and positive.
             RuntimeLibraryError: The library refused; its own message.
         """
-        values = np.ascontiguousarray(factors, np.float32).reshape(-1)
-        expected = int(self._count(model))
-        if values.size != expected:
-            raise ParameterError(f"head factors: {values.size} values, expected {expected}, one for each KV head")
-        if not np.all(np.isfinite(values) & (values > 0)):
-            raise ParameterError("head factors: every value must be finite and above 0")
+        values = _checked("head factors", factors, int(self._count(model)), "each KV head")
         if not self._set(context, as_floats(values), values.size):
             raise RuntimeLibraryError(f"cannot set the head factors: {self.last_error()}")
+
+    def pair_factors(self, model: Any, context: Any) -> npt.NDArray[np.float32]:
+        """Factors of each KV head's pairs, ``[sum of n_head_kv · rot_dim/2 over the layers]``; those of heads repeated.
+
+        Raises:
+            RuntimeLibraryError: The library refused; its own message.
+        """
+        factors = np.ones(int(self._count_pairs(model)), np.float32)
+        if not self._get_pairs(context, as_floats(factors), factors.size):
+            raise RuntimeLibraryError(
+                f"cannot read the pair factors: {self.last_error()}; `ggufrope runtime build` makes a library that can"
+            )
+        return factors
+
+    def set_pair_factors(self, model: Any, context: Any, factors: npt.ArrayLike) -> None:
+        """Put factors for each KV head's pairs in place of what heads of ``context`` have; its memory must be empty.
+
+        Raises:
+            ParameterError: Their number is wrong, or one is not finite and positive.
+            RuntimeLibraryError: The library refused; its own message.
+        """
+        values = _checked("pair factors", factors, int(self._count_pairs(model)), "each pair of each KV head")
+        if not self._set_pairs(context, as_floats(values), values.size):
+            raise RuntimeLibraryError(f"cannot set the pair factors: {self.last_error()}")
+
+    def pair_offsets(self, model: Any) -> tuple[int, ...]:
+        """``layer_offsets`` of the array of pair factors; within a layer KV heads come first, then pairs."""
+        return tuple(int(self._pair_offset(model, layer)) for layer in range(int(self._n_layers(model)) + 1))
 
     def layer_offsets(self, model: Any) -> tuple[int, ...]:
         """Where each layer begins in the array of head factors, and its length at the end; ``[layers + 1]``.
@@ -148,3 +175,12 @@ class Api:
 def as_floats(array: npt.NDArray[np.float32]) -> Any:
     """A pointer to the array's memory, as the functions here take it."""
     return array.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+
+
+def _checked(name: str, factors: npt.ArrayLike, expected: int, each: str) -> npt.NDArray[np.float32]:
+    values = np.ascontiguousarray(factors, np.float32).reshape(-1)
+    if values.size != expected:
+        raise ParameterError(f"{name}: {values.size} values, expected {expected}, one for {each}")
+    if not np.all(np.isfinite(values) & (values > 0)):
+        raise ParameterError(f"{name}: every value must be finite and above 0")
+    return values

@@ -32,9 +32,11 @@ __all__ = [
     "load",
     "method",
     "open_context",
+    "pair_factors",
     "runtime_for",
     "set_head_factors",
     "set_length_hint",
+    "set_pair_factors",
 ]
 
 
@@ -169,15 +171,37 @@ def head_factors(model: Llama) -> npt.NDArray[np.float32]:
     return _api().head_factors(model._model.model, model._ctx.ctx)
 
 
-def set_head_factors(model: Llama, factors: npt.ArrayLike) -> None:
+def set_head_factors(model: Llama, factors: npt.ArrayLike | None) -> None:
     """Give a loaded model other head factors, without touching its file. Forgets what it has read so far.
+
+    Args:
+        model: What ``load`` opened.
+        factors: One for each KV head of each layer; None: 1 for all.
 
     Raises:
         ParameterError: Their number is wrong, or one is not finite and positive.
     """
     model.reset()
     model._ctx.kv_cache_clear()
-    _api().set_head_factors(model._model.model, model._ctx.ctx, factors)
+    api, handle = _api(), model._model.model
+    api.set_head_factors(handle, model._ctx.ctx, [1.0] * api.layer_offsets(handle)[-1] if factors is None else factors)
+
+
+def pair_factors(model: Llama) -> npt.NDArray[np.float32]:
+    """Factors in use for each pair of each KV head, ``[sum of n_head_kv · rot_dim/2 over the layers]``, row-major."""
+    return _api().pair_factors(model._model.model, model._ctx.ctx)
+
+
+def set_pair_factors(model: Llama, factors: npt.ArrayLike) -> None:
+    """Give a loaded model factors for each pair of each KV head; see ``set_head_factors``.
+
+    Raises:
+        ParameterError: Their number is wrong, or one is not finite and positive.
+        RuntimeLibraryError: The library refused: the file's order of heads follows the prompt, say.
+    """
+    model.reset()
+    model._ctx.kv_cache_clear()
+    _api().set_pair_factors(model._model.model, model._ctx.ctx, factors)
 
 
 def runtime_for(file: ModelFile, backend: str | None = None) -> Runtime:

@@ -146,11 +146,22 @@ class _Kind:
 
 def _heads_gap(file: Decoded, reference: Decoded) -> str:
     for layer, n_heads in enumerate(file.model.n_head_kv):
-        rows = [d.table.head_ratios[layer] if d.table.head_ratios else (1.0,) * n_heads for d in (file, reference)]
-        for head, (a, b) in enumerate(zip(*rows, strict=True)):
-            if abs(a - b) > _RTOL * b:
-                return f"the ratio of layer {layer}, KV head {head} is {a:.6g} against {b:.6g}"
+        n_pairs = file.model.n_pairs_of(layer)
+        a, b = (_head_rows(d.table, layer, (n_heads, n_pairs)) for d in (file, reference))
+        worst = _furthest(a, b) if a.size else ()
+        if worst:
+            head, pair, mine, theirs = worst
+            alike = not (np.ptp(a, axis=1).any() or np.ptp(b, axis=1).any())
+            where = f"the ratio of layer {layer}, KV head {head}" + ("" if alike else f", pair {pair}")
+            return f"{where} is {mine:.6g} against {theirs:.6g}"
     return ""
+
+
+def _head_rows(table: RopeTable, layer: int, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """What heads have of their own, ``(n_head_kv, rot_dim/2)``."""
+    rows = table.head_rows(layer)
+    fits = rows.shape[1] in (1, shape[1])  # otherwise they are 1: see RopeTable.of_pairs
+    return np.broadcast_to(rows if fits else np.ones((1, 1)), shape)
 
 
 def _furthest(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> tuple[float, ...]:

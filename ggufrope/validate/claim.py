@@ -58,13 +58,14 @@ def claim_of(file: ModelFile) -> Claim:
         text = f"no method of ggufrope ({decoded.method} in llama.cpp's keys): to rotate as the checkpoint asks for"
         return Claim(ReferenceSpec(), None, "", text)
     try:
-        method, ratios = _method(decoded, bool(file.original.model.own_factors)), _ratios(decoded)
+        factors = bool(file.original.model.own_factors)
+        method, heads = _method(decoded, factors), _heads(decoded, factors)
         own = method is None or file.method_from_checkpoint
-        reference = ReferenceSpec(head_ratios=ratios) if own or method is None else replace(method, head_ratios=ratios)
+        reference = heads if own or method is None else _on_top(method, heads)
     except (ParameterError, TypeError, ValueError) as error:
         raise ParameterError(f"{file.path}: {keys.PARAMS}: {error}; convert the file again") from None
     source = CHECKPOINT if file.method_from_checkpoint else BY_NAME
-    described = ReferenceSpec(head_ratios=ratios) if method is None else replace(method, head_ratios=ratios)
+    described = heads if method is None else _on_top(method, heads)
     said = {CHECKPOINT: "read from the checkpoint", BY_NAME: "asked for by name"}[source]
     return Claim(reference, method, source, f"{decoded.method}: {described.describe()}; {said}")
 
@@ -101,12 +102,26 @@ def _method(decoded: Decoded, own_factors: bool) -> ReferenceSpec | None:
     return ReferenceSpec(head, decoded.params, own_factors=own_factors)
 
 
-def _ratios(decoded: Decoded) -> HeadRatios:
-    """The ratios that the parameters ask for; those of the file where they were given one by one."""
-    params, model = decoded.params, decoded.model
+def _on_top(method: ReferenceSpec, heads: ReferenceSpec) -> ReferenceSpec:
+    return replace(method, head_ratios=heads.head_ratios, from_wavelength=heads.from_wavelength)
+
+
+def _heads(decoded: Decoded, own_factors: bool) -> ReferenceSpec:
+    """What the parameters ask for heads, on top of the checkpoint's own settings."""
     if not _traits(decoded.method.partition("+")[0]).puts_on_top:
-        return ()
+        return ReferenceSpec()
+    from_wavelength = float(decoded.params.get("from_wavelength", 0.0))
+    return ReferenceSpec(
+        head_ratios=_ratios(decoded, from_wavelength), from_wavelength=from_wavelength, own_factors=own_factors
+    )
+
+
+def _ratios(decoded: Decoded, from_wavelength: float) -> HeadRatios:
+    """The ratios that the parameters ask for; those of the file where they were given one by one to all pairs."""
+    params, model = decoded.params, decoded.model
     if "head_ratios" in params:
+        if from_wavelength:  # the file has what follows from them
+            return tuple(tuple(map(float, row)) for row in params["head_ratios"])
         return decoded.table.head_ratios
     still = [
         not model.rotates(i) or (model.slides(i) and not params.get("sliding", False)) for i in range(model.n_layer)

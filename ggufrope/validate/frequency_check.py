@@ -16,7 +16,7 @@ from ggufrope.modelfile.decoded import Decoded
 from ggufrope.rope.table import HeadRatios
 from ggufrope.text import shorten
 
-__all__ = ["LIMIT", "FrequencyCheck", "RotationAt", "Turn", "check_frequencies", "check_points", "check_ratios"]
+__all__ = ["LIMIT", "FrequencyCheck", "RotationAt", "Turn", "check_frequencies", "check_heads", "check_points"]
 
 #: Largest relative difference: transformers computes in float32, to 2e-6; keys of type f32 carry 6e-8.
 LIMIT = 1e-5
@@ -90,16 +90,33 @@ def check_points(decoded: Decoded, wanted: Sequence[int]) -> str:
     return f"its rows end at {_points(of_file)} tokens, its parameters ask for {_points(wanted)}"
 
 
-def check_ratios(of_file: HeadRatios, wanted: HeadRatios) -> str:
-    """The first head ratio that is not the one which FILE's parameters ask for; empty: there is none."""
-    if not wanted and all(ratio == 1.0 for row in of_file for ratio in row):
+def check_heads(
+    decoded: Decoded, wanted: HeadRatios, factors: Callable[[int, Sequence[float]], Sequence[Sequence[float]]]
+) -> str:
+    """The first factor of a head that is not the one which FILE's parameters ask for; empty: there is none.
+
+    Args:
+        decoded: FILE.
+        wanted: the ratios that its parameters ask for; empty: none.
+        factors: what a layer's ratios come to at each pair of its heads, by the reference; or one number a head.
+    """
+    table, n_head_kv = decoded.table, decoded.model.n_head_kv
+    if not wanted and not table.per_head:
         return ""
-    if [len(row) for row in of_file] != [len(row) for row in wanted]:
-        return f"it has head ratios for {len(of_file)} layers, its parameters ask for {len(wanted)}"
-    for layer, rows in enumerate(zip(of_file, wanted, strict=True)):
-        for head, (a, b) in enumerate(zip(*rows, strict=True)):
-            if not abs(a / b - 1) <= LIMIT:
-                return f"layer {layer}, KV head {head}: its ratio is {a:.6g}, its parameters ask for {b:.6g}"
+    if not table.n_head_kv or [len(row) for row in wanted] != list(n_head_kv):
+        layers = len(table.n_head_kv)
+        return f"it has head ratios for {layers} layers, its parameters ask for {len(wanted)} of {n_head_kv} KV heads"
+    for layer, ratios in enumerate(wanted):
+        if not ratios:
+            continue
+        expected = np.asarray(factors(layer, ratios), np.float64).reshape(len(ratios), -1)
+        for head, (a, b) in enumerate(zip(table.head_rows(layer), expected, strict=True)):
+            apart = np.abs(a / b - 1)
+            if not apart.max() <= LIMIT:
+                pair = int(apart.argmax())
+                mine, theirs = np.broadcast_to(a, apart.shape)[pair], np.broadcast_to(b, apart.shape)[pair]
+                where = f"layer {layer}, KV head {head}" + (f", pair {pair}" if len(apart) > 1 else "")
+                return f"{where}: its ratio is {mine:.6g}, its parameters ask for {theirs:.6g}"
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from ggufrope.validate.frequency_check import (
     FrequencyCheck,
     RotationAt,
     check_frequencies,
+    check_heads,
     check_points,
-    check_ratios,
 )
 
 __all__ = ["compared_lengths", "prove_rotation"]
@@ -58,8 +59,8 @@ def prove_rotation(
     written = keys.ROPE_LONG in file.original.added_tensors
     if written and not decoded.stock_table.close_to(decoded.table.without_heads(), LIMIT):
         gaps.append("stock llama.cpp would rotate otherwise: its own rows, short and long, are not those of the file")
-    ratios = check_ratios(decoded.table.head_ratios, claim.reference.head_ratios)
-    gaps += [ratios] if ratios else []
+    heads = check_heads(decoded, claim.reference.head_ratios, partial(asked.part_factors_of, path, claim.reference))
+    gaps += [heads] if heads else []
     return FrequencyCheck(seen.frequency, seen.scale, seen.lengths, gaps[0] if gaps else "")
 
 

@@ -64,6 +64,9 @@ bool ggufrope_get_head_factors(struct llama_context * ctx, float * out, size_t n
         }
         std::fill(out, out + n, 1.0f);
         const auto * tables = ctx->get_rope().get_tables();
+        if (tables != nullptr && !tables->spec->pair_factors.empty()) {
+            ggufrope_fail("the factors of heads differ by pair here; call ggufrope_get_pair_factors()");
+        }
         if (tables != nullptr) {
             const auto & factors = tables->spec->head_factors;
             ctx->synchronize();
@@ -113,6 +116,51 @@ bool ggufrope_set_head_factors(struct llama_context * ctx, const float * factors
     });
 }
 
+size_t ggufrope_n_pair_factors(const struct llama_model * model) {
+    return ggufrope_count_pair_factors(model->hparams);
+}
+
+size_t ggufrope_pair_factors_offset(const struct llama_model * model, uint32_t il) {
+    size_t res = 0;
+    for (uint32_t i = 0; i < il && i < model->hparams.n_layer_all; ++i) {
+        res += model->hparams.n_head_kv(i) * (model->hparams.n_rot(i)/2);
+    }
+    return res;
+}
+
+bool ggufrope_get_pair_factors(struct llama_context * ctx, float * out, size_t n) {
+    return guarded(__func__, [&] {
+        const auto & model = ctx->get_model();
+        const size_t expected = ggufrope_n_pair_factors(&model);
+        if (n != expected) {
+            ggufrope_fail(format("pair factors: expected an array of %zu values, found %zu", expected, n));
+        }
+        const auto * tables = ctx->get_rope().get_tables();
+        const bool by_pair = tables != nullptr && !tables->spec->pair_factors.empty();
+        std::vector<float> heads(ggufrope_n_head_factors(&model));
+        if (!by_pair && !ggufrope_get_head_factors(ctx, heads.data(), heads.size())) {
+            ggufrope_fail(ggufrope_get_last_error());
+        }
+        float * dst = out;
+        for (uint32_t il = 0; il < model.hparams.n_layer_all; ++il) {
+            for (uint32_t h = 0; h < model.hparams.n_head_kv(il); ++h) {
+                for (uint32_t i = 0; i < model.hparams.n_rot(il)/2; ++i) {
+                    *dst++ = by_pair ? tables->spec->own_factor(il, h, i) : heads[ggufrope_head_factors_offset(&model, il) + h];
+                }
+            }
+        }
+    });
+}
+
+bool ggufrope_set_pair_factors(struct llama_context * ctx, const float * factors, size_t n) {
+    return guarded(__func__, [&] {
+        check_memory_empty(ctx, "pair factors can only be set");
+        const auto * tables = ctx->get_rope().get_tables();
+        auto spec = ggufrope_with_pair_factors(ctx->get_model(), tables ? tables->spec.get() : nullptr, factors, n);
+        replace_tables(ctx, std::move(spec), tables && tables->scores);
+    });
+}
+
 const char * ggufrope_get_head_order(const struct llama_context * ctx) {
     const auto * tables = ctx->get_rope().get_tables();
     return ggufrope_order_name(tables ? tables->spec->order : GGUFROPE_ORDER_STATIC);
@@ -136,6 +184,10 @@ bool ggufrope_capture_scores(struct llama_context * ctx, bool enable) {
             ggufrope_fail(format("heads are scored for one sequence; the context has n_seq_max = %u", ctx->n_seq_max()));
         }
         if (tables == nullptr && !enable) {
+            return;
+        }
+        if (tables != nullptr && !tables->spec->pair_factors.empty()) {
+            replace_tables(ctx, tables->spec, enable);
             return;
         }
         std::vector<float> factors(ggufrope_n_head_factors(&model));

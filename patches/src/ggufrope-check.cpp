@@ -69,7 +69,7 @@ void ggufrope_check_layers(
             continue;
         }
         // a length row is for all layers that rotate, unless the file names them; head factors name their layers
-        const bool from_row = spec.n_rows(il) == 1 && spec.head_factor(il, 0) == 1.0f;
+        const bool from_row = !spec.has_own_factors(il);
         if (none && from_row && !spec.names_length_layers) {
             continue;
         }

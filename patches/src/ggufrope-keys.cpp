@@ -18,12 +18,12 @@
 #include <map>
 #include <unordered_map>
 
-static const uint32_t     GGUFROPE_FORMAT_VERSION = 2; // 2: 'length_layers', which an older runtime would miss
+static const uint32_t     GGUFROPE_FORMAT_VERSION = 3; // 2: 'length_layers', 3: 'pair_factors', which older runtimes would miss
 static const char * const GGUFROPE_PREFIX         = "ggufrope.";
 static const char * const GGUFROPE_SENTINEL       = "ggufrope.requires_patched_runtime";
 
 static const char * const GGUFROPE_KEYS[] = {
-    "version", "method", "params", "original", "context_length", "head_factors", "head_order",
+    "version", "method", "params", "original", "context_length", "head_factors", "head_order", "pair_factors",
     "length_points", "length_factors", "length_attn_scale", "length_layers", "padding",
 };
 
@@ -234,6 +234,19 @@ static void load_head_factors(
     }
 }
 
+static void load_pair_factors(const key_reader & keys, const llama_hparams & hparams, ggufrope_spec & spec) {
+    if (!keys.has("pair_factors")) {
+        return;
+    }
+    for (const char * name : { "head_factors", "head_order" }) {
+        if (keys.has(name)) {
+            fail_key(GGUFROPE_PREFIX + std::string(name), "no such key beside 'ggufrope.pair_factors', which takes its place", "one");
+        }
+    }
+    const size_t n = ggufrope_count_pair_factors(hparams);
+    spec.set_pair_factors(hparams, keys.factors("pair_factors", n, "one for each pair of each layer's KV heads").data());
+}
+
 static bool has_rotated_heads(const llama_hparams & hparams, uint32_t il) {
     return il < hparams.n_layer() && hparams.has_rope(il) && hparams.n_head_kv(il) > 0;
 }
@@ -329,6 +342,9 @@ std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, cons
     if (version < 2 && keys.has("length_layers")) {
         fail_key("ggufrope.version", "2 beside 'ggufrope.length_layers'", format("%u", version));
     }
+    if (version < 3 && keys.has("pair_factors")) {
+        fail_key("ggufrope.version", "3 beside 'ggufrope.pair_factors'", format("%u", version));
+    }
     keys.check_known();
 
     auto spec = std::make_shared<ggufrope_spec>();
@@ -340,6 +356,7 @@ std::shared_ptr<const ggufrope_spec> ggufrope_load(llama_model_loader & ml, cons
     }
     keys.check_padding();
     load_head_factors(keys, ml.kv_overrides, hparams, *spec);
+    load_pair_factors(keys, hparams, *spec);
     load_length_rows (keys, hparams, *spec);
     if (spec->order != GGUFROPE_ORDER_STATIC && spec->length_rows.size() > 1) {
         fail_key("ggufrope.head_order", "'static' beside several length points", "an order that follows the prompt");

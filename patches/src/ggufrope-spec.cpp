@@ -43,6 +43,24 @@ bool ggufrope_find_order(const std::string & name, ggufrope_order & order) {
     return true;
 }
 
+size_t ggufrope_count_pair_factors(const llama_hparams & hparams) {
+    size_t n = 0;
+    for (uint32_t il = 0; il < hparams.n_layer_all; ++il) {
+        n += hparams.n_head_kv(il) * (hparams.n_rot(il)/2);
+    }
+    return n;
+}
+
+std::vector<std::vector<float>> ggufrope_split_pairs_by_layer(const llama_hparams & hparams, const float * flat) {
+    std::vector<std::vector<float>> res;
+    for (uint32_t il = 0; il < hparams.n_layer_all; ++il) {
+        const size_t n = hparams.n_head_kv(il) * (hparams.n_rot(il)/2);
+        res.emplace_back(flat, flat + n);
+        flat += n;
+    }
+    return res;
+}
+
 bool ggufrope_spec::is_length_layer(uint32_t il) const {
     return il < follows_length.size() && follows_length[il];
 }
@@ -64,7 +82,7 @@ bool ggufrope_spec::wants_table(uint32_t il) const {
             return true;
         }
     }
-    return il < head_factors.size() && std::any_of(head_factors[il].begin(), head_factors[il].end(), differs);
+    return has_own_factors(il);
 }
 
 bool ggufrope_spec::has_tables(const llama_hparams & hparams) const {
@@ -76,7 +94,23 @@ bool ggufrope_spec::has_tables(const llama_hparams & hparams) const {
     return false;
 }
 
+bool ggufrope_spec::has_own_factors(uint32_t il) const {
+    const auto differs = [](float f) { return f != 1.0f; };
+    for (const auto * factors : { &head_factors, &pair_factors }) {
+        if (il < factors->size() && std::any_of((*factors)[il].begin(), (*factors)[il].end(), differs)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 size_t ggufrope_spec::n_rows(uint32_t il) const {
+    if (il < pair_factors.size() && !pair_factors[il].empty()) {
+        const auto & f = pair_factors[il];
+        const size_t n = f.size()/n_own_pairs[il];
+        // every row is the one before it, shifted by a row
+        return std::equal(f.begin() + n_own_pairs[il], f.end(), f.begin()) ? 1 : n;
+    }
     if (il >= head_factors.size() || head_factors[il].empty()) {
         return 1;
     }
@@ -84,7 +118,11 @@ size_t ggufrope_spec::n_rows(uint32_t il) const {
     return std::all_of(r.begin(), r.end(), [&](float f) { return f == r[0]; }) ? 1 : r.size();
 }
 
-float ggufrope_spec::head_factor(uint32_t il, size_t row) const {
+float ggufrope_spec::own_factor(uint32_t il, size_t row, size_t i) const {
+    if (il < pair_factors.size()) {
+        const size_t at = row*n_own_pairs[il] + i;
+        return at < pair_factors[il].size() ? pair_factors[il][at] : 1.0f;
+    }
     return il < head_factors.size() && row < head_factors[il].size() ? head_factors[il][row] : 1.0f;
 }
 
@@ -93,8 +131,8 @@ ggufrope_layer_factors ggufrope_spec::layer_factors(uint32_t il, size_t length, 
     res.n_pairs    = base.size();
     res.attn_scale = is_length_layer(il) ? length_rows[length].attn_scale : 1.0f;
     for (size_t h = 0; h < n_rows(il); ++h) {
-        const float r = head_factor(il, h);
         for (size_t i = 0; i < base.size(); ++i) {
+            const float r = own_factor(il, h, i);
             const float f = is_length_layer(il) ? r*length_rows[length].factors[i] : r;
             res.values.push_back(base[i] * f);
         }
@@ -119,19 +157,28 @@ static std::shared_ptr<ggufrope_spec> copy_spec(const ggufrope_spec * spec) {
     return res;
 }
 
-std::shared_ptr<const ggufrope_spec> ggufrope_with_head_factors(
-        const llama_model & model, const ggufrope_spec * spec, const float * factors, size_t n) {
-    const size_t expected = ggufrope_count_head_factors(model.hparams);
+static void check_values(const char * what, const char * each, const float * factors, size_t n, size_t expected) {
     if (n != expected) {
-        ggufrope_fail(format("head factors: expected %zu values (one per layer and KV head), found %zu", expected, n));
+        ggufrope_fail(format("%s: expected %zu values (one per %s), found %zu", what, expected, each, n));
     }
     for (size_t i = 0; i < n; ++i) {
         if (!std::isfinite(factors[i]) || factors[i] <= 0.0f) {
-            ggufrope_fail(format("head factors: expected finite values > 0, found %g at index %zu", factors[i], i));
+            ggufrope_fail(format("%s: expected finite values > 0, found %g at index %zu", what, factors[i], i));
         }
     }
+}
 
+static std::shared_ptr<ggufrope_spec> copy_without_own(const ggufrope_spec * spec) {
     auto res = copy_spec(spec);
+    res->head_factors.clear();
+    res->pair_factors.clear();
+    return res;
+}
+
+std::shared_ptr<const ggufrope_spec> ggufrope_with_head_factors(
+        const llama_model & model, const ggufrope_spec * spec, const float * factors, size_t n) {
+    check_values("head factors", "layer and KV head", factors, n, ggufrope_count_head_factors(model.hparams));
+    auto res = copy_without_own(spec);
     res->head_factors = ggufrope_split_by_layer(model.hparams, factors);
     ggufrope_check_model(model, *res);
     return res;
@@ -150,6 +197,27 @@ std::shared_ptr<const ggufrope_spec> ggufrope_with_order(const llama_model & mod
     }
     ggufrope_check_model(model, *res);
     return res;
+}
+
+std::shared_ptr<const ggufrope_spec> ggufrope_with_pair_factors(
+        const llama_model & model, const ggufrope_spec * spec, const float * factors, size_t n) {
+    check_values("pair factors", "layer, KV head and pair", factors, n, ggufrope_count_pair_factors(model.hparams));
+    auto res = copy_without_own(spec);
+    if (res->order != GGUFROPE_ORDER_STATIC) {
+        ggufrope_fail("pair factors: the order of heads follows the prompt ('ggufrope.head_order'), which hands out one "
+            "factor for each head; use a file with a static order");
+    }
+    res->set_pair_factors(model.hparams, factors);
+    ggufrope_check_model(model, *res);
+    return res;
+}
+
+void ggufrope_spec::set_pair_factors(const llama_hparams & hparams, const float * flat) {
+    pair_factors = ggufrope_split_pairs_by_layer(hparams, flat);
+    n_own_pairs.clear();
+    for (uint32_t il = 0; il < hparams.n_layer_all; ++il) {
+        n_own_pairs.push_back(hparams.n_rot(il)/2);
+    }
 }
 
 uint32_t ggufrope_k_owner(const llama_hparams & hparams, uint32_t il) {
@@ -190,9 +258,10 @@ static const char * why_not(llm_arch arch) {
 }
 
 static void check_same_factors(const ggufrope_spec & spec, const std::string & arch, uint32_t il, uint32_t other, const char * why) {
-    const auto & r = spec.head_factors;
-    if (other != il && !r.empty() && r[il] != r[other]) {
-        ggufrope_fail(format("layer %u of architecture %s %s layer %u: give it the same factors", il, arch.c_str(), why, other));
+    for (const auto * r : { &spec.head_factors, &spec.pair_factors }) {
+        if (other != il && !r->empty() && (*r)[il] != (*r)[other]) {
+            ggufrope_fail(format("layer %u of architecture %s %s layer %u: give it the same factors", il, arch.c_str(), why, other));
+        }
     }
 }
 

@@ -38,7 +38,10 @@ struct ggufrope_spec {
 
     ggufrope_order order = GGUFROPE_ORDER_STATIC;
 
-    std::vector<std::vector<float>> head_factors; // [n_layer_all][n_head_kv(il)]; empty: all 1
+    // What KV heads have of their own: one factor for each, or in its place one for each of their pairs. Empty: all 1.
+    std::vector<std::vector<float>> head_factors; // [n_layer_all][n_head_kv(il)]
+    std::vector<std::vector<float>> pair_factors; // [n_layer_all][n_head_kv(il) * n_rot(il)/2]
+    std::vector<size_t>             n_own_pairs;  // [n_layer_all] n_rot(il)/2, beside pair factors
 
     std::vector<ggufrope_length_row> length_rows;    // by increasing point; empty: none
     std::vector<bool>                follows_length; // [n_layer_all]: the layers that the rows are for
@@ -51,6 +54,8 @@ struct ggufrope_spec {
     uint32_t                      n_ctx_file = 0;
     std::shared_ptr<ggml_context> sentinel; // with the tensor that keeps unpatched runtimes from loading; null: none
 
+    void set_pair_factors(const llama_hparams & hparams, const float * flat); // see ggufrope.h
+
     bool has_tables(const llama_hparams & hparams) const;
 
     // true if the rotation of layer il differs from the model's own
@@ -59,7 +64,11 @@ struct ggufrope_spec {
     // number of rows of the layer's table: 1 if all its heads agree, else n_head_kv
     size_t n_rows(uint32_t il) const;
 
-    float head_factor(uint32_t il, size_t row) const;
+    // the factor of pair i of KV head `row`
+    float own_factor(uint32_t il, size_t row, size_t i) const;
+
+    // true if some KV head of layer il has another factor than 1
+    bool has_own_factors(uint32_t il) const;
 
     // true if length rows are for layer il
     bool is_length_layer(uint32_t il) const;
@@ -73,7 +82,7 @@ struct ggufrope_spec {
     // what layer il rotates by under a length row, where `base` [n_rot/2] are the factors of the layer's own ropes
     ggufrope_layer_factors layer_factors(uint32_t il, size_t length, const std::vector<float> & base) const;
 
-    // the row [n_rot/2] of a head whose factor is 1
+    // the row [n_rot/2] of a head whose own factors are 1
     std::vector<float> unit_factors(uint32_t il, size_t length, const std::vector<float> & base) const;
 };
 
@@ -95,5 +104,14 @@ std::shared_ptr<const ggufrope_spec> ggufrope_with_order(const llama_model & mod
 
 size_t ggufrope_count_head_factors(const llama_hparams & hparams);
 
+size_t ggufrope_count_pair_factors(const llama_hparams & hparams);
+
+// a copy of `spec` (may be null) with pair factors in place of head factors (flat array, see ggufrope.h)
+std::shared_ptr<const ggufrope_spec> ggufrope_with_pair_factors(
+        const llama_model & model, const ggufrope_spec * spec, const float * factors, size_t n);
+
 // flat array, see ggufrope.h -> [n_layer_all][n_head_kv(il)]
 std::vector<std::vector<float>> ggufrope_split_by_layer(const llama_hparams & hparams, const float * flat);
+
+// flat array, see ggufrope.h -> [n_layer_all][n_head_kv(il) * n_rot(il)/2]
+std::vector<std::vector<float>> ggufrope_split_pairs_by_layer(const llama_hparams & hparams, const float * flat);

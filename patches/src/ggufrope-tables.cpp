@@ -40,16 +40,21 @@ void ggufrope_tables::capture_scores(uint32_t n_ctx) {
 static void log_active(const llama_model & model, const ggufrope_spec & spec) {
     uint32_t n_heads_all = 0, n_heads = 0, n_layers = 0;
     float r_min = INFINITY, r_max = 0.0f;
+    const bool by_pair = !spec.pair_factors.empty();
     for (uint32_t il = 0; il < model.hparams.n_layer(); ++il) {
         const uint32_t n_head_kv = model.hparams.n_head_kv(il);
         uint32_t n = 0;
         for (uint32_t h = 0; h < n_head_kv; ++h) {
-            const float r = spec.head_factor(il, h);
-            if (r != 1.0f) {
-                n += 1;
-                r_min = std::min(r_min, r);
-                r_max = std::max(r_max, r);
+            bool differs = false;
+            for (uint32_t i = 0; i < (by_pair ? model.hparams.n_rot(il)/2 : 1); ++i) {
+                const float r = spec.own_factor(il, h, i);
+                if (r != 1.0f) {
+                    differs = true;
+                    r_min = std::min(r_min, r);
+                    r_max = std::max(r_max, r);
+                }
             }
+            n += differs;
         }
         n_heads_all += n_head_kv;
         n_heads     += n;
@@ -57,8 +62,8 @@ static void log_active(const llama_model & model, const ggufrope_spec & spec) {
     }
     // warnings, because upstream's programs hide what is less, and a rotation of its own is worth a line
     if (n_heads > 0) {
-        LLAMA_LOG_WARN("ggufrope: method %s active: %u of %u KV heads on %u of %u layers, ratios %.3f-%.3f\n",
-            spec.method.c_str(), n_heads, n_heads_all, n_layers, model.hparams.n_layer(), r_min, r_max);
+        LLAMA_LOG_WARN("ggufrope: method %s active: %u of %u KV heads on %u of %u layers, ratios %.3f-%.3f%s\n",
+            spec.method.c_str(), n_heads, n_heads_all, n_layers, model.hparams.n_layer(), r_min, r_max, by_pair ? ", by pair" : "");
     }
     const auto & rows = spec.length_rows;
     if (rows.size() == 1) {

@@ -134,6 +134,7 @@ static std::string describe(const llama_model & model, const llama_cparams & cpa
         const auto & rows = tables->spec->length_rows;
         res += rows.empty() ? "" : format(", %zu row%s by length to %u", rows.size(), rows.size() > 1 ? "s" : "", rows.back().point);
         res += tables->spec->head_factors.empty() ? "" : ", ratios of heads";
+        res += tables->spec->pair_factors.empty() ? "" : ", ratios of heads by pair";
         res += tables->order ? " that follow the prompt" : "";
     }
     return ggufrope_printable(res);

@@ -27,7 +27,7 @@ extern "C" {
 // Version of this interface. What version 2 had is here with the same meaning, so that programs made for it run, but that
 // a success now clears ggufrope_last_error(). New in version 3: ggufrope_n_layers, ggufrope_head_factors_offset,
 // ggufrope_scores_offset, ggufrope_get_head_order, ggufrope_set_head_order, ggufrope_get_pending_length_row,
-// ggufrope_check_device.
+// ggufrope_check_device, and the functions of pair factors.
 #define GGUFROPE_API_VERSION 3
 LLAMA_API uint32_t ggufrope_api_version(void);
 
@@ -57,6 +57,22 @@ LLAMA_API bool ggufrope_get_head_factors(struct llama_context * ctx, float * out
 // (llama_memory_clear), as cached keys would disagree with new queries. Rebuilds the compute graphs: not for hot loops.
 // Returns false on error, with the context as it was.
 LLAMA_API bool ggufrope_set_head_factors(struct llama_context * ctx, const float * factors, size_t n);
+
+// Length of the pair factor array of this model: n_head_kv(layer) * n_rot(layer)/2 floats for every layer, in this order:
+// layer, KV head, pair. A pair factor divides the angle of one pair of one KV head. It takes the place of head factors: a
+// context has one kind or the other, or neither.
+LLAMA_API size_t ggufrope_n_pair_factors(const struct llama_model * model);
+
+// Where layer il begins in the pair factor array; from the last layer on: the array's length.
+LLAMA_API size_t ggufrope_pair_factors_offset(const struct llama_model * model, uint32_t il);
+
+// Copies the pair factors that `ctx` uses to out[0..n): its head factors for each pair where it has such; all 1 when it
+// has none. n must be ggufrope_n_pair_factors(). ggufrope_get_head_factors() fails where pairs of a head differ.
+LLAMA_API bool ggufrope_get_pair_factors(struct llama_context * ctx, float * out, size_t n);
+
+// Replaces what heads of `ctx` have of their own by pair factors, as ggufrope_set_head_factors() does by head factors.
+// Refused where the order of heads follows the prompt.
+LLAMA_API bool ggufrope_set_pair_factors(struct llama_context * ctx, const float * factors, size_t n);
 
 // How the factors of a layer are handed out to its heads, as `ggufrope.head_order` has it: "static" (as they stand in the
 // array), "per-prompt" or "per-prompt-rank" (anew for each prompt, by the scores of its last token). The string is

@@ -308,7 +308,7 @@ def test_a_model_s_own_factors_stay_and_multiply(tmp_path):
         (keys.HEAD_FACTORS, gb.entry(keys.HEAD_FACTORS, gb.ARR, [1.0] * 6, gb.F64), "type f32"),
         (keys.HEAD_FACTORS, gb.entry(keys.HEAD_FACTORS, gb.ARR, [1, 1, 1, 1, 0, 1], gb.F32), "finite number above 0"),
         (keys.HEAD_FACTORS, gb.entry(keys.HEAD_FACTORS, gb.ARR, [float("nan")] * 6, gb.F32), "finite number above 0"),
-        (keys.VERSION, gb.entry(keys.VERSION, gb.U32, 3), "update"),
+        (keys.VERSION, gb.entry(keys.VERSION, gb.U32, 4), "update"),
         (keys.VERSION, gb.entry(keys.VERSION, gb.ARR, [], gb.U32), "update"),
         (keys.METHOD, gb.entry(keys.METHOD, gb.ARR, [1, 2], gb.U32), "a value of type str is needed"),
         (keys.HEAD_ORDER, gb.entry(keys.HEAD_ORDER, gb.ARR, [], gb.U32), "a value of type str is needed"),

@@ -96,11 +96,17 @@ def test_rounding_touches_matrices_only(forward, folder):
         assert np.array_equal(want, right), name
 
 
-def test_heads_normed_where_the_reference_does_not_look(forward, tmp_path):
+def test_heads_normed_after_their_projection_are_rotated_by_the_class_itself(forward, tmp_path):
+    """Phi's optional norms stand between projection and rotation, where the formulas written out do not look."""
     tiny_checkpoint.make("phi", tmp_path, qk_layernorm=True)
-    forward.load_reference(tmp_path)
-    with pytest.raises(UnsupportedModelError, match="no Ms-PoE for phi"):
-        forward.load_reference(tmp_path, ReferenceSpec(head_ratios=((1.5, 1.2),) * 3))
+    ids = list(range(3, 90))
+
+    def run(spec):
+        return np.concatenate(list(forward.logits(forward.load_reference(tmp_path, spec), ids)))
+
+    linear, plain = run(ReferenceSpec("linear", {"factor": 1.7})), run(ReferenceSpec())
+    assert np.abs(run(ReferenceSpec(head_ratios=((1.7, 1.7),) * 3)) - linear).max() < 1e-3
+    assert np.abs(linear - plain).max() > 0.1
 
 
 def test_chunks_do_not_matter(forward, folder):

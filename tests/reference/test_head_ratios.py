@@ -115,6 +115,29 @@ def test_hooks_can_be_taken_away(forward, tiny):
     assert np.array_equal(np.concatenate(list(forward.logits(model, IDS))), before)
 
 
+@pytest.mark.parametrize("from_wavelength", [0.0, 20.0])
+def test_transformers_own_attention_agrees_with_the_formulas(forward, tiny, from_wavelength):
+    """Two ways that share no rotation: formulas on projections, and the class's own functions called head by head."""
+    import torch
+
+    from ggufrope.reference.head_ratios import part_factors
+    from ggufrope.reference.heads_in_attention import HeadsInAttention
+
+    ratios = ratios_of(3, 2, 1.2, 1.7)
+    spec = ReferenceSpec(head_ratios=ratios, from_wavelength=from_wavelength)
+    written = np.concatenate(list(forward.logits(forward.load_reference(tiny, spec), IDS)))
+    model = forward.load_reference(tiny)
+    plain = np.concatenate(list(forward.logits(model, IDS)))
+    pairs = len(model.base_model.rotary_emb.inv_freq)
+    trained = 10000.0 ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
+    rotation = HeadsInAttention(model, [part_factors(row, trained, from_wavelength) for row in ratios])
+    assert (
+        np.abs(np.concatenate(list(forward.logits(model, IDS))) - written).max() < 1e-3 < np.abs(plain - written).max()
+    )
+    rotation.remove()
+    assert np.array_equal(np.concatenate(list(forward.logits(model, IDS))), plain)
+
+
 def test_wrong_ratios_are_refused(forward, tiny):
     for ratios, said in (
         (((1.5, 1.2),) * 2, "2 layers of"),

@@ -38,8 +38,8 @@ def layers(values: list[bool], kind: int = BOOL) -> bytes:
 BAD = {
     "no version": ([METHOD, factors([1.5] * 6)], "'ggufrope.version': expected a u32, found no such key"),
     "version type": ([entry("ggufrope.version", U64, 1), METHOD], "'ggufrope.version': expected a u32, found type u64"),
-    "version 0": ([entry("ggufrope.version", U32, 0), METHOD], "'ggufrope.version': expected 1 to 2, found 0"),
-    "newer": ([entry("ggufrope.version", U32, 3)], "'ggufrope.version': .* 3: made by a newer ggufrope"),
+    "version 0": ([entry("ggufrope.version", U32, 0), METHOD], "'ggufrope.version': expected 1 to 3, found 0"),
+    "newer": ([entry("ggufrope.version", U32, 4)], "'ggufrope.version': .* 4: made by a newer ggufrope"),
     "no method": ([VERSION], "'ggufrope.method': expected a string, found no such key"),
     "method type": (
         [VERSION, entry("ggufrope.method", U32, 3)],

@@ -135,6 +135,10 @@ SAMPLES = {
     "ms-poe, given": Sample(
         "ms-poe", {"head_ratios": ((1.0, 1.0), (1.5, 1.2), (1.3, 1.1))}, still={"ggufrope.head_factors": ONE_STATEMENT}
     ),
+    "ms-poe, slow pairs": Sample("ms-poe", {"first_layer": 1, "from_wavelength": 60.0}, "qwen2"),
+    "ms-poe, slow pairs, given": Sample(
+        "ms-poe", {"head_ratios": ((1.0, 1.0), (1.5, 1.2), (1.3, 1.1)), "from_wavelength": 30.0}, "phi3"
+    ),
     "ms-poe+yarn": Sample(
         "ms-poe+yarn", {"factor": 4.0, "first_layer": 1}, "mistral", still=kept_betas("llama", "params.base.")
     ),
@@ -228,6 +232,8 @@ def wrong(value):
         )
     if isinstance(value, ClexTable):
         return [replace(value, context=value.context + 12)]
+    if isinstance(value[0], list):  # of layers
+        return [[*value[:i], [*row[:-1], row[-1] * 1.05], *value[i + 1 :]] for i, row in enumerate(value)]
     return [[*value[:i], value[i] * 1.05, *value[i + 1 :]] for i in (0, len(value) - 1)]
 
 
@@ -247,11 +253,16 @@ def wrong_arrays(array):
         yield changed
 
 
+PER_NUMBER = (
+    keys.HEAD_FACTORS, keys.PAIR_FACTORS, keys.LENGTH_POINTS, keys.LENGTH_FACTORS, keys.LENGTH_ATTN_SCALE
+)  # fmt: skip
+
+
 def wrong_files(header):
     """(what, edits) for every key and tensor that decides how the file rotates, and for its parameters."""
     for entry in header.fields:
         value = header.get(entry.key)
-        mine = entry.key in (keys.HEAD_FACTORS, keys.LENGTH_POINTS, keys.LENGTH_FACTORS, keys.LENGTH_ATTN_SCALE)
+        mine = entry.key in PER_NUMBER
         rope = entry.key.startswith(f"{header.architecture}.rope.") and not entry.key.endswith("dimension_count")
         if not (mine or rope):
             continue
