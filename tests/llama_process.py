@@ -275,14 +275,12 @@ class _Steps:
     def do_vectors(self, values: list[list[float]], positions: list[list[int]]) -> np.ndarray:
         n, flat = len(values), [p for row in positions for p in row]
         batch = self.ll.llama_batch_init(n, len(values[0]), 1)
-        own, batch.pos = batch.pos, (ctypes.c_int32 * len(flat))(*flat)
+        batch.pos = (ctypes.c_int32 * len(flat))(*flat)  # so the batch is not freed, as in do_image
         batch.n_tokens = n
         np.ctypeslib.as_array(batch.embd, (n * len(values[0]),))[:] = np.ravel(values)
         for i in range(n):
             batch.n_seq_id[i], batch.logits[i], batch.seq_id[i][0] = 1, 1, 0
         status = self.ll.llama_decode(self.context, batch)
-        batch.pos = own
-        self.ll.llama_batch_free(batch)
         if status != 0:
             raise ValueError(f"llama_decode: {status}")
         return np.ctypeslib.as_array(self.ll.llama_get_logits(self.context), (n, self.n_vocab)).copy()

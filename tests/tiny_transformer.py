@@ -73,7 +73,7 @@ class TinyModel:
             norms += [f"blk.{i}.attn_norm", f"blk.{i}.ffn_norm"]
         weights = {f"{name}.weight": rng.standard_normal(n) * 1.5 / np.sqrt(n[1]) for name, n in shapes.items()}
         weights |= {f"{name}.weight": 1 + 0.1 * rng.standard_normal(self.n_embd) for name in norms}
-        if self.arch == "qwen2":
+        if self.arch in {"qwen2", "qwen2vl"}:
             biased = [name for name in shapes if name[-6:] in {"attn_q", "attn_k", "attn_v"}]
             weights |= {f"{name}.bias": 0.3 * rng.standard_normal(shapes[name][0]) for name in biased}
         return {name: value.astype(np.float32) for name, value in weights.items()}
@@ -128,8 +128,13 @@ class TinyModel:
         self, tokens: list[int], ratios: np.ndarray | None = None, factors: np.ndarray | float = 1.0, scale: float = 1.0
     ) -> np.ndarray:
         """What the output is projected from, ``[n, n_embd]``; parameters as in ``logits``."""
+        return self.through(self.get("token_embd.weight")[tokens], ratios, factors, scale)
+
+    def through(
+        self, x: np.ndarray, ratios: np.ndarray | None = None, factors: np.ndarray | float = 1.0, scale: float = 1.0
+    ) -> np.ndarray:
+        """``states`` of embeddings ``[n, n_embd]``."""
         ratios = np.ones((self.n_layer, self.n_head_kv)) if ratios is None else ratios
-        x = self.get("token_embd.weight")[tokens]
         for i in range(self.n_layer):
             rows = [np.broadcast_to(factors, (self.n_rot // 2,)) * ratio for ratio in ratios[i]]
             attended = self.attention(self.normed(x, f"blk.{i}.attn_norm"), i, rows, scale)

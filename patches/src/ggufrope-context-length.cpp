@@ -100,7 +100,8 @@ bool ggufrope_context::follow_length(const llama_batch_ext & batch) {
         llama_pos last = -1;
         for (const auto & token : batch.tokens) {
             if (ctx.model.hparams.n_pos_per_embd() > 1 && token.has_embd && (token.pos[1] != token.pos[0] || token.pos[2] != token.pos[0])) {
-                ggufrope_fail("length tables do not support the positions of images");
+                ggufrope_fail("key 'ggufrope.length_factors': several rows of factors serve text alone, and this batch has the "
+                    "positions of an image; send text, or use a file whose method has one row");
             }
             last = std::max(last, token.pos[0]);
         }

@@ -158,4 +158,7 @@ def test_positions_of_images_are_refused(runtime_dir: Path, toys: Path, tmp_path
     assert not run_job(runtime_dir, toy, [PROMPT, ["image", 6, 40]]).error
     outcome = run(runtime_dir, toy, model, [PROMPT, ["image", 6, 40]])
     assert outcome.error == "step: llama_decode: -2"
-    assert outcome.last_error == "length tables do not support the positions of images"
+    assert outcome.last_error == (
+        "key 'ggufrope.length_factors': several rows of factors serve text alone, and this batch has the positions of "
+        "an image; send text, or use a file whose method has one row"
+    )
