@@ -274,7 +274,8 @@ void ggufrope_check_params(const llama_model & model, const llama_context_params
     if (spec->has_tables(model.hparams)) {
         if (!contradictions.empty()) {
             ggufrope_fail(format("%s: this file's '%s' (method %s) are relative to its own keys; %s", contradictions.c_str(),
-                spec->length_rows.empty() ? "ggufrope.head_factors" : "ggufrope.length_factors", spec->method.c_str(), REMEDY));
+                !spec->length_rows.empty() ? "ggufrope.length_factors" :
+                !spec->pair_factors.empty() ? "ggufrope.pair_factors" : "ggufrope.head_factors", spec->method.c_str(), REMEDY));
         }
         check_context(model, *spec, params, cparams);
     } else if (!contradictions.empty()) {

@@ -33,9 +33,16 @@ def scaling(**keys: Any) -> list[bytes]:
 
 
 YARN_KEYS = scaling(type="yarn", factor=3.0, original_context_length=128)
-#: Files with a table: by head, by length, one row for all lengths, and by head on top of upstream's yarn and of rows.
+PAIRS = np.repeat(RATIOS[:, :, None], MODEL.n_rot // 2, axis=2)
+#: Files with a table: by head, by head and pair, by length, one row for all lengths, and by head on top of upstream's
+#: yarn and of rows.
 TABLES = {
     "heads": with_factors(RATIOS),
+    "pairs": [
+        entry("ggufrope.version", U32, 3),
+        entry("ggufrope.method", STR, "ms-poe"),
+        entry("ggufrope.pair_factors", ARR, PAIRS.ravel().tolist(), F32),
+    ],
     "lengths": with_table(LengthTable.growing(MODEL.n_rot, [64, 96, 512])),
     "row": with_factors(np.ones((3, 2)), *length_row(SLOW, 1.0)),
     "scale": with_factors(np.ones((3, 2)), *length_row(np.ones_like(SLOW), 1.25)),
@@ -117,7 +124,8 @@ def warnings(outcome: Outcome) -> list[str]:
 @pytest.mark.parametrize("table", TABLES)
 def test_parameters_are_refused(runtime_dir: Path, tmp_path: Path, table: str) -> None:
     said = refusals(runtime_dir, tmp_path, TABLES[table], [given for given, _, _ in PARAMETERS])
-    factors = "ggufrope.head_factors" if table in ("heads", "heads on yarn") else "ggufrope.length_factors"
+    own = {"heads": "head_factors", "heads on yarn": "head_factors", "pairs": "pair_factors"}
+    factors = f"ggufrope.{own.get(table, 'length_factors')}"
     for (given, option, key), text in zip(PARAMETERS, said, strict=True):
         assert text.startswith(f"{option}({next(iter(given))}) contradicts '{key}' ("), text
         assert f"this file's '{factors}' (method ms-poe) are relative to its own keys; run it without" in text
