@@ -130,7 +130,8 @@ def _mean(sums: Floats, counts: Floats, start: int, end: int, seed: int) -> Posi
     if used.sum() < 2:  # one text says nothing about others
         return PositionMean(start, end, n, mean, None, None)
     interval = mean_interval(sums[used], counts[used], seed)
-    return PositionMean(start, end, n, mean, interval.low, interval.high)
+    low = max(interval.low, 0.0) if mean >= 0 else interval.low  # neither losses nor divergences are below 0
+    return PositionMean(start, end, n, mean, low, interval.high)
 
 
 def pieces(reader: Reader, text: Path, length: int, limit: int) -> list[list[int]]:

@@ -122,9 +122,9 @@ def _span(values: dict[Entry, Estimate], digits: int) -> str:
 def _stuck(lead: str, where: str, values: dict[Entry, Estimate], digits: int) -> Prose:
     """A length at which the task is too easy or too hard for all."""
     remedy = "longer texts or a harder task" if where == "ceiling" else "shorter texts or an easier task"
-    who = f"all {len(values)} methods lie" if len(values) > 1 else f"{next(iter(values)).method} lies"
-    said = f": {who} {_span(values, digits)}, so nothing can be compared here; {remedy} would tell more."
-    return Prose((lead, Strong(f"at the {where}"), said))
+    who = (f"all {len(values)} methods lie",) if len(values) > 1 else (Code(next(iter(values)).method), " lies")
+    said = f" {_span(values, digits)}, so nothing can be compared here; {remedy} would tell more."
+    return Prose((lead, Strong(f"at the {where}"), ": ", *who, said))
 
 
 def _lead(group: Group, length: int, entry: Entry) -> str:
@@ -231,7 +231,7 @@ def _table(group: Group) -> Table:
         names += ("effective length",)
         note += (
             f" Effective length: up to which each score is at least {EFFECTIVE:.0%} of that at {group.lengths[0]} "
-            "tokens; ≥ where it is the longest that was measured."
+            "tokens; ≥ where it is the longest that was measured of a file."
         )
     return Table(f"{group.title}: {group.unit} overall", head_names(group), names, tuple(rows), note)
 
@@ -243,7 +243,8 @@ def _effective(group: Group, entry: Entry) -> tuple[TableCell, ...]:
     length = effective_length(group, entry)
     if length is None:
         return (TableCell("–", title="no score at the shortest length, or one at the floor"),)
-    return (TableCell(f"≥ {length}" if length == group.lengths[-1] else str(length)),)
+    measured = [at for at in group.lengths if group.get(entry, at) is not None]
+    return (TableCell(f"≥ {length}" if length == measured[-1] else str(length)),)
 
 
 def beyond(group: Group, length: int) -> str:

@@ -107,6 +107,8 @@ def _by_text(a: Result, b: Result) -> Difference | None:
         return None
     if not any(gap for gap, _ in gaps):
         return Difference(0.0, 0.0, 0.0, "equal", len(gaps))
+    if math.isclose(min(gap for gap, _ in gaps), max(gap for gap, _ in gaps)):  # an interval would claim certainty
+        return None
     sums, counts = [gap * n for gap, n in gaps], [n for _, n in gaps]
     interval = mean_interval(sums, counts)
     return Difference(sum(sums) / sum(counts), interval.low, interval.high, "paired", len(gaps))

@@ -150,12 +150,22 @@ def _require_sense(result: Result, path: Path) -> None:
     low, high = bounds[0] - _ROUNDING, bounds[1] + _ROUNDING
     numbers = [v for v in (*values, *parts, *means) if v is not None]
     odd = [v for v in numbers if not (math.isfinite(v) and low <= v <= high)] + [d for d in depths if not 0 <= d <= 1]
+    odd += [float(t.n) for t in result.by_text or () if t.n < 1] + _disagreeing(result)
     odd += [float(n) for n in (result.length, result.file.trained, result.file.context) if n < 1]
     if odd:
         raise InputError(
             f"{path}: {result.task} of {base_name(result.file)} at {result.length} tokens has the value {odd[0]:g}, "
             "which nothing measures; restore the file, or omit it"
         )
+
+
+def _disagreeing(result: Result) -> list[float]:
+    """The mean over all texts where it is not that of the texts."""
+    texts = [(t.mean, t.n) for t in result.by_text or () if t.mean is not None and t.n > 0]
+    if result.mean is None or len(texts) < len(result.by_text or ()) or not texts:
+        return []
+    mean = sum(value * n for value, n in texts) / sum(n for _, n in texts)
+    return [] if math.isclose(mean, result.mean, rel_tol=1e-6, abs_tol=1e-9) else [result.mean]
 
 
 def _without_repetitions(results: list[Result]) -> tuple[list[Result], list[str]]:

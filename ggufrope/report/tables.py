@@ -62,8 +62,9 @@ def _mixed(differences: list[Difference]) -> bool:
 
 def _how(group: Group, differences: list[Difference]) -> str:
     """How intervals were computed, and how many would exclude zero by chance."""
+    differences = [d for d in differences if d.low is not None]
     kinds = {d.how for d in differences}
-    ways = []
+    ways = [] if differences else ["No intervals: one text says nothing about others."]
     if kinds & {"paired", "equal"}:
         ways.append("Paired: the same questions or texts, intervals over texts.")
     if "equal" in kinds:
@@ -71,10 +72,12 @@ def _how(group: Group, differences: list[Difference]) -> str:
     if "independent" in kinds:
         name = "Independent (ⁱ)" if _mixed(differences) else "Independent"
         ways.append(f"{name}: intervals combined as those of separate measurements, wider than need be.")
-    shown, by_chance = sum(d.shown for d in differences), max(1, round(len(differences) / 20))
-    ways.append(
-        f"Bold: the interval excludes zero, {shown} of {len(differences)}; about {by_chance} would by chance alone."
-    )
+    shown, by_chance = sum(d.shown for d in differences), round(len(differences) / 20)
+    expected = f"about {by_chance}" if by_chance else "fewer than 1"
+    if differences:
+        ways.append(
+            f"Bold: the interval excludes zero, {shown} of {len(differences)}; {expected} would by chance alone."
+        )
     return f"Difference in {group.unit}, {'above' if group.higher else 'below'} zero is better. {' '.join(ways)}"
 
 

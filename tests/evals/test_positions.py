@@ -108,6 +108,17 @@ def test_one_text_has_no_interval_and_what_is_not_finite_no_mean(texts):
     assert [t.mean for t in sums.means(0).by_text] == [None]
 
 
+def test_losses_of_few_texts_have_no_interval_below_zero():
+    """0.1 and 2 of two texts: half of t's interval is 12.07."""
+    sums = positions.Sums([0, 1])
+    for loss in (0.1, 2.0):
+        sums.begin([int(10 * loss)])
+        sums.add(0, np.array([loss]))
+    found = sums.means(0)
+    assert (found.low, found.by_position[0].low) == (0.0, 0.0)
+    assert found.high == pytest.approx(1.05 + 12.7062 * 0.95)
+
+
 def test_means_by_text_name_their_tokens(texts):
     """What pairs two results: the same tokens have the same name, others another, and the mean is each text's own."""
     cuts = windows(20, 20, 10)

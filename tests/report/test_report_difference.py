@@ -117,6 +117,11 @@ def test_means_of_the_same_texts_are_paired():
     assert (difference(a, a).how, difference(a, a).shown) == ("equal", False)
 
 
+def test_texts_that_differ_by_the_same_show_no_certainty():
+    a, b = (result(made.positions(made.facts(), by_text=m)) for m in ((1.5, 3.5, 5.5), (1.0, 3.0, 5.0)))
+    assert difference(a, b).how == "independent"
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -258,3 +258,19 @@ def test_bad_results_are_refused_by_file_and_line(tmp_path):
 def test_values_that_nothing_measures_are_refused(tmp_path, changed):
     with pytest.raises(InputError, match=r"niah of none-f16\.gguf .* which nothing measures"):
         of(tmp_path, made.answers(made.facts()) | changed)
+
+
+@pytest.mark.parametrize(
+    ("by_text", "said"),
+    [
+        ([(0, 2.0), (0, 2.0)], "the value 0,"),
+        ([(-1, 2.0), (511, 2.0)], "the value -1,"),
+        ([(511, 9.0)], "the value 2,"),
+    ],
+    ids=["no positions", "fewer than none", "another mean"],
+)
+def test_means_by_text_must_fit(tmp_path, by_text, said):
+    line = made.positions(made.facts(), means=(2.0,))
+    line["by_text"] = [{"tokens": f"{i:016x}", "n": n, "mean": mean} for i, (n, mean) in enumerate(by_text)]
+    with pytest.raises(InputError, match=rf"ppl of none-f16\.gguf .* {said} which nothing measures"):
+        of(tmp_path, line)

@@ -6,7 +6,7 @@ import pytest
 import results_maker as made
 
 from ggufrope.report.answer import answer
-from ggufrope.report.blocks import Points, Table
+from ggufrope.report.blocks import Code, Points, Table
 from ggufrope.report.curves import charts
 from ggufrope.report.document import document
 from ggufrope.report.heatmap import maps
@@ -84,10 +84,31 @@ def test_effective_length_is_that_up_to_which_scores_hold(tmp_path, shares, reac
     assert shown(table)["none", "F16"][-1] == (reached, "", False)
 
 
+def test_a_file_that_was_not_measured_further_may_reach_further(tmp_path):
+    lines = [made.answers(made.facts(), n, right()) for n in (512, 1024, 2048)]
+    lines += [made.answers(made.facts("ntk"), n, right()) for n in (512, 1024)]
+    _, table = answer(group(tmp_path, *lines))
+    assert [cells[-1][0] for cells in shown(table).values()] == ["≥ 2048", "≥ 1024"]
+
+
 def test_one_length_and_losses_have_no_effective_length(tmp_path):
     _, scores = answer(group(tmp_path / "a", made.answers(made.facts(), 512, right())))
     _, losses = answer(group(tmp_path / "b", *(made.positions(made.facts(), n) for n in (512, 1024))))
     assert not [c for table in (scores, losses) for c in table.columns if "effective" in c]
+
+
+def test_a_method_alone_at_the_floor_is_code(tmp_path):
+    """``none lies at 0`` would be read as if nothing did."""
+    points, _ = answer(group(tmp_path, made.answers(made.facts(), scores={0.5: [0.0] * 9})))
+    assert "`none` lies at 0.000" in "".join(f"`{p}`" if type(p) is Code else p for p in points.items[0].parts)
+
+
+def test_without_intervals_nothing_is_said_of_them(tmp_path):
+    lines = [made.positions(made.facts(m), means=(v,), low=None, high=None) for m, v in (("none", 2.0), ("ntk", 1.5))]
+    (table,) = cost_and_gain(group(tmp_path, *lines))
+    assert "No intervals: one text says nothing about others." in table.note
+    assert "chance" not in table.note
+    assert "Independent" not in table.note
 
 
 def test_a_floor_is_said(tmp_path):
