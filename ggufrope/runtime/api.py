@@ -79,9 +79,7 @@ class Api:
         """
         factors = np.ones(int(self._count(model)), np.float32)
         if not self._get(context, as_floats(factors), factors.size):
-            raise RuntimeLibraryError(
-                f"cannot read the head factors: {self.last_error()}; `ggufrope runtime build` makes a library that can"
-            )
+            raise RuntimeLibraryError(f"cannot read the head factors: {self.last_error()}; pair_factors() has them all")
         return factors
 
     def set_head_factors(self, model: Any, context: Any, factors: npt.ArrayLike) -> None:

@@ -129,26 +129,31 @@ def check_devices(
     for device in listed:
         if names and device["name"] not in names:
             continue
-        answers, started = _answers(runtime, device["name"], limit)
+        answers, started, reason = _answers(runtime, device["name"], limit)
         if started > 1:
             notes.append(f"{device['name']}: the process that tested it ended early; started {started} times")
         cases = tuple(CaseCheck(**answer) for answer in answers if "op" in answer)
-        problem = "" if answers[-1] == {} else "the process ended before all cases had run"
+        problem = "" if answers[-1:] == [{}] else f"the process ended before all cases had run{reason}"
         checked.append(DeviceCheck(device["name"], device["description"], device["backend"], cases, problem))
     return tuple(checked), tuple(notes)
 
 
-def _answers(runtime: Runtime, name: str, limit: float) -> tuple[list[dict[str, Any]], int]:
-    """All cases of a device, and how many processes that took.
+def _answers(runtime: Runtime, name: str, limit: float) -> tuple[list[dict[str, Any]], int, str]:
+    """All cases of a device, how many processes that took, and why the last one answered nothing.
 
     One for each device, since a driver may take its process along; and another if it did so: Mesa 22.3's driver for the
     CPU dies in one of six runs, at random, where norms are computed.
     """
-    for started in range(1, _TRIES):
-        answers, _ = _ask(runtime, [name], limit)
-        if answers[-1] == {} or any(not CaseCheck(**answer).good for answer in answers):
-            return answers, started
-    return _ask(runtime, [name], limit)[0], _TRIES
+    started = 0
+    while True:
+        started += 1
+        try:
+            answers, reason = _ask(runtime, [name], limit)[0], ""
+        except RuntimeLibraryError as error:  # before its first case; other devices are still to be tested
+            answers, reason = [], f": {error}"
+        wrong = any(answer and not CaseCheck(**answer).good for answer in answers)
+        if started == _TRIES or wrong or answers[-1:] == [{}]:
+            return answers, started, reason
 
 
 def _ask(runtime: Runtime, arguments: list[str], limit: float) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

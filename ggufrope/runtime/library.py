@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from ggufrope.errors import InputError, RuntimeLibraryError
+from ggufrope.errors import InputError, RuntimeLibraryError, UsageError
 from ggufrope.gguf.keys import PREFIX
 from ggufrope.last_words import note
 from ggufrope.modelfile.model_file import ModelFile
@@ -94,6 +94,12 @@ def load(
         raise InputError(
             f"{path}: llama.cpp refused it: {log.reason() or error}; `ggufrope inspect` shows what it says"
         ) from error
+    if kwargs.get("lora_path") and not model._lora_adapter:  # a null pointer, which Llama takes for an adapter
+        model.close()
+        raise InputError(
+            f"{kwargs['lora_path']}: llama.cpp cannot load this LoRA adapter: {log.reason() or 'no such file?'}; "
+            "give a GGUF that convert_lora_to_gguf made for this model"
+        )
     if needed and (fallback := _api().fallback(model._ctx.ctx)):
         if no_fallback:
             model.close()
@@ -168,7 +174,7 @@ def method(model: Llama) -> str | None:
 
 def head_factors(model: Llama) -> npt.NDArray[np.float32]:
     """Head factors in use, ``[sum of n_head_kv over the layers]``, row-major by layer; all 1 when there are none."""
-    return _api().head_factors(model._model.model, model._ctx.ctx)
+    return _api().head_factors(*_open(model))
 
 
 def set_head_factors(model: Llama, factors: npt.ArrayLike | None) -> None:
@@ -189,7 +195,7 @@ def set_head_factors(model: Llama, factors: npt.ArrayLike | None) -> None:
 
 def pair_factors(model: Llama) -> npt.NDArray[np.float32]:
     """Factors in use for each pair of each KV head, ``[sum of n_head_kv · rot_dim/2 over the layers]``, row-major."""
-    return _api().pair_factors(model._model.model, model._ctx.ctx)
+    return _api().pair_factors(*_open(model))
 
 
 def set_pair_factors(model: Llama, factors: npt.ArrayLike) -> None:
@@ -256,7 +262,24 @@ def _hinting(base: Any) -> Any:
                 _api().set_length_hint(self._ctx.ctx, self.n_tokens + len(tokens))
             super().eval(tokens)
 
+        def load_state(self, state: Any) -> None:
+            try:
+                super().load_state(state)
+            except RuntimeError as error:
+                raise RuntimeError(f"{error}: {_api().last_error() or 'llama.cpp does not say why'}") from None
+
     return HintingLlama
+
+
+def _open(model: Llama) -> tuple[Any, Any]:
+    """The handles of model and context.
+
+    Raises:
+        UsageError: The model was closed.
+    """
+    if model._model.model is None or model._ctx.ctx is None:
+        raise UsageError(f"{model.model_path}: this model was closed; load it again")
+    return model._model.model, model._ctx.ctx
 
 
 @lru_cache(maxsize=1)

@@ -11,10 +11,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ggufrope.errors import InputError, OutputError, UsageError
 from ggufrope.files import check_output, replacing, try_lock
 from ggufrope.gguf import Header, read_header
-from ggufrope.gguf.keys import HEAD_FACTORS, HEAD_ORDER, PREFIX
+from ggufrope.gguf.keys import CONTEXT_LENGTH, HEAD_FACTORS, HEAD_ORDER, METHOD, PAIR_FACTORS, PREFIX, ROPE, stock
+from ggufrope.methods.head_order import STATIC
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.runtime.library import runtime_for
 from ggufrope.runtime.locate import Runtime
@@ -60,6 +63,13 @@ def command_line(
 
 def _ordering(name: str, model: ModelFile, order: str | None) -> list[str]:
     """What a head order that follows the prompt needs: one sequence at a time, and the key if it is not the file's."""
+    if order is not None and PAIR_FACTORS in model:
+        if order == STATIC:
+            return []
+        raise UsageError(
+            f"--head-order: the ratios of {model.path} differ by pair (--from-wavelength), and {order} hands out one "
+            "for a whole head; convert it with --from-wavelength 0"
+        )
     if order is not None and HEAD_FACTORS not in model:
         raise UsageError(
             f"--head-order: {model.path} has no head ratios to hand out; convert it with --method ms-poe first"
@@ -118,8 +128,14 @@ def quantize(
         extra = [*options, *(["--imatrix", str(imatrix)] if imatrix else [])]
         _quantize_to(runtime, [*extra, str(source), file.name, kind], Path(scratch) / "log", progress)
         try_lock(file, alone=False)  # from here on it may be read, as a file that is locked may not
-        if _our_entries(read_header(Path(file.name))) != before:
+        made = read_header(Path(file.name))
+        if _our_entries(made) != before:
             raise OutputError(f"{output}: llama-quantize changed a {PREFIX}* key; nothing was written")
+        if before and (changed := _changed_ropes(model.header, made)):
+            raise OutputError(
+                f"{output}: llama-quantize changed {changed}, which {METHOD} goes by; nothing was written; "
+                "omit that --override-kv, or convert the result"
+            )
 
 
 def _quantize_to(runtime: Runtime, arguments: list[str], log: Path, progress: Progress | None) -> None:
@@ -135,6 +151,14 @@ def _quantize_to(runtime: Runtime, arguments: list[str], log: Path, progress: Pr
     reason = re.search(r"failed to quantize: (.*)", text)
     said = reason[1] if reason else compile_errors(log)
     raise InputError(f"{arguments[-3]}: llama-quantize failed: {said}; its options go after --")
+
+
+def _changed_ropes(before: Header, after: Header) -> str:
+    """The first key of the rotation or the context that is another one; empty: there is none."""
+    arch = before.architecture
+    decisive = (stock(ROPE, arch), stock(CONTEXT_LENGTH, arch))
+    keys = {field.key for header in (before, after) for field in header.fields if field.key.startswith(decisive)}
+    return next((key for key in sorted(keys) if not np.array_equal(before.get(key), after.get(key))), "")
 
 
 def _our_entries(header: Header) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ import gguf_builder as gb
 import numpy as np
 import pytest
 
-from ggufrope.errors import GgufError, InputError, ParameterError, RuntimeLibraryError
+from ggufrope.errors import GgufError, InputError, ParameterError, RuntimeLibraryError, UsageError
 from ggufrope.runtime import library
 from ggufrope.runtime.api import API_VERSION, Api
 from ggufrope.runtime.log import LibraryLog
@@ -47,6 +47,10 @@ def fake_library(version: int = API_VERSION, count: int = 4) -> SimpleNamespace:
             "ggufrope_n_head_factors": FakeFunction(lambda _model: count),
             "ggufrope_get_head_factors": FakeFunction(get),
             "ggufrope_set_head_factors": FakeFunction(put),
+            "ggufrope_n_pair_factors": FakeFunction(lambda _model: count),
+            "ggufrope_pair_factors_offset": FakeFunction(lambda _model, layer: (0, 1, 1, count)[layer]),
+            "ggufrope_get_pair_factors": FakeFunction(get),
+            "ggufrope_set_pair_factors": FakeFunction(put),
             "ggufrope_fallback": FakeFunction(lambda _context: b""),
             "ggufrope_n_length_rows": FakeFunction(lambda _model: 0),
             "ggufrope_length_point": FakeFunction(lambda _model, _row: 0),
@@ -228,3 +232,10 @@ def test_ld_library_path_cannot_swap_in_another_llama(runtime_dir: Path, stock_d
     said = subprocess.run(["ldd", runtime_dir / "llama-bench"], env=env, capture_output=True, text=True, check=True)
     assert str(stock_dir) not in said.stdout
     assert str(runtime_dir) in said.stdout
+
+
+def test_a_closed_model_has_no_factors() -> None:
+    closed = SimpleNamespace(_model=SimpleNamespace(model=None), _ctx=SimpleNamespace(ctx=None), model_path="m.gguf")
+    for read in (library.head_factors, library.pair_factors):
+        with pytest.raises(UsageError, match=r"m\.gguf: this model was closed; load it again"):
+            read(closed)

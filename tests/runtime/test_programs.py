@@ -122,6 +122,7 @@ def test_quantize_keeps_our_keys(runtime: Runtime, model: Path, tmp_path: Path) 
     ("expression", "code", "error", "expected"),
     [
         ("data.replace(b'ggufrope.version', b'ggufrope.versio_')", 0, OutputError, "changed a ggufrope"),
+        ("data.replace((64).to_bytes(4, 'little'), (99).to_bytes(4, 'little'), 1)", 0, OutputError, "changed llama."),
         ("(print('main: invalid ftype Q9'), data)[1]", 1, UsageError, "does not know Q8_0"),
         ("(print('error: tensor is odd'), data)[1]", 1, InputError, "error: tensor is odd"),
     ],

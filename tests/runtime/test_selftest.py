@@ -205,6 +205,25 @@ class TestByHand:
         (device,), said = check_devices(runtime)  # wrong and dead: that is enough
         assert device.cases[0].verdict == "failed"
 
+    def test_a_driver_that_dies_at_once_leaves_the_other_devices(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        case = asdict(CaseCheck("rope", "neox", "f32", "", "passed", "", 0.0, 1.0, 0))
+        listed = [{"name": name, "description": "a chip", "backend": "B"} for name in "XY"]
+        started: list[str] = []
+
+        def ask(_runtime: Runtime, names: list[str], _limit: float) -> tuple[list[dict], tuple[str, ...]]:
+            started.extend(names)
+            if names == ["X"]:
+                raise RuntimeLibraryError("a library cannot test devices: exit status -11; build it again")
+            return ([case, {}] if names else listed), ()
+
+        monkeypatch.setattr("ggufrope.runtime.device_check._ask", ask)
+        (dead, other), said = check_devices(Runtime(Path(), "", "", "cpu", ()))
+        assert started == ["X", "X", "X", "Y"]
+        assert "exit status -11" in dead.summary
+        assert not dead.good
+        assert other.good
+        assert said == ("X: the process that tested it ended early; started 3 times",)
+
     def test_what_is_good(self) -> None:
         def case(verdict: str) -> CaseCheck:
             return CaseCheck("rope", "neox", "f32", "", verdict, "", 0.0, 0.0, 0)
