@@ -123,6 +123,9 @@ def _parts(c: LayerClass) -> str:
     """Which pairs a ratio is for, where it is not for all of them."""
     if not c.pair_factors:
         return ""
+    if any(sorted(row) != list(row) and sorted(row, reverse=True) != list(row) for row in c.pair_factors):
+        values = [v for row in c.pair_factors for v in row]
+        return f" at the last pair; pairs from {min(values):.4g} to {max(values):.4g} (--json has all)"
     kept = [i for i, of_pair in enumerate(zip(*c.pair_factors, strict=True)) if set(of_pair) == {1.0}]
     alone = f"; pairs {_ranges(tuple(kept))} are at 1" if kept else ""
     return f" at the last pair{alone} (--json has all)"

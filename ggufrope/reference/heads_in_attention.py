@@ -104,6 +104,8 @@ class HeadsInAttention:
         self, original: Callable[..., Any], values: dict[str, Any], name: str, axis: int, index: int, kind: str
     ) -> Tensor:
         """One of Q and K, rotated head by head."""
+        if values[name].shape[3 - axis] != values["cos"].shape[-2]:
+            raise ValueError(f"layer {index} does not have its tokens where {_ROTATES} has them elsewhere")
         heads, rows = values[name].split(1, dim=axis), _rows_for(self._factors[index], values[name].shape[axis], index)
         out = []
         for head, row in zip(heads, rows, strict=True):
@@ -132,7 +134,7 @@ class HeadsInAttention:
         wanted = {i for i, rows in enumerate(self._factors) if bool((rows != 1.0).any())}
         try:
             with torch.no_grad():
-                model(input_ids=torch.tensor([[1, 2]]), use_cache=False)
+                model(input_ids=torch.tensor([[1, 2, 1, 2, 1]]), use_cache=False)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             self.remove()
             raise UnsupportedModelError(self._unable(model, str(error))) from None

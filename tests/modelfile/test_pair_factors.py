@@ -6,6 +6,7 @@ import gguf_builder as gb
 import numpy as np
 import pytest
 
+from ggufrope.cli import main
 from ggufrope.convert.conversion import plan, strip, write
 from ggufrope.errors import GgufError, ParameterError
 from ggufrope.gguf import keys
@@ -96,6 +97,20 @@ def test_inspect_shows_both_ends_of_a_head(tiny):
     assert curves["after, head ratio 1.75"][:2] == pytest.approx(curves["after"][:2])
     assert curves["after, head ratio 1.75"][3] == pytest.approx(curves["after"][3] * 1.75)
     assert "pair_factors" in seen.as_json()["layer_classes"][1]
+
+
+def test_inspect_hides_no_pair_between_the_ends(tiny, capsys):
+    """Factors that another program wrote: one in the middle, which neither end tells of."""
+    header = converted(tiny, BY_PARTS).header
+    values = np.ones(24, np.float32)
+    values[21] = 7.0
+    kept = [header.raw(field) for field in header.fields if field.key != keys.PAIR_FACTORS]
+    path = tiny.with_name("other.gguf")
+    path.write_bytes(gb.build([*kept, gb.entry(keys.PAIR_FACTORS, gb.ARR, values.tolist(), gb.F32)], gb.tiny_tensors()))
+    assert main(["inspect", str(path)]) == 0
+    assert "layers 2: 1 at the last pair; pairs from 1 to 7 (--json has all)" in capsys.readouterr().out
+    curves = Inspection(ModelFile.open(path)).wavelengths()
+    assert curves["after, head ratio 7"][1] == pytest.approx(7 * curves["after"][1])
 
 
 def test_two_files_that_differ_in_one_pair_do_not_rotate_alike(tiny):
