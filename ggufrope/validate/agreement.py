@@ -148,12 +148,12 @@ def _heads_gap(file: Decoded, reference: Decoded) -> str:
     for layer, n_heads in enumerate(file.model.n_head_kv):
         n_pairs = file.model.n_pairs_of(layer)
         a, b = (_head_rows(d.table, layer, (n_heads, n_pairs)) for d in (file, reference))
-        worst = _furthest(a, b) if a.size else ()
-        if worst:
-            head, pair, mine, theirs = worst
-            alike = not (np.ptp(a, axis=1).any() or np.ptp(b, axis=1).any())
-            where = f"the ratio of layer {layer}, KV head {head}" + ("" if alike else f", pair {pair}")
-            return f"{where} is {mine:.6g} against {theirs:.6g}"
+        for head in range(n_heads):
+            if worst := _furthest(a[head], b[head]):
+                pair, mine, theirs = worst
+                alike = not (np.ptp(a[head]) or np.ptp(b[head]))
+                where = f"the ratio of layer {layer}, KV head {head}" + ("" if alike else f", pair {pair}")
+                return f"{where} is {mine:.6g} against {theirs:.6g}"
     return ""
 
 

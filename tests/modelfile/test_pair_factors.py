@@ -115,10 +115,10 @@ def test_inspect_hides_no_pair_between_the_ends(tiny, capsys):
 
 def test_two_files_that_differ_in_one_pair_do_not_rotate_alike(tiny):
     one, other = converted(tiny, BY_PARTS), converted(tiny, {**BY_PARTS, "from_wavelength": 500.0}, stem="other")
-    assert "the ratio of layer 2, KV head 1, pair 2 is" in rotation_gap(one.decoded, other.decoded)
+    assert "the ratio of layer 2, KV head 0, pair 2 is" in rotation_gap(one.decoded, other.decoded)
     assert rotation_gap(one.decoded, one.decoded) == ""
     published = converted(tiny, {"min_ratio": 1.5, "max_ratio": 2.0}, stem="published")
-    assert "KV head 1, pair 0 is 1 against 1.75" in rotation_gap(one.decoded, published.decoded)
+    assert "KV head 0, pair 0 is 1 against 1.5" in rotation_gap(one.decoded, published.decoded)
 
 
 GOOD = [1.5] * 24
