@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +23,12 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="commands run in one process there"),
     pytest.mark.usefixtures("runtime_dir"),
 ]
+
+
+def _heed_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
 
 Start = Callable[..., subprocess.Popen]
 
@@ -47,8 +52,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         more = dying_environment(tmp_path, at, how) if how else {}
         command = [sys.executable, "-m", "ggufrope", *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        # whoever runs tests in the background has SIGINT ignored, and children inherit that
-        pipes |= {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
+        # whoever runs tests in the background or under nohup has signals ignored, and children inherit that
+        pipes |= {"preexec_fn": _heed_signals}
         running.append(subprocess.Popen(command, env=os.environ | more, text=True, **pipes))  # type: ignore[call-overload]
         return running[-1]
 
