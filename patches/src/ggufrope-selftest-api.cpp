@@ -4,6 +4,8 @@
 #include "ggufrope.h"
 #include "ggufrope-device-test.h"
 
+#include <exception>
+
 static const char * verdict_name(ggufrope_verdict verdict) {
     switch (verdict) {
         case GGUFROPE_VERDICT_PASSED:    return "passed";
@@ -29,11 +31,25 @@ static std::vector<ggufrope_rope_case> all_cases(ggml_backend_dev_t device) {
     return res;
 }
 
+// an exception would end the caller, which may be C
+static ggufrope_case_result run_case(ggufrope_device_test & test, const ggufrope_rope_case & c) {
+    ggufrope_case_result res;
+    try {
+        return test.run(c, true);
+    } catch (const std::exception & err) {
+        res.problem = err.what();
+    } catch (...) {
+        res.problem = "unknown exception";
+    }
+    res.verdict = GGUFROPE_VERDICT_FAILED;
+    return res;
+}
+
 int32_t ggufrope_check_device(ggml_backend_dev_t device, ggufrope_check_callback callback, void * user_data) {
     ggufrope_device_test test(device, 2);
     int32_t n_bad = 0;
     for (const auto & c : all_cases(device)) {
-        const auto res = test.run(c, true);
+        const auto res = run_case(test, c);
         n_bad += res.verdict != GGUFROPE_VERDICT_PASSED && res.verdict != GGUFROPE_VERDICT_NO_OP;
 
         const std::string op = c.op(), mode = c.mode_name(), type = c.type_names(), variant = c.variant();

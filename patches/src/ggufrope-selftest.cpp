@@ -74,7 +74,7 @@ static size_t test_device(proofs & known, ggml_backend_dev_t dev, const std::vec
         if (known.failed.count(dev) > 0) {
             break;
         }
-        if (!known.passed.insert({ dev, c.key() }).second) {
+        if (known.passed.count({ dev, c.key() }) > 0) {
             continue;
         }
         n_new += 1;
@@ -83,12 +83,12 @@ static size_t test_device(proofs & known, ggml_backend_dev_t dev, const std::vec
             warn_of_steps(dev, c);
         }
         if (res.verdict == GGUFROPE_VERDICT_FAILED) {
-            if (ggufrope_is_cpu(dev)) {
-                known.passed.erase({ dev, c.key() }); // the next context is told, too
-            } else {
+            if (!ggufrope_is_cpu(dev)) { // of the CPU the next context is told, too
                 known.failed.insert(dev);
             }
             refuse(dev, c, res);
+        } else {
+            known.passed.insert({ dev, c.key() }); // not before: a run that throws has tested nothing
         }
     }
     return n_new;

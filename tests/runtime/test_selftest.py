@@ -28,6 +28,7 @@ from ggufrope.runtime.locate import Runtime, locate
 
 TOKENS = np.random.default_rng(1).integers(0, 64, 120).tolist()
 EVAL = ["eval", TOKENS, 0, 0]
+TESTED = re.compile(r"ggufrope: devices were tested on (\d\d) rotations in \S+ ms")
 WARNING = re.compile(r"ggufrope: device (\S+) .*?: (.*) is off by (\S+), allowed are (\S+) \(of the largest value\)")
 
 
@@ -123,6 +124,19 @@ class TestAWrongCpu:
         assert "no device is left that rotates rightly" in outcome.last_error
         assert "`ggufrope runtime build`" in outcome.last_error
 
+    def test_what_was_interrupted_is_tested_again(
+        self, runtime_dir: Path, path: Path, wrong: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path.write_bytes(TinyModel("llama").file())
+        steps = [["set", RATIOS.ravel().tolist()], ["why"]]
+        right = run_job(runtime_dir, path, steps)
+        monkeypatch.setenv("LD_PRELOAD", str(wrong))
+        monkeypatch.setenv("WRONG_HOW", "throw once")
+        interrupted = run_job(runtime_dir, path, steps * 2)
+        assert [array[0] for array in interrupted.arrays] == [0.0, "the device was lost", 1.0, ""]
+        [expected], [found] = (TESTED.findall(outcome.log) for outcome in (right, interrupted))
+        assert found == expected
+
     def test_files_without_rows_run(
         self, runtime_dir: Path, path: Path, wrong: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -142,7 +156,7 @@ class TestAWrongCpu:
 def test_a_right_device_passes_in_silence(runtime_dir: Path, path: Path) -> None:
     path.write_bytes(TinyModel("llama").file(with_factors(RATIOS)))
     log = run_job(runtime_dir, path, [EVAL]).log
-    assert re.search(r"ggufrope: devices were tested on \d\d rotations in \S+ ms", log)
+    assert TESTED.search(log)
     assert not WARNING.findall(log)
 
 
@@ -178,6 +192,13 @@ class TestByHand:
         from ggufrope import cli as package
 
         assert package.main(["runtime", "check", "--device", "CPU"]) == 1
+
+    def test_an_exception_is_a_failure(self, runtime_dir: Path, wrong: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LD_PRELOAD", str(wrong))
+        monkeypatch.setenv("WRONG_HOW", "throw")
+        devices, _ = check_devices(locate())
+        assert {(case.verdict, case.problem) for case in devices[-1].cases} == {("failed", "the device was lost")}
+        assert not devices[-1].good
 
     def test_no_such_device(self, runtime_dir: Path) -> None:
         with pytest.raises(UsageError, match=r"--device CUDA7: .* sees no such device; choose from .*CPU"):
