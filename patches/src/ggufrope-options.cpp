@@ -3,7 +3,9 @@
 
 #include "ggufrope-options.h"
 #include "ggufrope-error.h"
+#include "ggufrope-override.h"
 #include "ggufrope-spec.h"
+#include "ggufrope-tag.h"
 
 #include "llama-arch.h"
 #include "llama-cparams.h"
@@ -13,22 +15,13 @@
 #include "llama-model.h"
 
 #include <algorithm>
-#include <cinttypes>
-#include <cstdlib>
 #include <map>
 
 static const char * const REMEDY = "run it without that, or convert the model again with what you want (ggufrope convert)";
 
-// the fewest digits that read back as the same value
-static std::string shortest(float value) {
-    std::string res;
-    for (int digits = 6; digits <= 9; ++digits) {
-        res = format("%.*g", digits, value);
-        if (std::strtof(res.c_str(), nullptr) == value) {
-            break;
-        }
-    }
-    return res;
+// which of several models: a program may have a draft beside its own
+static std::string of_model(const std::string & name) {
+    return name.empty() || name == "n/a" ? "" : " of model '" + ggufrope_printable(name) + "'";
 }
 
 //
@@ -60,15 +53,9 @@ static bool is_rope_key(const std::string & arch, const std::string & key) {
     return key.rfind(arch + ".", 0) == 0 && (key == arch + ".context_length" || contains("rope") || contains("sliding_window"));
 }
 
-static std::string describe(const llama_model_kv_override & given) {
-    const std::string start = std::string("--override-kv ") + given.key + "=";
-    switch (given.tag) {
-        case LLAMA_KV_OVERRIDE_TYPE_INT:   return start + format("int:%" PRId64, given.val_i64);
-        case LLAMA_KV_OVERRIDE_TYPE_FLOAT: return start + "float:" + shortest(given.val_f64);
-        case LLAMA_KV_OVERRIDE_TYPE_BOOL:  return start + (given.val_bool ? "bool:true" : "bool:false");
-        case LLAMA_KV_OVERRIDE_TYPE_STR:   return start + "str:" + given.val_str;
-    }
-    return start;
+static std::string get_name(const gguf_context * ctx) {
+    const int64_t id = gguf_find_key(ctx, "general.name");
+    return id >= 0 && gguf_get_kv_type(ctx, id) == GGUF_TYPE_STRING ? gguf_get_val_str(ctx, id) : "";
 }
 
 static std::string describe_value(const gguf_context * ctx, int64_t id) {
@@ -79,55 +66,39 @@ static std::string describe_value(const gguf_context * ctx, int64_t id) {
         return format("an array of %zu in this file", gguf_get_arr_n(ctx, id));
     }
     if (gguf_get_kv_type(ctx, id) == GGUF_TYPE_FLOAT32) {
-        return shortest(gguf_get_val_f32(ctx, id)) + " in this file";
+        return ggufrope_shortest(gguf_get_val_f32(ctx, id)) + " in this file";
     }
     const std::string value = gguf_kv_to_str(ctx, id); // JSON, in some of the keys
     return (value.size() > 64 ? value.substr(0, 64) + "..." : value) + " in this file";
 }
 
-// true if the override is the value that the file has
-static bool is_same(const gguf_context * ctx, int64_t id, const llama_model_kv_override & given) {
-    if (id < 0) {
-        return false;
-    }
-    const bool   is_int = given.tag == LLAMA_KV_OVERRIDE_TYPE_INT;
-    const bool   is_num = given.tag == LLAMA_KV_OVERRIDE_TYPE_FLOAT || is_int;
-    const double value  = is_int ? (double) given.val_i64 : given.val_f64;
-    switch (gguf_get_kv_type(ctx, id)) {
-        case GGUF_TYPE_UINT32:  return is_num && value == (double) gguf_get_val_u32(ctx, id);
-        case GGUF_TYPE_INT32:   return is_num && value == (double) gguf_get_val_i32(ctx, id);
-        case GGUF_TYPE_UINT64:  return is_num && value == (double) gguf_get_val_u64(ctx, id);
-        case GGUF_TYPE_FLOAT32: return is_num && (float) value == gguf_get_val_f32(ctx, id);
-        case GGUF_TYPE_BOOL:    return given.tag == LLAMA_KV_OVERRIDE_TYPE_BOOL && given.val_bool == gguf_get_val_bool(ctx, id);
-        case GGUF_TYPE_STRING:  return given.tag == LLAMA_KV_OVERRIDE_TYPE_STR  && gguf_get_val_str(ctx, id) == std::string(given.val_str);
-        default:                return false; // stock reads no overrides of these
-    }
-}
-
-// returns true if the override is allowed to change the ropes
-static bool check_override(const gguf_context * ctx, const std::string & table, const llama_model_kv_override & given) {
-    const std::string key = given.key;
+// returns true if the override is allowed to change the ropes, and does; beside a table one that is ignored is refused, too
+static bool check_override(const llama_model_loader & ml, const std::string & table, const llama_model_kv_override & given) {
+    const gguf_context * ctx = ml.metadata;
+    const std::string key      = given.key;
+    const std::string given_as = ggufrope_describe_override(given);
     if (key == "ggufrope.head_order") {
         if (gguf_find_key(ctx, "ggufrope.head_factors") < 0) {
-            ggufrope_fail(describe(given) + ": this file has no 'ggufrope.head_factors' that an order could hand out; run it without that");
+            ggufrope_fail(given_as + ": this file has no 'ggufrope.head_factors' that an order could hand out; run it without that");
         }
         if (given.tag != LLAMA_KV_OVERRIDE_TYPE_STR) {
-            ggufrope_fail(describe(given) + ": expected a string, as in --override-kv ggufrope.head_order=str:static");
+            ggufrope_fail(given_as + ": expected a string, as in --override-kv ggufrope.head_order=str:static");
         }
         return false;
     }
     const int64_t id = gguf_find_key(ctx, key.c_str());
-    if (is_same(ctx, id, given)) {
+    if (ggufrope_override_is_own(ml, given)) {
         return false;
     }
-    const std::string what = format("%s contradicts '%s' (%s)", describe(given).c_str(), key.c_str(), describe_value(ctx, id).c_str());
+    const std::string what = format("%s contradicts '%s' (%s)", given_as.c_str(), key.c_str(), describe_value(ctx, id).c_str());
     if (is_ours(key)) {
         ggufrope_fail(format("%s: of these keys only 'ggufrope.head_order' can be overridden; %s", what.c_str(), REMEDY));
     }
     if (!table.empty()) {
-        ggufrope_fail(format("%s: this file's '%s' are relative to its own keys; %s", what.c_str(), table.c_str(), REMEDY));
+        ggufrope_fail(format("%s: this file's '%s'%s are relative to its own keys; %s",
+            what.c_str(), table.c_str(), of_model(get_name(ctx)).c_str(), REMEDY));
     }
-    return true;
+    return ggufrope_override_acts(ml, given);
 }
 
 bool ggufrope_check_overrides(const llama_model_loader & ml) {
@@ -139,7 +110,7 @@ bool ggufrope_check_overrides(const llama_model_loader & ml) {
     bool res = false;
     for (const auto & [key, given] : sorted) {
         if (is_ours(key) || (ours && is_rope_key(arch, key))) {
-            res |= check_override(ctx, table, given);
+            res |= check_override(ml, table, given);
         }
     }
     return res;
@@ -158,7 +129,7 @@ public:
     // a parameter that is given, and what it is without it
     void number(const char * option, const char * param, float given, float own, llm_kv kv) {
         if (given != own) {
-            add(format("%s %s (%s)", option, shortest(given).c_str(), param), kv, shortest(own));
+            add(format("%s %s (%s)", option, ggufrope_shortest(given).c_str(), param), kv, ggufrope_shortest(own));
         }
     }
 
@@ -172,8 +143,9 @@ public:
     void freq_scale(float given) {
         const float own = model.hparams.rope_freq_scale_train;
         if (given != own) {
-            add(format("--rope-freq-scale %s or --rope-scale %s (rope_freq_scale)", shortest(given).c_str(), shortest(1.0f/given).c_str()),
-                LLM_KV_ROPE_SCALING_FACTOR, shortest(1.0f/own));
+            add(format("--rope-freq-scale %s or --rope-scale %s (rope_freq_scale)",
+                    ggufrope_shortest(given).c_str(), ggufrope_shortest(1.0f/given).c_str()),
+                LLM_KV_ROPE_SCALING_FACTOR, ggufrope_shortest(1.0f/own));
         }
     }
 
@@ -182,7 +154,7 @@ public:
         const auto   own     = hparams.rope_scaling_type_train;
         // stock takes 'linear' by a factor of 1 for a file that says nothing of scaling
         const bool declared = has(LLM_KV_ROPE_SCALING_TYPE) || hparams.rope_freq_scale_train != 1.0f;
-        if (given == own && declared) {
+        if (given == (declared ? own : LLAMA_ROPE_SCALING_TYPE_NONE)) {
             return;
         }
         static const std::map<int, std::string> names = {
@@ -261,8 +233,8 @@ static void check_context(
     if (!cparams.kv_unified && cparams.n_seq_max > 1) {
         asked += format(", %u for each of %u sequences,", cparams.n_ctx_seq, cparams.n_seq_max);
     }
-    ggufrope_fail(format("%s is longer than the %u that 'ggufrope.length_points' covers; "
-        "ask for at most that (-c, n_ctx), or convert with a larger --context", asked.c_str(), rows.back().point));
+    ggufrope_fail(format("%s is longer than the %u that 'ggufrope.length_points'%s covers; ask for at most that (-c, n_ctx), or convert with a "
+        "larger --context", asked.c_str(), rows.back().point, of_model(model.name).c_str()));
 }
 
 void ggufrope_check_params(const llama_model & model, const llama_context_params & params, const llama_cparams & cparams) {
@@ -273,9 +245,10 @@ void ggufrope_check_params(const llama_model & model, const llama_context_params
     const std::string contradictions = find_contradictions(model, params);
     if (spec->has_tables(model.hparams)) {
         if (!contradictions.empty()) {
-            ggufrope_fail(format("%s: this file's '%s' (method %s) are relative to its own keys; %s", contradictions.c_str(),
+            ggufrope_fail(format("%s: this file's '%s'%s (method %s) are relative to its own keys; %s", contradictions.c_str(),
                 !spec->length_rows.empty() ? "ggufrope.length_factors" :
-                !spec->pair_factors.empty() ? "ggufrope.pair_factors" : "ggufrope.head_factors", spec->method.c_str(), REMEDY));
+                !spec->pair_factors.empty() ? "ggufrope.pair_factors" : "ggufrope.head_factors",
+                of_model(model.name).c_str(), spec->method.c_str(), REMEDY));
         }
         check_context(model, *spec, params, cparams);
     } else if (!contradictions.empty()) {

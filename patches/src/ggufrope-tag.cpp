@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 
 #include "ggufrope-tag.h"
+#include "ggufrope-override.h"
 #include "ggufrope-tables.h"
 
 #include "llama-cparams.h"
@@ -32,7 +33,9 @@ bool ggufrope_has_own_base(const llama_model_loader & ml, const llama_model & mo
     const std::string rope = model.arch_name() + ".rope.";
     const std::string base = rope + "freq_base"; // also that of sliding windows
     for (const auto & [key, value] : ml.kv_overrides) {
-        GGML_UNUSED(value);
+        if (ggufrope_override_is_own(ml, value) || !ggufrope_override_acts(ml, value)) {
+            continue; // it changes nothing
+        }
         const bool is_scaling = key.rfind(rope + "scal", 0) == 0; // shows in the numbers
         if ((key.rfind(rope, 0) == 0 && !is_scaling) || key.find(".sliding_window") != std::string::npos) {
             return false;

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gguf_builder import STR, entry
 from llama_process import run_job
 from tiny_transformer import TinyModel
 
@@ -177,6 +178,19 @@ def test_what_a_file_says_itself(runtime_dir: Path, files: dict[str, Path]) -> N
     done = command("run", files["ms-poe+yarn"], *yarn)
     assert done.returncode == 0, done.stderr
     assert "ggufrope: method ms-poe+yarn active" in done.stderr
+    done = command("run", files["ms-poe"], "--rope-scaling", "none")
+    assert done.returncode == 0, done.stderr
+    assert "ggufrope: method ms-poe active" in done.stderr
+
+
+def test_a_draft_is_named(runtime_dir: Path, files: dict[str, Path], tmp_path: Path) -> None:
+    """Options go to both models, and it is the draft that they contradict."""
+    plain, draft = tmp_path / "plain.gguf", tmp_path / "draft.gguf"
+    plain.write_bytes(MODEL.file([entry("general.name", STR, "Small One")], words=True))
+    assert main(["convert", str(plain), "-o", str(draft), "--method", "ms-poe"]) == 0
+    done = command("serve", files["plain"], "-md", str(draft), "--spec-type", "draft-simple", "--rope-freq-base", "2e4")
+    assert done.returncode > 0
+    assert "'ggufrope.head_factors' of model 'Small One' (method ms-poe) are relative to its own keys" in done.stderr
 
 
 def test_a_draft_model_gets_no_order_of_heads(runtime_dir: Path, files: dict[str, Path]) -> None:

@@ -123,10 +123,11 @@ def warnings(outcome: Outcome) -> list[str]:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_parameters_are_refused(runtime_dir: Path, tmp_path: Path, table: str) -> None:
-    said = refusals(runtime_dir, tmp_path, TABLES[table], [given for given, _, _ in PARAMETERS])
+    refused = [case for case in PARAMETERS if table == "heads on yarn" or case[0] != {"rope_scaling_type": NONE}]
+    said = refusals(runtime_dir, tmp_path, TABLES[table], [given for given, _, _ in refused])
     own = {"heads": "head_factors", "heads on yarn": "head_factors", "pairs": "pair_factors"}
     factors = f"ggufrope.{own.get(table, 'length_factors')}"
-    for (given, option, key), text in zip(PARAMETERS, said, strict=True):
+    for (given, option, key), text in zip(refused, said, strict=True):
         assert text.startswith(f"{option}({next(iter(given))}) contradicts '{key}' ("), text
         assert f"this file's '{factors}' (method ms-poe) are relative to its own keys; run it without" in text
 
@@ -173,6 +174,43 @@ def test_what_the_file_says_itself_is_no_contradiction(runtime_dir: Path, tmp_pa
         np.testing.assert_array_equal(each, expected)
 
 
+@pytest.mark.parametrize("table", ["heads", "lengths"])
+def test_no_scaling_is_what_a_file_without_scaling_says(runtime_dir: Path, tmp_path: Path, table: str) -> None:
+    expected, found = logits(runtime_dir, tmp_path, TABLES[table], {}, {"rope_scaling_type": NONE})
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_base_that_the_file_leaves_out(runtime_dir: Path, tmp_path: Path) -> None:
+    """llama.cpp means 10000 then, so that this contradicts nothing."""
+    path, left_out = tmp_path / "model.gguf", tmp_path / "left-out.gguf"
+    path.write_bytes(MODEL.file(TABLES["heads"]))
+    data = path.read_bytes()
+    assert data.count(BASE.encode()) == 1
+    left_out.write_bytes(data.replace(BASE.encode(), b"llama.rope.freq_bass"))
+    steps = [EVAL, ["reopen", {"overrides": {BASE: 10000.0}}], EVAL, ["reopen", {"overrides": {BASE: 2e4}}]]
+    outcome = run_job(runtime_dir, left_out, steps)
+    assert not outcome.error, outcome.last_error
+    assert [outcome.arrays[1][0], outcome.arrays[3][0]] == [1.0, 0.0]
+    np.testing.assert_array_equal(outcome.arrays[2], outcome.arrays[0])
+
+
+def test_override_of_another_type_is_refused_beside_a_table(runtime_dir: Path, tmp_path: Path) -> None:
+    """llama.cpp would ignore it, and the answer says nothing of that."""
+    given = [{"overrides": {"llama.rope.scaling.factor": value}} for value in (2, True, "2")]
+    for text in refusals(runtime_dir, tmp_path, TABLES["heads on yarn"], given):
+        assert "contradicts 'llama.rope.scaling.factor' (3 in this file)" in text
+
+
+def test_model_is_named(runtime_dir: Path, tmp_path: Path) -> None:
+    """A program may have two: its own and a draft."""
+    name = [entry("general.name", STR, "Small One")]
+    given = [{"rope_freq_base": 2e4}, {"overrides": {BASE: 2e4}}]
+    for text in refusals(runtime_dir, tmp_path, [*TABLES["heads"], *name], given):
+        assert "'ggufrope.head_factors' of model 'Small One'" in text
+    [said] = refusals(runtime_dir, tmp_path, [*TABLES["lengths"], *name], [{"n_ctx": 1024}])
+    assert "the 512 that 'ggufrope.length_points' of model 'Small One' covers" in said
+
+
 @pytest.mark.parametrize("file", PLAIN)
 def test_without_a_table_options_are_stocks_to_the_bit(
     runtime_dir: Path, stock_dir: Path, tmp_path: Path, file: str
@@ -202,6 +240,11 @@ def test_without_a_table_options_are_stocks_to_the_bit(
             "contradicts 'llama.rope.scaling.type' (yarn in this file)",
         ),
         ({"overrides": {BASE: 2e4}}, "does not act as the file has it: its keys are overridden (--override-kv)"),
+        # llama.cpp ignores what is of another type than it reads the key as
+        ({"overrides": {"llama.rope.scaling.factor": 2}}, "the model's standard keys serve it"),
+        ({"overrides": {"llama.rope.scaling.factor": True, BASE: "1"}}, "the model's standard keys serve it"),
+        ({"overrides": {"llama.rope.scaling.original_context_length": 64.0}}, "the model's standard keys serve it"),
+        ({"overrides": {"llama.rope.dimension_sections": 8}}, "the model's standard keys serve it"),
     ],
 )
 def test_a_method_that_is_overridden_is_not_said_to_act(

@@ -42,6 +42,41 @@ def test_state_of_a_plain_model_is_the_unpatched_one(runtime_dir: Path, stock_di
     assert states[0].read_bytes() == states[1].read_bytes()
 
 
+BASE = "llama.rope.freq_base"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {BASE: 10000.0},
+        {BASE: 5},  # the rest is ignored by llama.cpp, which reads the keys as other types
+        {BASE: "20000"},
+        {"llama.rope.dimension_count": 8.0},
+        {"llama.rope.dimension_sections": 8, "llama.attention.sliding_window": True},
+    ],
+)
+def test_override_that_changes_nothing_leaves_states_alone(
+    runtime_dir: Path, stock_dir: Path, tmp_path: Path, overrides: dict
+) -> None:
+    path, states = tmp_path / "model.gguf", [str(tmp_path / name) for name in ("plain", "same")]
+    path.write_bytes(TinyModel("llama").file())
+    plain = run_job(stock_dir, path, [HEAD, ["save_seq", states[0]], TAIL])
+    same = run_job(runtime_dir, path, [["load_seq", states[0]], TAIL, ["save_seq", states[1]]], overrides=overrides)
+    assert same.arrays[0][0] == 1.0, same.last_error
+    np.testing.assert_array_equal(same.arrays[1], plain.arrays[2])
+    assert run_job(stock_dir, path, [["load_seq", states[1]]]).arrays[0][0] == 1.0
+
+
+def test_override_that_changes_the_ropes_marks_states(runtime_dir: Path, tmp_path: Path) -> None:
+    path, state = tmp_path / "model.gguf", str(tmp_path / "state")
+    path.write_bytes(TinyModel("llama").file())
+    assert not run_job(runtime_dir, path, [HEAD, ["save_seq", state]]).error
+    for overrides in ({BASE: 20000.0}, {"llama.rope.freq_base_swa": 20000.0}):
+        outcome = run_job(runtime_dir, path, [["load_seq", state]], overrides=overrides)
+        assert outcome.arrays[0][0] == 0.0
+        assert "other RoPE frequencies" in outcome.last_error
+
+
 def test_saved_model_keeps_its_keys(runtime_dir: Path, tmp_path: Path) -> None:
     path, copy = tmp_path / "model.gguf", tmp_path / "copy.gguf"
     path.write_bytes(TinyModel("llama").file(with_factors(RATIOS, entry("ggufrope.context_length", U32, 4096))))
