@@ -7,7 +7,8 @@ A job is ``{"model": path, "context": {...}, "steps": [[name, ...], ...]}``, and
 to put all layers on that server (``rpc_backend.py``). The steps:
 
 ==================================  ==================================================================
-``["reopen", settings]``            model and context anew, with these settings, too; answers ``[1.0]`` or ``[0.0]``
+``["reopen", settings]``            model and context anew, with these settings, too; answers ``[1.0]`` or ``[0.0]``;
+                                    with ``"model"`` among them, another file
 ``["eval", tokens, pos, seq]``      decode at positions ``pos``, ``pos+1``, ...; answers logits ``[n, n_vocab]``
 ``["shift", seq, p0, p1, delta]``   move cached positions (a K shift follows with the next decode)
 ``["remove", seq, p0, p1]``         drop cached positions
@@ -180,7 +181,8 @@ class _Steps:
         ll, settings = self.ll, {**self.settings, **more}
         overrides = _overrides(ll, settings.pop("overrides", {}))
         self.model_parameters.kv_overrides = overrides if len(overrides) > 1 else None
-        self.model = ll.llama_model_load_from_file(self.path.encode(), self.model_parameters)
+        path = settings.pop("model", self.path)
+        self.model = ll.llama_model_load_from_file(path.encode(), self.model_parameters)
         if not self.model:
             return "model"
         parameters = ll.llama_context_default_params()

@@ -253,7 +253,7 @@ int32_t ggufrope_get_pending_length_row(const struct llama_context * ctx) {
 bool ggufrope_set_length_row(struct llama_context * ctx, int32_t row) {
     return guarded(__func__, [&] {
         const size_t n = ggufrope_n_length_rows(&ctx->get_model());
-        if (row >= (int64_t) n) {
+        if (row < -1 || row >= (int64_t) n) {
             ggufrope_fail(format("length row: expected one below %zu, or -1, found %d", n, row));
         }
         if (auto * tables = ctx->get_rope().get_tables()) {

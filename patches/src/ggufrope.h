@@ -164,8 +164,8 @@ LLAMA_API const char * ggufrope_fallback(const struct llama_context * ctx);
 LLAMA_API void ggufrope_set_no_fallback(bool refuse);
 
 // Why the last call of this thread failed that can fail: a function above that returns bool, or loading a model, making a
-// context or loading a state (llama_state_*), where its RoPE factors were the reason. An empty string if it succeeded.
-// Valid until the next such call from this thread.
+// context or loading a state (llama_state_*), where its RoPE factors were the reason. An empty string if it succeeded,
+// or failed for another reason. Valid until the next such call from this thread.
 LLAMA_API const char * ggufrope_last_error(void);
 
 #ifdef __cplusplus

@@ -195,6 +195,30 @@ def test_a_success_clears_the_last_error(runtime_dir: Path, rows: Path, tmp_path
     assert whys[1::2] == [""] * len(successes)
 
 
+def test_a_failure_of_another_kind_clears_the_last_error(runtime_dir: Path, rows: Path, tmp_path: Path) -> None:
+    """Where none of our code is reached: no such file, a file of another kind, parameters that do not go together."""
+    other = tmp_path / "other"
+    other.write_bytes(b"no state" * 10)
+    fail, refused = ["set", [1.0]], ["reopen", {"rope_freq_base": 5e4}]
+    failures = [[load, path] for load in ("load", "load_seq") for path in ("/nope", str(other))]
+    steps = [["keep_seq"]]
+    for failure in failures:
+        steps += [fail, ["why"], failure, ["why"]]
+    for settings in ({"model": "/nope"}, {"model": str(other)}, {"type_v": 8, "flash_attn_type": 0}):
+        steps += [refused, ["why"], ["reopen", settings], ["why"]]
+    answers = [array[0] for array in run(runtime_dir, rows, steps).arrays]
+    assert answers[::2] == [0.0] * (len(answers) // 2)
+    assert all(answers[1::4])
+    assert answers[3::4] == [""] * 7
+
+
+def test_row_that_is_none(runtime_dir: Path, rows: Path) -> None:
+    for row in (3, -2, -5, -(2**31)):
+        outcome = run_job(runtime_dir, rows, [["pin", row]])
+        assert outcome.error == "step: ggufrope_set_length_row"
+        assert outcome.last_error == f"length row: expected one below 3, or -1, found {row}"
+
+
 def test_a_model_that_loads_clears_it_too(runtime_dir: Path, rows: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(MODEL.file(with_factors(RATIOS[:1])))

@@ -138,6 +138,26 @@ def test_slot_of_an_unpatched_server(
                 assert "by a runtime that does not say" in answer["error"]["message"]
 
 
+def test_reason_of_a_refusal_is_not_told_of_other_failures(
+    runtime_dir: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    log, options = tmp_path / "log", ("-np", "1", "--slot-save-path", str(tmp_path) + "/")
+    with serving(runtime_dir, files["none"], log, *options) as ask:
+        complete(ask, TOKENS[:70])
+        ask("/slots/0?action=save", {"filename": "none.bin"})
+    (tmp_path / "part.bin").write_bytes((tmp_path / "none.bin").read_bytes()[:50])
+    (tmp_path / "text.bin").write_bytes(b"no state" * 100)
+    with serving(runtime_dir, files["yarn"], log, *options) as ask:
+        for name in ("missing", "part", "text"):
+            said = []
+            for filename in ("none.bin", f"{name}.bin"):
+                status, answer = ask("/slots/0?action=restore", {"filename": filename})
+                assert status == 400
+                said.append(answer["error"]["message"])
+            assert "the saved state was made with" in said[0]
+            assert said[1] == "Unable to restore slot: No available space in KV cache or invalid slot save file"
+
+
 def test_slot_that_is_cut_short(runtime_dir: Path, files: dict[str, Path], tmp_path: Path) -> None:
     """The server lives; upstream's aborts."""
     log, options = tmp_path / "log", ("-np", "1", "--slot-save-path", str(tmp_path) + "/")
