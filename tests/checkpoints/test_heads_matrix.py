@@ -40,6 +40,10 @@ REFUSED = {
 }
 
 
+#: ggml looks its GELU up in an F16 table: this toy is off by 1.3e-2 (mean KL 6e-7) without ratios, too.
+TOLERANCE = {"gemma4_text": 5e-2}
+
+
 @pytest.fixture(scope="module")
 def warm(runtime_dir):
     pytest.importorskip("transformers", reason="pip install 'ggufrope[torch]'")
@@ -71,7 +75,7 @@ def outcome(warm: WarmInterpreter, name: str, folder: Path) -> str:
     if code:
         return said
     try:
-        result = validate(ModelFile.open(heads), checkpoint, length=200)
+        result = validate(ModelFile.open(heads), checkpoint, length=200, tolerance=TOLERANCE.get(name))
     except UnsupportedModelError as error:
         return str(error)
     return "" if result.passed else "\n".join(result.lines())
