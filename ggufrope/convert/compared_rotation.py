@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ggufrope.convert.hf_config import HfConfig
-from ggufrope.convert.hf_rotary import AttentionFactors, HfRotary
+from ggufrope.convert.hf_rotary import HfRotary, LayerRotation
 from ggufrope.errors import CheckpointError
 from ggufrope.modelfile.decoded import Decoded
 from ggufrope.rope.model import ModelRope
@@ -68,7 +68,7 @@ class Expected:
     config: HfConfig
     rotary: HfRotary
 
-    def rotation(self, layer: int, length: int, n_pairs: int) -> AttentionFactors:
+    def rotation(self, layer: int, length: int, n_pairs: int) -> LayerRotation:
         """Of one layer, in texts of ``length`` tokens; see ``HfRotary.rotation``."""
         return self.rotary.rotation(self._type(layer), length, n_pairs)
 
@@ -152,9 +152,9 @@ def _listed(layers: list[int]) -> str:
     return ", ".join(shown if len(shown) <= 12 else [*shown[:10], "..."]) or "(none)"
 
 
-def file_rotation(table: RopeTable, model: ModelRope, layer: int, length: int) -> AttentionFactors:
+def file_rotation(table: RopeTable, model: ModelRope, layer: int, length: int) -> LayerRotation:
     """How a file's table rotates one layer of its model, in texts of ``length`` tokens."""
-    return AttentionFactors(table.frequencies(model, layer, length=length), table.scale(model, layer, length))
+    return LayerRotation(table.frequencies(model, layer, length=length), table.scale(model, layer, length))
 
 
 def compared_lengths(table: RopeTable, original: int, reach: int) -> tuple[int, ...]:

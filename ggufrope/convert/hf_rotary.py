@@ -23,11 +23,11 @@ from ggufrope.errors import CheckpointError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["AttentionFactors", "HfRotary", "find_rotary"]
+__all__ = ["HfRotary", "LayerRotation", "find_rotary"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AttentionFactors:
+class LayerRotation:
     """How one type of layer rotates texts of one length.
 
     Attributes:
@@ -61,7 +61,7 @@ class HfRotary:
         """What to call it in a sentence."""
         return f"transformers' {self.kind.__name__}"
 
-    def rotation(self, layer_type: str, length: int, n_pairs: int) -> AttentionFactors:
+    def rotation(self, layer_type: str, length: int, n_pairs: int) -> LayerRotation:
         """How layers of a type rotate texts of ``length`` tokens.
 
         Args:
@@ -173,6 +173,6 @@ def _rows(values: Any, n_pairs: int, name: str) -> NDArray[np.float64]:
     return np.asarray(flat[:, 0::2] if interleaved else flat[:, :n_pairs])
 
 
-def _rotation(cos: NDArray[np.float64], sin: NDArray[np.float64]) -> AttentionFactors:
+def _rotation(cos: NDArray[np.float64], sin: NDArray[np.float64]) -> LayerRotation:
     frequencies: Sequence[float] = np.arctan2(sin[1], cos[1])
-    return AttentionFactors(np.asarray(frequencies, dtype=np.float64), float(np.hypot(cos[0], sin[0]).max()))
+    return LayerRotation(np.asarray(frequencies, dtype=np.float64), float(np.hypot(cos[0], sin[0]).max()))
