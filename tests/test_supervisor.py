@@ -10,7 +10,7 @@ import pytest
 from ggufrope import last_words, supervisor
 from ggufrope.cli import COMMANDS
 
-ABORT = "/root/llama/ggml/src/ggml-cpu/ops.cpp:5431: GGML_ASSERT(ne0 %% 64 == 0) failed\n"
+ABORT = "/src/llama.cpp/ggml/src/ggml-cpu/ops.cpp:5431: GGML_ASSERT(ne0 %% 64 == 0) failed\n"
 THROWN = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n"
 
 

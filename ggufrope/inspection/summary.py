@@ -163,18 +163,18 @@ class Inspection:
             row for layer in self._with_ratios() for row in self.decoded.table.head_rows(layer) if (row != 1).any()
         ]
         if heads:
-            ends = {_name_of(row): row for row in (min(heads, key=_largest), max(heads, key=_largest))}
+            ends = {_name_of(row): row for row in (min(heads, key=_furthest), max(heads, key=_furthest))}
             curves |= {f"after, head ratio {name}": after / row for name, row in ends.items()}
         return {name: [float(v) for v in 2 * np.pi / f] for name, f in curves.items()}
 
 
-def _largest(row: npt.NDArray[np.float64]) -> float:
-    """By what a head is known: the factor of its last pair, or what is further from 1."""
-    return float(max(row[-1], row.max(), key=lambda factor: abs(factor - 1)))
+def _furthest(row: npt.NDArray[np.float64]) -> float:
+    """By what a head is known: the factor that is furthest from 1, in proportion."""
+    return float(row[np.abs(np.log(row)).argmax()])
 
 
 def _name_of(row: npt.NDArray[np.float64]) -> str:
-    return f"{_largest(row):.3g}"
+    return f"{_furthest(row):.3g}"
 
 
 def _differ(rows: tuple[tuple[float, ...], ...]) -> bool:

@@ -97,7 +97,9 @@ class DeviceCheck:
     def summary(self) -> str:
         """How many of the cases that the device has ops for passed, or why nobody knows."""
         ran = [case.verdict for case in self.cases if case.verdict != "no op"]
-        counted = f"{ran.count('passed')} of {len(ran)} cases passed" if ran else "runs no ropes"
+        if not ran:
+            return self.problem or "runs no ropes"
+        counted = f"{ran.count('passed')} of {len(ran)} cases passed"
         return f"{counted}; {self.problem}" if self.problem else counted
 
     def table(self) -> str:

@@ -169,7 +169,7 @@ def open_context(model: Llama, **settings: Any) -> Any:
 
 def method(model: Llama) -> str | None:
     """``ggufrope.method`` of a loaded model; None when the file has no keys of ours."""
-    return _api().method(model._model.model)
+    return _api().method(_open(model)[0])
 
 
 def head_factors(model: Llama) -> npt.NDArray[np.float32]:
@@ -187,10 +187,8 @@ def set_head_factors(model: Llama, factors: npt.ArrayLike | None) -> None:
     Raises:
         ParameterError: Their number is wrong, or one is not finite and positive.
     """
-    model.reset()
-    model._ctx.kv_cache_clear()
-    api, handle = _api(), model._model.model
-    api.set_head_factors(handle, model._ctx.ctx, [1.0] * api.layer_offsets(handle)[-1] if factors is None else factors)
+    api, (handle, context) = _api(), _forgetting(model)
+    api.set_head_factors(handle, context, [1.0] * api.layer_offsets(handle)[-1] if factors is None else factors)
 
 
 def pair_factors(model: Llama) -> npt.NDArray[np.float32]:
@@ -205,9 +203,7 @@ def set_pair_factors(model: Llama, factors: npt.ArrayLike) -> None:
         ParameterError: Their number is wrong, or one is not finite and positive.
         RuntimeLibraryError: The library refused: the file's order of heads follows the prompt, say.
     """
-    model.reset()
-    model._ctx.kv_cache_clear()
-    _api().set_pair_factors(model._model.model, model._ctx.ctx, factors)
+    _api().set_pair_factors(*_forgetting(model), factors)
 
 
 def runtime_for(file: ModelFile, backend: str | None = None) -> Runtime:
@@ -233,7 +229,7 @@ def _unloadable(runtime: Runtime, error: Exception) -> RuntimeLibraryError:
 
 def set_length_hint(model: Llama, n_tokens: int) -> None:
     """Say before a text's first batch how long it will be, so that all its batches use one length row."""
-    _api().set_length_hint(model._ctx.ctx, n_tokens)
+    _api().set_length_hint(_open(model)[1], n_tokens)
 
 
 def _unpatched(path: Path, library: Path) -> RuntimeLibraryError:
@@ -280,6 +276,14 @@ def _open(model: Llama) -> tuple[Any, Any]:
     if model._model.model is None or model._ctx.ctx is None:
         raise UsageError(f"{model.model_path}: this model was closed; load it again")
     return model._model.model, model._ctx.ctx
+
+
+def _forgetting(model: Llama) -> tuple[Any, Any]:
+    """The same, of a model that has forgotten what it read."""
+    handles = _open(model)
+    model.reset()
+    model._ctx.kv_cache_clear()
+    return handles
 
 
 @lru_cache(maxsize=1)

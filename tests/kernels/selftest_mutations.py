@@ -21,16 +21,16 @@ _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(_HERE), str(_HERE.parents[1])]
 
 from mutations import MUTATIONS, Mutation  # noqa: E402  (found by the line above)
-from on_cpu import CannotCompileError  # noqa: E402
+from on_cpu import CannotCompileError  # noqa: E402  (likewise)
 
-from ggufrope.runtime.build import BuildSpec  # noqa: E402
-from ggufrope.runtime.device_check import DeviceCheck, check_devices  # noqa: E402
-from ggufrope.runtime.fetch import source_tree  # noqa: E402
-from ggufrope.runtime.locate import Runtime  # noqa: E402
-from ggufrope.runtime.patch import apply_series  # noqa: E402
-from ggufrope.runtime.pin import patches_dir  # noqa: E402
-from ggufrope.runtime.toolchain import find_tools  # noqa: E402
-from ggufrope.runtime.toolkits import find_toolkit  # noqa: E402
+from ggufrope.runtime.build import BuildSpec  # noqa: E402  (likewise)
+from ggufrope.runtime.device_check import DeviceCheck, check_devices  # noqa: E402  (likewise)
+from ggufrope.runtime.fetch import source_tree  # noqa: E402  (likewise)
+from ggufrope.runtime.locate import Runtime  # noqa: E402  (likewise)
+from ggufrope.runtime.patch import apply_series  # noqa: E402  (likewise)
+from ggufrope.runtime.pin import patches_dir  # noqa: E402  (likewise)
+from ggufrope.runtime.toolchain import find_tools  # noqa: E402  (likewise)
+from ggufrope.runtime.toolkits import find_toolkit  # noqa: E402  (likewise)
 
 __all__ = ["TRIED", "BrokenBuild", "main"]
 

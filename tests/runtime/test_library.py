@@ -236,6 +236,10 @@ def test_ld_library_path_cannot_swap_in_another_llama(runtime_dir: Path, stock_d
 
 def test_a_closed_model_has_no_factors() -> None:
     closed = SimpleNamespace(_model=SimpleNamespace(model=None), _ctx=SimpleNamespace(ctx=None), model_path="m.gguf")
-    for read in (library.head_factors, library.pair_factors):
+    calls = (
+        library.method, library.head_factors, library.pair_factors, lambda m: library.set_head_factors(m, None),
+        lambda m: library.set_pair_factors(m, [1.0]), lambda m: library.set_length_hint(m, 9),
+    )  # fmt: skip
+    for call in calls:
         with pytest.raises(UsageError, match=r"m\.gguf: this model was closed; load it again"):
-            read(closed)
+            call(closed)

@@ -10,6 +10,7 @@ import tiny_checkpoint
 from llama_process import run_job
 
 from ggufrope.convert.conversion import plan, write
+from ggufrope.errors import InputError
 from ggufrope.gguf import read_header
 from ggufrope.gguf.ggml_types import F32
 from ggufrope.modelfile.model_file import ModelFile
@@ -32,7 +33,7 @@ def yarn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def logits(path: Path, **options: float) -> np.ndarray:
+def logits(path: Path, **options: float | str) -> np.ndarray:
     from ggufrope.runtime.library import load
 
     exact = {"type_k": F32, "type_v": F32, "flash_attn": False, "n_gpu_layers": 0}
@@ -50,3 +51,24 @@ def test_betas_of_the_file_are_used(runtime_dir: Path, yarn: Path) -> None:
     np.testing.assert_allclose(logits(yarn), outcome.arrays[0].reshape(len(IDS), -1), atol=1e-4)
     usual = logits(yarn, yarn_beta_fast=32.0, yarn_beta_slow=1.0)
     assert np.abs(usual - logits(yarn)).max() > 1e-2  # what the caller asks for still wins
+
+
+def test_a_missing_adapter_is_an_error(runtime_dir: Path, yarn: Path, tmp_path: Path) -> None:
+    """Llama takes the null pointer for an adapter, and the first batch would end the process."""
+    with pytest.raises(InputError, match=r"none\.gguf: llama\.cpp cannot load this LoRA adapter: .*; give a GGUF"):
+        logits(yarn, lora_path=str(tmp_path / "none.gguf"))
+
+
+def test_a_refused_state_says_why(runtime_dir: Path, yarn: Path, tmp_path: Path) -> None:
+    from ggufrope.runtime.library import load
+
+    other = tmp_path / "heads.gguf"
+    write(plan(ModelFile.open(yarn), "ms-poe", {"first_layer": 0}), other)
+    models = [load(path, n_ctx=256, n_threads=1, n_gpu_layers=0) for path in (yarn, other)]
+    try:
+        models[0].eval(IDS[:20])
+        with pytest.raises(RuntimeError, match="the saved state was made with other RoPE frequencies"):
+            models[1].load_state(models[0].save_state())
+    finally:
+        for model in models:
+            model.close()

@@ -110,6 +110,16 @@ def test_unpatched_library_is_refused_for_our_files_only(
     assert programs.command_line("serve", ModelFile.open(plain))
 
 
+def test_ratios_by_pair_have_a_static_order_only(runtime: Runtime, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.gguf"
+    factors = gb.entry("ggufrope.pair_factors", gb.ARR, [1.5] * 24, gb.F32)
+    path.write_bytes(gb.build([*gb.llama_entries(), gb.entry("ggufrope.version", gb.U32, 3), factors]))
+    file = ModelFile.open(path)
+    assert programs.command_line("run", file, head_order="static") == programs.command_line("run", file)
+    with pytest.raises(UsageError, match=r"pairs\.gguf differ by pair .* convert it with --from-wavelength 0"):
+        programs.command_line("run", file, head_order="per-prompt")
+
+
 def test_quantize_keeps_our_keys(runtime: Runtime, model: Path, tmp_path: Path) -> None:
     quantizer(runtime)
     steps: list[tuple[int, int, str]] = []
