@@ -125,13 +125,15 @@ def encode_rows(wanted: RopeTable, stock: StockRope, model: ModelRope, context: 
 
     Raises:
         NotHonouredError: both kinds of layers need rows of their own, or rows by length would act in those with a
-            sliding window: no key of this version says that.
+            sliding window: no key of this version says that. Or no layer would rotate by the rows.
     """
     rest = replace(stock, short=(), long=()).table(model)
     full, sliding = (_quotient(w, r) for w, r in ((wanted, rest), (wanted.of_sliding, rest.of_sliding)))
     rotating = [layer for layer in range(model.n_layer) if model.rotates(layer)]
     if all(model.slides(layer) for layer in rotating):
         full = sliding  # what no layer has is of no matter
+        if _is_plain(sliding):
+            raise _without_effect(model)  # the runtime refuses rows that no layer rotates by
     in_windows = any(model.slides(layer) for layer in rotating) and not _is_plain(sliding)
     rows = sliding if in_windows else full
     marked = [layer in rotating and (model.slides(layer) or not _is_plain(full)) for layer in range(model.n_layer)]
@@ -226,11 +228,15 @@ def _require_effect(wanted: RopeTable, model: ModelRope) -> None:
     acts = {model.slides(layer) for layer in range(model.n_layer) if model.rotates(layer)}
     kinds = {False: wanted.without_sliding(), True: wanted.of_sliding}
     if acts == {True} and _is_plain(kinds[True]) and not _is_plain(kinds[False]):
-        by_base = "use ntk" if model.sliding_base is None else "give head ratios with --sliding"
-        remedy = "use linear or ntk" if model.sliding_scaled else by_base
-        raise NotHonouredError(
-            f"{model.arch}: every rotating layer has a sliding window, which this leaves as it is; {remedy}"
-        )
+        raise _without_effect(model)
+
+
+def _without_effect(model: ModelRope) -> NotHonouredError:
+    by_base = "use ntk" if model.sliding_base is None else "give head ratios with --sliding"
+    remedy = "use linear or ntk" if model.sliding_scaled else by_base
+    return NotHonouredError(
+        f"{model.arch}: every rotating layer has a sliding window, which this leaves as it is; {remedy}"
+    )
 
 
 def _quotient(wanted: RopeTable, rest: RopeTable) -> RopeTable:

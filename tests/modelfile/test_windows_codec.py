@@ -144,6 +144,16 @@ def test_rows_for_windows_alone(make):
     assert file.header.get(keys.LENGTH_LAYERS).tolist() == [True, True, False]
 
 
+def test_rows_that_no_layer_rotates_by_are_refused(make):
+    """As the runtime refuses them: Cohere 2 rotates in its windows only, and these rows leave windows alone."""
+    made, _ = make("cohere2", "none", {})
+    model = made.source.model
+    outside = RopeTable.uniform(EXACT, 1.4).with_sliding(RopeTable.identity(model.of_sliding))
+    with pytest.raises(NotHonouredError, match="every rotating layer has a sliding window"):
+        encode_rows(outside, StockRope(), model, 192)
+    assert keys.LENGTH_LAYERS in encode_rows(RopeTable.uniform(EXACT, 1.4), StockRope(), model, 192).set
+
+
 def test_rows_relative_to_keys_that_stay(make):
     """Gemma 3 with stock's YaRN and an attention factor, which must not act in windows: rows that take it back."""
     keyed = [
