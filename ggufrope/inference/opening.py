@@ -105,7 +105,8 @@ class Model:
         stateful = self._api.llama_model_is_recurrent(self._raw) or self._api.llama_model_is_hybrid(self._raw)
         self.divisible = not stateful
         runtime = Runtime.read(Path(library._name).parent)
-        on_cpu = runtime is not None and runtime.backend == "cpu"
+        # a GPU's build where there is no GPU computes on the CPU; of builds that are not ours nobody knows
+        on_cpu = runtime is not None and not self._api.llama_supports_gpu_offload()
         self.repeatable = on_cpu and (not settings.flash_attn or KV_TYPES[settings.kv_type].quantized)
 
     def close(self) -> None:

@@ -10,11 +10,13 @@ from engine_cases import answers, quiz, test_set
 
 from ggufrope.errors import UnsupportedModelError, UsageError
 from ggufrope.inference import engine as engine_module
-from ggufrope.inference import stream
+from ggufrope.inference import opening, stream
 from ggufrope.inference.context import Context
 from ggufrope.inference.engine import Engine
 from ggufrope.inference.requests import Answer, Request
 from ggufrope.inference.stream import Stream
+from ggufrope.runtime.library import bindings
+from ggufrope.runtime.locate import Runtime
 from ggufrope.runtime.programs import quantize
 
 N_CTX = 560
@@ -241,3 +243,13 @@ def test_settings_are_stated(demo_file):
             assert engine.train_ctx == 512
             assert engine.begins_with_bos
             assert engine.chat_template is None
+
+
+@pytest.mark.parametrize(("backend", "gpu", "expected"), [("cpu", 0, True), ("vulkan", 0, True), ("vulkan", 1, False)])
+def test_a_gpu_s_build_without_a_gpu_repeats_as_the_cpu_s_does(demo_file, monkeypatch, backend, gpu, expected):
+    """A close choice is made again behind the common beginning there, and not from the prompt's start."""
+    read = Runtime.read
+    monkeypatch.setattr(opening.Runtime, "read", lambda path: replace(read(path), backend=backend))
+    monkeypatch.setattr(bindings().llama_cpp, "llama_supports_gpu_offload", lambda: gpu)
+    with Engine(demo_file(), n_ctx=64) as engine:
+        assert engine._model.repeatable is expected
