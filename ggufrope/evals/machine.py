@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import sys
 from pathlib import Path
 
 from ggufrope.evals.results import MachineFacts, RuntimeFacts
+from ggufrope.runtime.cores import cores_of_process
 from ggufrope.runtime.locate import Runtime, locate
 
 __all__ = ["machine", "runtime_facts"]
@@ -17,8 +17,7 @@ __all__ = ["machine", "runtime_facts"]
 
 def machine() -> MachineFacts:
     """The processor, how many of its cores this process may use, and the operating system."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return MachineFacts(_cpu(), usable or 1, f"{platform.system()} {platform.machine()}")
+    return MachineFacts(_cpu(), cores_of_process(), f"{platform.system()} {platform.machine()}")
 
 
 def runtime_facts(*, threads: int | None, flash_attn: bool | None) -> RuntimeFacts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ggufrope.inference.kv_types import KV_TYPES, KvCache
 from ggufrope.inference.vocabulary import Vocabulary
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.runtime.api import Api, api_version
+from ggufrope.runtime.cores import cores_of_process
 from ggufrope.runtime.library import bindings, load, open_context
 from ggufrope.runtime.locate import Runtime
 
@@ -51,13 +51,13 @@ class InferenceSettings:
     def choose(
         cls, kv_type: str, threads: int | None, flash_attn: bool | None, *, n_gpu_layers: int | None = None
     ) -> InferenceSettings:
-        """Fill in what is None: as many threads as there are cores, flash attention as ``KvCache.choose`` has it.
+        """Fill in what is None: a thread for each core of this process, flash attention as ``KvCache.choose`` has it.
 
         Raises:
             UsageError: an unknown type, no thread, a quantized V without flash attention.
         """
         cache = KvCache.choose(kv_type, flash_attn)
-        threads = (os.cpu_count() or 1) if threads is None else threads
+        threads = cores_of_process() if threads is None else threads
         if threads < 1:
             raise UsageError(f"threads {threads}: at least one is needed")
         return cls(cache.kv_type, threads, cache.flash_attn, n_gpu_layers)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ggufrope.errors import BuildError, NotHonouredError, OutputError, UsageError
 from ggufrope.runtime.cache import cache_dir, locked, remove_tree, replace_dir
+from ggufrope.runtime.cores import cores_of_process
 from ggufrope.runtime.fetch import source_tree
 from ggufrope.runtime.locate import Runtime, default_backend
 from ggufrope.runtime.patch import apply_series
@@ -179,7 +180,7 @@ def build(
             say(0, 0, "stock sources" if spec.stock else f"applying {len(read_series(patches))} patches")
             _prepare(work / "source", pristine, None if spec.stock else patches)
             _configure(work, spec.options(toolkit) | {"LLAMA_BUILD_COMMIT": pin.upstream}, tools, environment, say)
-            _compile(work, spec, tools, jobs or _processors(), environment, say)
+            _compile(work, spec, tools, jobs or cores_of_process(), environment, say)
             return _install(work, runtime)
         except OSError as error:
             where, reason = error.filename or work, error.strerror or error
@@ -256,11 +257,6 @@ def _settings() -> list[str]:
 
 def _key(parts: list[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def _processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _build_environment(work: Path) -> dict[str, str]:

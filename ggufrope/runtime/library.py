@@ -7,7 +7,8 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,12 @@ __all__ = [
     "set_length_hint",
     "set_pair_factors",
 ]
+
+#: Looks that a thread of libgomp takes before it sleeps, at each of the hundreds of places in a graph where threads
+#: meet. libgomp's own 300 000 last several milliseconds; while one thread looks, another of this process waits for its
+#: core, where another program runs. 1000 is libgomp's number for when it has more threads than cores by itself.
+_SPINS = "1000"
+_WAITING = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}  # who sets one of these knows better
 
 
 def load(
@@ -123,19 +130,31 @@ def bindings(backend: str | None = None) -> Any:
             )
         return loaded
     runtime = locate(backend)
-    before = os.environ.get("LLAMA_CPP_LIB_PATH")
-    os.environ["LLAMA_CPP_LIB_PATH"] = str(runtime.path)
+    wanted = {"LLAMA_CPP_LIB_PATH": str(runtime.path)}
+    if not _WAITING & os.environ.keys():
+        wanted["GOMP_SPINCOUNT"] = _SPINS
     try:
-        return importlib.import_module("llama_cpp")
+        with _environment(wanted):
+            return importlib.import_module("llama_cpp")
     except ImportError as error:
         raise RuntimeLibraryError(f"llama-cpp-python is missing ({error}); run scripts/setup") from error
     except (RuntimeError, OSError) as error:
         raise _unloadable(runtime, error) from error
+
+
+@contextmanager
+def _environment(wanted: dict[str, str]) -> Iterator[None]:
+    """Variables of this process for a while, native code included."""
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
     finally:
-        if before is None:
-            del os.environ["LLAMA_CPP_LIB_PATH"]
-        else:
-            os.environ["LLAMA_CPP_LIB_PATH"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def open_context(model: Llama, **settings: Any) -> Any:

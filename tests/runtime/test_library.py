@@ -243,3 +243,30 @@ def test_a_closed_model_has_no_factors() -> None:
     for call in calls:
         with pytest.raises(UsageError, match=r"m\.gguf: this model was closed; load it again"):
             call(closed)
+
+
+SPINS = """
+import os, sys
+from ggufrope.runtime.library import bindings
+bindings()
+assert "LLAMA_CPP_LIB_PATH" not in os.environ
+print(os.environ.get("GOMP_SPINCOUNT"), "libgomp" in open("/proc/self/maps").read())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libgomp")
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+    ids=["nothing set", "a number", "a policy"],
+)
+def test_threads_that_wait_soon_sleep(runtime_dir: Path, given: dict[str, str], spins: str) -> None:
+    # spinning through a time slice of another program costs more than the work: what libgomp itself read is asked for
+    clean = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    env = clean | {"OMP_DISPLAY_ENV": "VERBOSE", "GGUFROPE_RUNTIME": str(runtime_dir)} | given
+    done = subprocess.run([sys.executable, "-c", SPINS], env=env, capture_output=True, text=True, check=True)
+    kept, openmp = done.stdout.split()
+    assert kept == given.get("GOMP_SPINCOUNT", "None")  # for programs that this one starts, nothing has changed
+    if openmp == "False":
+        pytest.skip("this runtime was built without OpenMP")
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
