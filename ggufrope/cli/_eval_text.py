@@ -25,7 +25,15 @@ _BOTTOM = 2  # lines under a table's head
 class Watch:
     """Shows how far a grid is and how long it will take, and counts what was done."""
 
-    def __init__(self, grid: Grid, kept: dict[str, Result]) -> None:
+    def __init__(self, grid: Grid, kept: dict[str, Result], note: str = "") -> None:
+        """Begin.
+
+        Args:
+            grid: what will run.
+            kept: results that are there already, by cell.
+            note: what to say once a model is at work; nothing if empty, or if none is.
+        """
+        self._note = note
         self._line, self._began = ProgressLine(), time.monotonic()
         self._kind, self.total = grid.task.kind, len(grid.cells)
         todo = [cell for cell in grid.cells if cell.id not in kept]
@@ -36,6 +44,9 @@ class Watch:
 
     def progress(self, cell: Cell, done: int, total: int) -> None:
         """Show a step inside a cell."""
+        if self._note:
+            click.echo(f"note: {self._note}", err=True)
+            self._note = ""
         if done < total:
             self._line(done, total, f"{_name(cell)}{self._left(cell.length * done / max(total, 1))}")
 

@@ -28,6 +28,7 @@ def command(files: tuple[Path, ...], as_json: bool, output: Path | None, list_ta
 
     from ggufrope.cli._eval_options import make_order
     from ggufrope.cli._eval_text import Watch, table, task_list
+    from ggufrope.cli._load import load_note
 
     if list_tasks:
         click.echo("\n".join(task_list()))
@@ -46,7 +47,7 @@ def command(files: tuple[Path, ...], as_json: bool, output: Path | None, list_ta
             click.echo(store.repaired, err=True)
         if store:
             note("kept", f"finished cells are in {store.path}, and the same command goes on from there")
-        watch = Watch(grid, store.results if store else {})
+        watch = Watch(grid, store.results if store else {}, load_note(options["threads"]))
         try:
             for done in run(grid, runtime, store, watch.progress):
                 watch.finished(done)

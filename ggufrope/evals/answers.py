@@ -83,6 +83,7 @@ def ask(engine: Asker, task: AnswerTask, asked: Asked, progress: Progress) -> An
     silent, total = 0, asked.limit * max(len(asked.depths), 1)
     for examples, requests in _batches(engine, task, asked):
         done = len(scored)
+        progress(done, total)  # the model is about to read: what is said once it does, is said now
         answers = dict(engine.greedy(requests, lambda n, _: progress(done + n, total)))  # noqa: B023  # called in here
         silent += sum(not answer.text.strip() for answer in answers.values())
         for i, example in enumerate(examples):
