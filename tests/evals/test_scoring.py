@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 from ggufrope.evals.tasks.scoring import (
     best_subspan,
     best_subspan_settled,
+    best_words,
+    best_words_settled,
     exact_prefix,
     exact_prefix_settled,
+    first_named,
+    first_named_settled,
     normalized,
     share_found,
     share_found_settled,
@@ -95,10 +99,59 @@ def test_best_subspan(output: str, answers: list[str], expected: int, settled: b
     assert best_subspan_settled(output, answers) is settled
 
 
+WORDS = [
+    ("\n\n The answer is no.\n", ["no"], 1, True),  # white space in front is no line
+    ("It is not known.", ["no"], 0, False),
+    ("hotdogs here", ["dog"], 0, False),
+    ("a hot dog, here", ["Hot Dog"], 1, True),
+    ("Hot", ["hot dog"], 0, False),
+    ("first\nhot dog", ["hot dog"], 0, True),
+    ("", ["dog"], 0, False),
+    ("\n \n", ["dog"], 0, False),
+    ("the dog", ["a dog"], 1, False),  # a last word may grow
+]
+
+
+@pytest.mark.parametrize(("output", "answers", "expected", "settled"), WORDS)
+def test_best_words(output: str, answers: list[str], expected: int, settled: bool) -> None:
+    assert best_words(output, answers) == expected
+    assert best_words_settled(output, answers) is settled
+
+
+NAMED = [
+    (" Ann.", 1, True),
+    ("Ann", 1, False),  # Anna may follow, who is another
+    ("**ANN**", 1, True),
+    ("Bob, Ann", 0, True),
+    ("not Bobby but Ann, or Bob", 1, True),
+    ("Anna's", 0, False),
+    ("Ann's", 1, True),
+    ("nobody", 0, False),
+    ("", 0, False),
+    ("Ann\ufffd", 1, False),
+]
+
+
+@pytest.mark.parametrize(("output", "expected", "settled"), NAMED)
+def test_first_named(output: str, expected: int, settled: bool) -> None:
+    assert first_named(output, ("Ann", "Bob"), ["Ann"]) == expected
+    assert first_named_settled(output, ("Ann", "Bob")) is settled
+
+
+def first_of_some(output: str, answers: list[str]) -> float:
+    return first_named(output, ("ab", "12", "the", "t", "n", "ΑΣ"), answers)
+
+
+def first_of_some_settled(output: str, answers: list[str]) -> bool:
+    return first_named_settled(output, ("ab", "12", "the", "t", "n", "ΑΣ"))
+
+
 PAIRS = [
     (share_found, share_found_settled),
     (exact_prefix, exact_prefix_settled),
     (best_subspan, best_subspan_settled),
+    (best_words, best_words_settled),
+    (first_of_some, first_of_some_settled),
 ]
 PIECES = st.sampled_from(
     [*"aàtheσςΣİſßnx019 \n\t\u3000\ufffd.,'-", "the", " a ", "an", "ΑΣ", "12", "12 the", "ab", "\u0301", "\r\n"]

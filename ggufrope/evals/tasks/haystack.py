@@ -25,6 +25,7 @@ __all__ = [
     "read_sentences",
     "sentences",
     "unpacked",
+    "unused",
 ]
 
 #: The option that names a text.
@@ -76,6 +77,7 @@ _SLOTS = {
     "SEASON": _words("spring summer autumn winter"),
     "WEATHER": _words("cold warm grey windy sunny foggy rainy mild"),
 }
+_WORD = re.compile(r"\w+")
 _SENTENCE = re.compile(r"\S.*?(?:[.!?][\"'”’)]*(?=\s|$)|$)", re.DOTALL)
 
 
@@ -112,6 +114,30 @@ def from_text(units: Sequence[str], rng: random.Random) -> Iterator[str]:
     while True:
         yield units[place]
         place = (place + 1) % len(units)
+
+
+def unused(haystack: Path | None, phrases: Sequence[str]) -> list[str]:
+    """Those of ``phrases`` that stand nowhere in a haystack as whole words, whatever the case; all of them for None.
+
+    Generated sentences have no proper names; a file may have any, and then tells of them itself.
+
+    Raises:
+        InputError: a file that cannot be used.
+    """
+    if haystack is None:
+        return list(phrases)
+    text = _as_words(haystack, stamp(haystack))
+    return [phrase for phrase in phrases if f" {_spaced(phrase)} " not in text]
+
+
+@lru_cache(maxsize=4)
+def _as_words(path: Path, _stamp: tuple[int, int]) -> str:
+    return f" {_spaced(' '.join(read_sentences(path)))} "
+
+
+def _spaced(text: str) -> str:
+    """Words in lower case with single spaces, without punctuation."""
+    return " ".join(_WORD.findall(text.casefold()))
 
 
 def sentences(text: str) -> list[str]:

@@ -1,10 +1,10 @@
-"""Words to make keys and lists of: no pair of them stands inside another pair."""
+"""Words to make keys, lists and stories of: no pair of adjective and noun, and no name, stands inside another one."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-__all__ = ["ADJECTIVES", "NOUNS", "pairs"]
+__all__ = ["ADJECTIVES", "NAMES", "NOUNS", "pairs"]
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -34,6 +34,13 @@ NOUNS = _words(
     "saucer scarf school scooter shadow shovel signal swallow spider spoon squirrel stable statue station summit "
     "teapot temple theatre ticket tiger timber tower tractor trumpet tulip tunnel turtle umbrella valley village "
     "violin wagon walnut whistle widow willow window wizard"
+)
+
+#: Given names; none is another English word, or a place.
+NAMES = _words(
+    "Adele Agnes Boris Bruno Cecilia Clara Dmitri Doris Edith Emil Fabian Frieda Greta Gustav Helena Hugo Ingrid Ivan "
+    "Jonas Judith Katrin Klaus Lorenz Lukas Marta Nadia Nora Oscar Otto Paula Philippa Quentin Rosalind Rupert Sonja "
+    "Stefan Tamara Theodor Ulrich Ursula Vera Viktor Walter Wanda Xenia Yusuf Yvonne Zelda"
 )
 
 
