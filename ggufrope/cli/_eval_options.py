@@ -20,7 +20,7 @@ __all__ = ["eval_options", "make_order"]
 _FILE = click.Path(path_type=Path)
 #: Options that are files and belong to the task: ``--data F`` is ``--set data=F``.
 _TASK_FILES = {
-    "data": "Data of the task: lost-in-the-middle's files, for kv-retrieval and mdqa.",
+    "data": "Data of the task: lost-in-the-middle's files and such, for kv-retrieval, mdqa, ruler-qa.",
     "haystack": "UTF-8 text to hide needles in; default: generated sentences.",
     "wording": "JSON file with other wordings of needles and questions.",
     "text": "UTF-8 text to evaluate, for ppl and kl.",

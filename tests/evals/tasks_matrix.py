@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from story_solver import solve
+
 from ggufrope.evals.task import AnswerTask, Budget, Example
 from ggufrope.evals.tasks import TASKS, make
 
@@ -33,6 +35,7 @@ class Case:
     units: Callable[[str], list[str]] = lambda prompt: re.findall(r"[^.!?]+[.!?]\s*", body(prompt))
     holds: Callable[[str, Example], bool] = lambda unit, example: all(a in unit for a in example.answers)
     slack: int = 0  # tokens by which a unit may be longer than the longest seen
+    before: int = 0  # units that have to stand before the answer's, since the answer takes them, too
 
     def task(self) -> AnswerTask:
         return make(TASKS[self.name], self.options)
@@ -67,6 +70,10 @@ def listed(prompt: str) -> list[str]:
     return re.findall(r"\d+\. \S+", body(prompt))
 
 
+def decides(unit: str, example: Example) -> bool:
+    return unit.strip() == solve(example.prompt).deciding
+
+
 CASES = [
     Case("passkey", 600, units=with_pass_key),
     Case("passkey", 400, {"digits": 9}, units=with_pass_key),
@@ -78,6 +85,19 @@ CASES = [
     Case("niah-multivalue", 900),
     Case("niah-multivalue", 900, {"keys": 3, "values": 2}),
     Case("niah-single", 900, {"haystack": DATA / "haystack.txt"}),
+    Case("niah-multiquery", 900),
+    Case("niah-multiquery", 900, {"keys": 6, "queries": 2}),
+    Case("niah-needles", 400),
+    Case("niah-needles", 400, {"keys": 9}),
+    Case("niah-hop", 900),
+    Case("niah-hop", 900, {"hops": 0, "people": 4}),
+    Case("niah-hop", 900, {"haystack": DATA / "haystack.txt", "hops": 1}),
+    Case("babi-where", 900, {"facts": 1}, holds=decides, before=1),
+    Case("babi-where", 1200, {"outdated": 2}, holds=decides, before=3),
+    Case("babi-where", 1200, {"facts": 3}, holds=decides, before=4),
+    Case("babi-who", 900, {"facts": 1, "outdated": 0, "chains": 3}, holds=decides),
+    Case("babi-who", 900, holds=decides, before=3),
+    Case("babi-who", 1200, {"facts": 3}, holds=decides, before=4),
     Case("kv-retrieval", 900, units=lines, holds=asked_key),
     Case("kv-retrieval", 900, {"data": DATA / "kv.jsonl"}, units=lines, holds=asked_key),
     Case(
@@ -91,5 +111,6 @@ CASES = [
     Case("ruler-vt", 800, {"chains": 3, "hops": 2}),
     Case("ruler-cwe", 3000, units=listed, slack=16),
     Case("ruler-cwe", 900, {"frequent": 5, "rare": 1, "common": 4}, units=listed, slack=0),
+    Case("ruler-qa", 600, {"data": DATA / "mdqa.jsonl"}, units=lines),
     Case("ruler-fwe", 600, units=lambda prompt: body(prompt).split(), slack=6),
 ]

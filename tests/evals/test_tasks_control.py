@@ -11,7 +11,7 @@ from tasks_matrix import DEPTHS, words
 from ggufrope.evals.task import AnswerTask, Budget, Example
 from ggufrope.evals.tasks import TASKS, make
 
-CONTROLLED = ["niah", "niah-single", "niah-multikey", "kv-retrieval"]
+CONTROLLED = ["niah", "niah-single", "niah-multikey", "niah-needles", "kv-retrieval"]
 
 
 def reader(example: Example) -> str:
@@ -56,6 +56,30 @@ def test_one_value_in_all_is_the_wanted_one(name: str) -> None:
         right = [value for value in values(example) if task.score(value, example)]
         assert len(right) == (0 if name == "niah-single" else 1)
         assert len(values(example)) == len(set(values(example))) >= 1
+
+
+@pytest.mark.parametrize(("keys", "queries"), [(4, 4), (9, 3), (1, 1)])
+def test_values_of_all_keys_asked_for_are_wanted_in_their_order(keys: int, queries: int) -> None:
+    for example in asked("niah-multiquery", keys=keys, queries=queries)[1]:
+        told = dict(re.findall(r"number of the ([a-z ]+) is (\d{7})\.", example.prompt))
+        [listed] = re.findall(r"code numbers of these: ([a-z, ]+)\?", example.prompt)
+        assert [told[key] for key in listed.split(", ")] == list(example.answers)
+        assert len(told) == keys and len(example.answers) == queries
+
+
+def test_a_share_of_several_values_is_a_score() -> None:
+    task, examples = asked("niah-multiquery", n=1)
+    a, _, c, _ = examples[0].answers
+    assert task.score(f" {c} and 1234567, {a}", examples[0]) == 0.5
+    assert task.max_new == 4 * 32
+
+
+def test_a_text_of_needles_holds_nothing_else() -> None:
+    for example in asked("niah-needles", n=2)[1]:
+        text = example.prompt.split("\n\n")[1]
+        facts = re.findall(r"The code number of the ([a-z ]+) is (\d{7})\.", text)
+        assert len(" ".join(f"The code number of the {k} is {v}." for k, v in facts)) == len(text)
+        assert len(dict(facts)) == len({v for _, v in facts}) == len(facts) > 50
 
 
 @pytest.mark.parametrize(("keys", "count"), [(1, 4), (3, 2)])

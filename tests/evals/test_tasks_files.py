@@ -19,7 +19,7 @@ from ggufrope.errors import InputError, UsageError
 from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.tasks import TASKS, make, record
 from ggufrope.evals.tasks.haystack import made_up, read_sentences, sentences
-from ggufrope.evals.tasks.mdqa import Passage, Question, _distractors
+from ggufrope.evals.tasks.passages import Passage, Question, distractors
 from ggufrope.evals.tasks.wording import ENGLISH, read_wording
 from ggufrope.evals.tasks.words import ADJECTIVES, NOUNS, pairs
 
@@ -149,6 +149,7 @@ GOOD = {"needle": "{key} {value}", "start": "{key}", "keys": ["a"], "values": ["
         ({"keys": "a"}, "keys: a list of strings is needed"),
         ({"filler": ["x", " "]}, "filler: a list of strings is needed, none of them empty"),
         ({"values": ["locks", "clocks"]}, "values: 'locks' stands inside another one"),
+        ({"question_keys": "and {key}?"}, "neither question_keys nor start_keys holds {keys}; put it into one of them"),
         ({"max_new": 0}, "max_new is 0; a whole number from 1 on is needed"),
         ({"max_new": True}, "max_new is True"),
         ({"separator": 7}, "separator: a string is needed, found 7"),
@@ -238,7 +239,7 @@ def test_no_example_of_a_file_is_asked_twice(name: str, n: int, size: dict[str, 
 
 def test_documents_with_an_answer_are_no_distractors() -> None:
     def about(title: str, text: str, *others: Passage) -> Question:
-        return Question("?", ("The Red-Fox", "nobody"), Passage(title, text), others)
+        return Question("?", ("The Red-Fox", "nobody"), (Passage(title, text),), others)
 
     questions = [
         about("A", "It was a red-fox.", Passage("own", "Said the redfox."), Passage("own", "It was a red-fox.")),
@@ -248,7 +249,7 @@ def test_documents_with_an_answer_are_no_distractors() -> None:
         about("D", "A red fox in two words."),
         about("E", "A red fox in two words."),
     ]
-    found = _distractors(questions, 0, random.Random(0))
+    found = distractors(questions, 0, random.Random(0))
     assert [d.text for d in found] == ["Said the redfox.", "A red fox in two words."]
 
 

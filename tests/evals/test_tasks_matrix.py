@@ -92,9 +92,9 @@ def test_the_answer_stands_at_its_depth(case: Case) -> None:
         [place] = [i for i, unit in enumerate(units) if case.holds(unit, example)]
         others = sum(map(len, units)) - len(units[place])
         off = sum(map(len, units[:place])) - example.depth * others
-        assert abs(off) <= max(map(len, units)), (example.name, off)
+        assert abs(off) <= (case.before + 1) * max(map(len, units)), (example.name, off)
         if example.depth in (0, 1):
-            assert place == (0 if example.depth == 0 else len(units) - 1)
+            assert place == (case.before if example.depth == 0 else len(units) - 1)
 
 
 @by_case

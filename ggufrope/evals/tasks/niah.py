@@ -19,9 +19,10 @@ from ggufrope.evals.tasks.task_options import at_least_one
 from ggufrope.evals.tasks.wording import WORDING, Wording, read_wording
 from ggufrope.methods.protocol import option
 
-__all__ = ["Niah", "NiahMultikey", "NiahMultivalue", "NiahSingle"]
+__all__ = ["TOKENS_FOR_A_VALUE", "Niah", "NiahMultikey", "NiahMultivalue", "NiahSingle", "fact"]
 
-_TOKENS_FOR_A_VALUE = 32
+#: An answer's, unless the wording says how many.
+TOKENS_FOR_A_VALUE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Niah:
     @property
     def max_new(self) -> int:
         """Tokens an answer may take."""
-        return self.answer_tokens or read_wording(self.wording).max_new or _TOKENS_FOR_A_VALUE
+        return self.answer_tokens or read_wording(self.wording).max_new or TOKENS_FOR_A_VALUE
 
     def examples(self, budget: Budget, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
         """See ``AnswerTask``."""
@@ -153,7 +154,7 @@ class NiahMultivalue:
     @property
     def max_new(self) -> int:
         """Tokens an answer may take."""
-        one = read_wording(self.wording).max_new or _TOKENS_FOR_A_VALUE
+        one = read_wording(self.wording).max_new or TOKENS_FOR_A_VALUE
         return self.answer_tokens or self.values * one
 
     def examples(self, budget: Budget, depths: Sequence[float], n: int, seed: int) -> Iterator[Example]:
@@ -168,7 +169,7 @@ class NiahMultivalue:
         needles = [(rng.random(), text) for text in facts]
         filler = Filler(wording.sentences(rng, self.haystack))
         answers = tuple(values[:: self.keys])
-        question = (wording.question_all or wording.question).replace("{key}", keys[0])
+        question, start = wording.asks_all(keys[0])
 
         def write(n: int) -> list[Example]:
             text = wording.preamble + spread(filler.take(n), needles, wording.separator)
@@ -177,7 +178,7 @@ class NiahMultivalue:
                     name=str(index),
                     depth=None,
                     prompt=text + question,
-                    start=(wording.start_all or wording.start).replace("{key}", keys[0]),
+                    start=start,
                     answers=answers,
                     draft=wording.answer.replace("{value}", ", ".join(answers)),
                 )

@@ -46,11 +46,15 @@ def make(cls: type[_T], given: Mapping[str, Any]) -> _T:
 def record(task: object) -> dict[str, Any]:
     """The options that are set, ready for JSON: files by name and sha256, so that they may stand anywhere.
 
+    With them goes the task's ``edition``, if it is not the first.
+
     Raises:
         InputError: a file that cannot be read.
     """
     pairs = ((name, getattr(task, name)) for name in options(type(task)))
-    return {name: _file(value) if isinstance(value, Path) else value for name, value in pairs if value is not None}
+    kept = {name: _file(value) if isinstance(value, Path) else value for name, value in pairs if value is not None}
+    edition = getattr(task, "edition", 1)
+    return kept if edition == 1 else {**kept, "edition": edition}
 
 
 def at_least_one(task: str, **counts: int | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ WORDING = {"help": "JSON file with other wordings of needles and questions", "ki
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The words of a needle task. In all of them ``{key}`` stands for the key, in some ``{value}`` for the value.
+    """The words of a needle task. In most ``{key}`` stands for the key, in some ``{value}`` for the value.
 
     Attributes:
         needle: a fact; holds ``{key}`` and ``{value}``.
@@ -30,6 +30,9 @@ class Wording:
         answer: how the answer goes on; holds ``{value}``.
         question_all: the question when a key has several values; as ``question`` when empty.
         start_all: the beginning of that answer; as ``start`` when empty.
+        question_keys: the question about several keys. It or ``start_keys`` holds ``{keys}``, where they stand.
+        start_keys: the beginning of that answer. When both are empty, ``question_all`` and ``start_all`` (or
+            ``question`` and ``start``) take all of the keys in place of one.
         preamble: stands before the text.
         separator: stands between two sentences.
         keys: what is asked for.
@@ -44,12 +47,27 @@ class Wording:
     answer: str = " {value}"
     question_all: str = ""
     start_all: str = ""
+    question_keys: str = ""
+    start_keys: str = ""
     preamble: str = ""
     separator: str = " "
     keys: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     filler: tuple[str, ...] = ()
     max_new: int | None = None
+
+    def asks_all(self, key: str) -> tuple[str, str]:
+        """The question about all values of a key, and the beginning of the answer."""
+        question, start = self.question_all or self.question, self.start_all or self.start
+        return question.replace("{key}", key), start.replace("{key}", key)
+
+    def asks_keys(self, keys: Sequence[str]) -> tuple[str, str]:
+        """The question about the values of several keys, and the beginning of the answer."""
+        listed = ", ".join(keys)
+        question, start = self.asks_all(listed)
+        if self.question_keys or self.start_keys:
+            question, start = (text.replace("{keys}", listed) for text in (self.question_keys, self.start_keys))
+        return question, start
 
     def sentences(self, rng: random.Random, haystack: Path | None) -> Iterator[str]:
         """Filler without end: from the file ``haystack``, of this wording, or made up."""
@@ -78,6 +96,8 @@ ENGLISH = Wording(
     start="The code number of the {key} is",
     question_all="\n\nWhat are all the code numbers of the {key}? They stand in the text above.\n",
     start_all="The code numbers of the {key} are",
+    question_keys="\n\nWhat are the code numbers of these: {keys}? They stand in the text above.\n",
+    start_keys="In this order, the code numbers are",
     preamble="Some code numbers are hidden in the following text. Remember them, you will be asked for them.\n\n",
     keys=pairs(),
 )
@@ -132,6 +152,9 @@ def _whole(path: Path, read: dict[str, Any]) -> Wording:
         raise InputError(
             f"{path}: neither question nor start holds {{key}}: nothing would be asked for; put it into one of them"
         )
+    several = wording.question_keys + wording.start_keys
+    if several and "{keys}" not in several:
+        raise InputError(f"{path}: neither question_keys nor start_keys holds {{keys}}; put it into one of them")
     if not wording.keys:
         raise InputError(f"{path}: keys: none given; a list of strings is needed")
     every = "\n".join(wording.values).casefold()
