@@ -27,6 +27,10 @@ class Task(Protocol):
         name: as on the command line.
         summary: one line for people.
         paper: where the task comes from; empty for none.
+
+    A task whose prompts or scores were changed also has an ``edition``, 2 or more: one that had other prompts, under
+    the same options, was another measurement. It is kept with the options, so that no cell of before is taken for one
+    of now.
     """
 
     kind: ClassVar[TaskKind[Any]]

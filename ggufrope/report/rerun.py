@@ -80,7 +80,7 @@ def _threads(result: Result) -> int | None:
 
 
 def _option_words(name: str, value: Any) -> list[str]:
-    if name == "limit" or value is None:
+    if name in ("limit", "edition") or value is None:
         return []
     if name == "chat_template":
         return _template_words(value)
