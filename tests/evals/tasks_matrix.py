@@ -88,7 +88,6 @@ CASES = [
     Case("niah-multiquery", 900),
     Case("niah-multiquery", 900, {"keys": 6, "queries": 2}),
     Case("niah-needles", 400),
-    Case("niah-needles", 400, {"keys": 9}),
     Case("niah-hop", 900),
     Case("niah-hop", 900, {"hops": 0, "people": 4}),
     Case("niah-hop", 900, {"haystack": DATA / "haystack.txt", "hops": 1}),

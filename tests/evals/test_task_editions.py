@@ -22,7 +22,7 @@ ASKED = {
     "niah-multikey": (1, "7595cb306707"),
     "niah-multivalue": (1, "3505f8ce3466"),
     "niah-multiquery": (1, "4bcaba9e9c83"),
-    "niah-needles": (1, "190d6db4bafb"),
+    "niah-needles": (1, "5a6f0825db28"),
     "niah-hop": (1, "2bdf3a728135"),
     "babi-where": (1, "7623f2d56e67"),
     "babi-who": (1, "863e4e49eec5"),

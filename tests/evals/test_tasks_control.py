@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tasks_matrix import DEPTHS, words
 
+from ggufrope.errors import UsageError
 from ggufrope.evals.task import AnswerTask, Budget, Example
 from ggufrope.evals.tasks import TASKS, make
 
@@ -80,6 +81,12 @@ def test_a_text_of_needles_holds_nothing_else() -> None:
         facts = re.findall(r"The code number of the ([a-z ]+) is (\d{7})\.", text)
         assert len(" ".join(f"The code number of the {k} is {v}." for k, v in facts)) == len(text)
         assert len(dict(facts)) == len({v for _, v in facts}) == len(facts) > 50
+    for example in asked("niah-needles", n=1, keys=9)[1]:
+        assert len(values(example)) == 9
+    with pytest.raises(UsageError, match="niah-needles: keys is 1; one fact has no others around it"):
+        make(TASKS["niah-needles"], {"keys": 1})
+    with pytest.raises(UsageError, match="queries is 5, and keys 4: only what is told can be asked for"):
+        make(TASKS["niah-multiquery"], {"queries": 5})
 
 
 @pytest.mark.parametrize(("keys", "count"), [(1, 4), (3, 2)])
