@@ -28,7 +28,7 @@ ROOMS = [
     ["reference"],
     ["validate"],
     ["evals"],
-    ["report", "lm_eval"],
+    ["report", "lm_eval", "check"],
     ["cli", "supervisor", "__main__"],
     ["__init__"],
 ]

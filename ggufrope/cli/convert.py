@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ggufrope.cli._method_options import method_options, method_params, option_beside
 from ggufrope.cli._option_groups import GroupedCommand, option_group
+
+if TYPE_CHECKING:
+    from ggufrope.cli._progress import ProgressLine
+    from ggufrope.convert.pipeline import Converted, ConvertRequest
 
 _method = option_group("Method")
 _output = option_group("Output")
@@ -59,7 +63,11 @@ _output = option_group("Output")
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="TEXT",
-    help="Measure the head order first, on prompts cut from TEXT; can be repeated.",
+    help="Measure the head order first, on prompts cut from TEXT, and check what the result does to the model; can be "
+    "repeated.",
+)
+@option_beside("head_ratios")(
+    "--no-check", is_flag=True, help="Omit that check: a minute at most of loss and copying, before and after."
 )
 def command(source: Path, output: Path | None, method: str | None, overwrite: bool, **options: Any) -> None:
     """Write a RoPE-scaling method into a GGUF, or convert a Hugging Face directory with it.
@@ -75,7 +83,9 @@ def command(source: Path, output: Path | None, method: str | None, overwrite: bo
         output,
         method,
         method_params(options),
-        **{k: options[k] for k in ("context", "outtype", "require_patched", "dry_run", "in_place", "force")},
+        **{
+            k: options[k] for k in ("context", "outtype", "require_patched", "dry_run", "in_place", "force", "no_check")
+        },
         overwrite=overwrite,
         heads=Path(options["head_ratios"]) if options["head_ratios"] else None,
         texts=options["texts"],
@@ -84,7 +94,19 @@ def command(source: Path, output: Path | None, method: str | None, overwrite: bo
     )
     with ProgressLine() as line:
         done = carry_out(request, bytes_progress(), line)
+        checked = _checked(request, done, line)
 
     from ggufrope.cli._show import show_conversion  # what it needs is loaded by now
 
+    for said in checked:
+        click.echo(said)
     show_conversion(request, done)
+
+
+def _checked(request: ConvertRequest, done: Converted, line: ProgressLine) -> list[str]:
+    if not request.calibrated or request.no_check:  # nothing to say, and an edit in place has no time for imports
+        return []
+    from ggufrope.check import check_conversion
+    from ggufrope.cli._check_text import check_text
+
+    return check_text(check_conversion(request, done, line))

@@ -18,7 +18,8 @@ __all__ = ["ConvertRequest", "check_request"]
 class ConvertRequest:
     """What a person asked for; see ``ggufrope convert --help``.
 
-    ``heads`` is the file that ``params["head_ratios"]`` came from; ``texts`` what to calibrate on first;
+    ``heads`` is the file that ``params["head_ratios"]`` came from; ``texts`` what to calibrate on first; ``no_check``
+    omits the check of what measured ratios do, which is called after the conversion (``ggufrope.check``);
     ``read_config_as`` one of ``declared_scaling.READERS``; ``converter_options`` go to llama.cpp's own converter.
     """
 
@@ -37,6 +38,7 @@ class ConvertRequest:
     read_config_as: str = "transformers"
     heads: Path | None = None
     texts: tuple[Path, ...] = ()
+    no_check: bool = False
 
     @property
     def from_directory(self) -> bool:
@@ -73,6 +75,8 @@ def check_request(request: ConvertRequest) -> None:
         ) from None
     if request.method is not None:
         check_name(request.method)
+    if request.no_check and not request.calibrated:
+        raise UsageError("--no-check omits the check of --calibrate, which no other method has; drop it")
     _check_target(request)
     if not request.from_directory:
         _check_options(request)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MsPoe"]
 
+#: The ``from_wavelength`` that is proposed where ratios on all pairs do harm.
+_SPARING = 64.0
+
 
 @dataclass(frozen=True, slots=True)
 class MsPoe(Method):
@@ -213,6 +216,14 @@ class MsPoe(Method):
         if still := sum(not model.rotates(layer) for layer in range(model.n_layer)):
             said.append(f"{still} layers that do not rotate stay at ratio 1.0")
         return said
+
+    def milder(self, model: ModelRope) -> str:
+        slowest = float(2 * np.pi / model.trained_frequencies().min())
+        wavelength = max(_SPARING, 4 * self.from_wavelength)
+        if 2 * wavelength > slowest:  # hardly a pair would change
+            return "ratios nearer to 1 (--min-ratio, --max-ratio)"
+        more = " more of" if self.from_wavelength else ""
+        return f"--from-wavelength {wavelength:g}, which spares{more} the fast pairs, by which heads copy"
 
     def params(self) -> dict[str, Any]:
         own = {n: getattr(self, n) for n in ("min_ratio", "max_ratio", "first_layer", "spacing")}

@@ -116,6 +116,10 @@ class Method(ABC):
         """What a person should know of these parameters on ``model``, one sentence each."""
         return []
 
+    def milder(self, model: ModelRope) -> str:
+        """What may harm a model less than these parameters do: options and why, for ``try ...``; empty if unknown."""
+        return ""
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any], rope: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters that a Hugging Face configuration asks for.

@@ -113,6 +113,9 @@ def test_convert_calibrates_itself(plain: Path, text: Path, tmp_path: Path, caps
     assert main(line) == 0
     said = capsys.readouterr().out
     assert "note: head order 'rank' from 24 prompts" in said and "uncalibrated" not in said
+    assert said.startswith("check: ")  # before it says what it wrote
+    assert said.index("copying from the middle") < said.index(f"wrote {out}")
+    assert "not checked" not in said
     assert main(["calibrate", str(plain), "--text", str(text), "-o", str(heads), "--order", "rank"]) == 0
     assert "24 prompts of 128, 256, 512 tokens" in capsys.readouterr().out
     expected = np.ravel(json.loads(heads.read_text())["ratios"]).astype(np.float32)

@@ -1,0 +1,180 @@
+"""Both sides of a comparison read the same prompts, as many as time allows."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ggufrope.check.planted_prompts import PlantedPrompt, plant, text_tokens
+from ggufrope.check.time_budget import LENGTHS, affordable, reading_speed
+from ggufrope.errors import UsageError
+from ggufrope.inference.opening import InferenceSettings
+from ggufrope.inference.session import Session
+from ggufrope.modelfile.model_file import ModelFile
+
+__all__ = ["CheckSide", "PairedReading", "PromptScore", "read_both"]
+
+#: Prompts read, prompts in all, what they are.
+Progress = Callable[[int, int, str], None]
+
+_CHUNK = 64  # rows of logits at a time; fewer would slow the reading down, more take memory
+_CHARACTERS = 16  # of a token, at most on average: enough of a text is tokenized, not all of it
+_SHARE = 0.9  # of the time that is left; attention over long prompts and a second file take some of it
+_STEP = 5  # no divisor of a number of prompts: the first ones are from all over the text, should time run out
+_FEWEST = 4  # prompts that are read even if that takes longer than expected
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSide:
+    """A model to read with: a file as it is, or with other factors, which ``prepare`` sets."""
+
+    file: ModelFile
+    prepare: Callable[[Session], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScore:
+    """What a model makes of a prompt, in nats a token.
+
+    Attributes:
+        plain: log-likelihood of plain text; its loss has the other sign.
+        unseen: of values at their first occurrence.
+        copied: of the same values at the end.
+    """
+
+    plain: float
+    unseen: float
+    copied: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedReading:
+    """The scores of both sides, prompt by prompt; ``length`` of each in tokens."""
+
+    length: int
+    first: tuple[PromptScore, ...]
+    second: tuple[PromptScore, ...]
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What the first side decides, and the second keeps to."""
+
+    prompts: list[PlantedPrompt] = field(default_factory=list)
+    length: int = 0
+
+
+def read_both(
+    first: CheckSide,
+    second: CheckSide,
+    texts: Sequence[str],
+    *,
+    seconds: float,
+    threads: int | None,
+    progress: Progress | None,
+) -> PairedReading:
+    """Read prompts with both sides, one after the other: no more memory than one model takes.
+
+    Args:
+        first: the side that decides how many prompts there are.
+        second: where it has the same file, the model is loaded once.
+        texts: to cut prompts from.
+        seconds: how long this may take.
+        threads: as many as this process may use if None.
+        progress: called with prompts done and in all.
+
+    Raises:
+        UsageError: too little time for a few short prompts, or a text that is too short.
+        GgufropeError: see ``Session``.
+    """
+    end, plan, scores = time.monotonic() + seconds, _Plan(), list[tuple[PromptScore, ...]]()
+    settings = InferenceSettings.choose("f16", threads or _cores(), None)
+    longest = _longest(first.file)
+    session: Session | None = None
+    try:
+        for side, share in ((first, 0.5), (second, 1.0)):  # of the time that is left then
+            if session is None or side.file is not session.file:
+                if session is not None:
+                    session.close()
+                session = Session(side.file, n_ctx=longest, settings=settings, chunk=_CHUNK)
+            if side.prepare is not None:
+                side.prepare(session)
+            if not plan.prompts:
+                plan = _planned(session, texts, longest, end)
+            done, of = len(scores) * len(plan.prompts), 2 * len(plan.prompts)
+            report = (lambda n, done=done, of=of: progress(done + n, of, "prompts")) if progress else None
+            now = time.monotonic()
+            scores.append(_read(session, plan.prompts, now + share * (end - now), report))
+    finally:
+        if session is not None:
+            session.close()
+    n = min(map(len, scores))
+    return PairedReading(plan.length, scores[0][:n], scores[1][:n])
+
+
+def _longest(file: ModelFile) -> int:
+    trained = file.original.model.train_ctx
+    if lengths := [n for n in LENGTHS if n <= trained]:
+        return max(lengths)
+    raise UsageError(
+        f"{file.path}: trained for {trained} tokens, where the shortest prompt has {min(LENGTHS)}; use `ggufrope eval`"
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _planned(session: Session, texts: Sequence[str], longest: int, end: float) -> _Plan:
+    front = session.prompt("")[:1] if session.begins_with_bos else []
+    sample = _excerpt(session, texts[0], 0.0, longest - len(front))
+    speed = reading_speed(lambda ids: [None for _ in session.log_probs(ids)], [*front, *sample])
+    length = affordable(speed * _SHARE * (end - time.monotonic()) / 2, longest)
+    if length is None:
+        raise UsageError(
+            f"{session.file.path}: {speed:.2g} tokens a second are too few for a check in time; use `ggufrope eval`"
+        )
+    n = LENGTHS[length]
+    places = [(texts[i % len(texts)], (i * _STEP % n) / (n - 1)) for i in range(n)]
+    ids = [_excerpt(session, text, at, text_tokens(length, len(front))) for text, at in places]
+    return _Plan([plant(part, front, length, seed) for seed, part in enumerate(ids)], length)
+
+
+def _excerpt(session: Session, text: str, at: float, tokens: int) -> list[int]:
+    """``tokens`` of the text, from a place between 0, its beginning, and 1, the last one that is followed by enough."""
+    start = int(at * max(0, len(text) - _CHARACTERS * tokens))
+    ids = session.tokens(text[start : start + _CHARACTERS * tokens])
+    if len(ids) < tokens:
+        ids = session.tokens(text)
+        if len(ids) < tokens:
+            raise UsageError(f"{len(ids)} tokens of text are less than the {tokens} of one prompt; give a longer TEXT")
+        start = int(at * (len(ids) - tokens))
+        return ids[start : start + tokens]
+    return ids[:tokens]
+
+
+def _read(
+    session: Session, prompts: Sequence[PlantedPrompt], until: float, report: Callable[[int], None] | None
+) -> tuple[PromptScore, ...]:
+    scores, begin = list[PromptScore](), time.monotonic()
+    for prompt in prompts:
+        now, done = time.monotonic(), len(scores)
+        if done >= _FEWEST and now + (now - begin) / done > until:  # the next one would end too late
+            break
+        scores.append(_score(session, prompt))
+        if report is not None:
+            report(done + 1)
+    return tuple(scores)
+
+
+def _score(session: Session, prompt: PlantedPrompt) -> PromptScore:
+    values, start = np.zeros(len(prompt.ids)), 1
+    for block in session.log_probs(prompt.ids):
+        targets = np.array(prompt.ids[start : start + len(block)], np.intp)
+        values[start : start + len(targets)] = block[np.arange(len(targets)), targets]
+        start += len(block)
+    return PromptScore(*(float(values[places].mean()) for places in (prompt.plain, prompt.unseen, prompt.copied)))
