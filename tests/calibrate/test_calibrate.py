@@ -11,6 +11,7 @@ import pytest
 from demo_model.text import make_document
 
 from ggufrope.calibrate import CalibrateRequest, Ordering, calibrate, read_record, require_same_model
+from ggufrope.check import paired_reading
 from ggufrope.cli import main
 from ggufrope.errors import InputError, OutputError, ParameterError
 from ggufrope.modelfile.model_file import ModelFile
@@ -107,7 +108,10 @@ def test_ratios_in_the_file_do_not_act(plain: Path, text: Path, heads: Path, tmp
     assert ModelFile.open(converted).identity == ModelFile.open(plain).identity
 
 
-def test_convert_calibrates_itself(plain: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_calibrates_itself(
+    plain: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paired_reading, "affordable", lambda _tokens, _longest: 64)
     out, heads = tmp_path / "ms-poe.gguf", tmp_path / "heads.json"
     line = ["convert", str(plain), "-o", str(out), "-m", "ms-poe", "--calibrate", str(text), "--head-order", "rank"]
     assert main(line) == 0

@@ -47,7 +47,7 @@ def test_a_methods_own_parameters_stand_under_its_name(method):
     heading = f"Parameters of {method} ({METHODS[method].title})"
     listed = options(sections("convert").get(heading, []))
     assert listed[: len(own(method))] == own(method)
-    assert set(listed) <= {*own(method), "--calibrate"}
+    assert set(listed) <= {*own(method), "--calibrate", "--no-check"}
 
 
 def test_headings_follow_the_table_of_methods():

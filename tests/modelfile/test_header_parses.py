@@ -12,6 +12,7 @@ import pytest
 from demo_model.text import make_document
 from fake_engine import FakeEngine, model_file
 
+from ggufrope.check import paired_reading
 from ggufrope.cli import main
 from ggufrope.evals.grid import Order, plan
 from ggufrope.evals.results import RuntimeFacts
@@ -146,8 +147,9 @@ def demo(demo_file, tmp_path):
     return demo_file(), demo_file("yarn", factor=2.0), text
 
 
-def test_calibrate(demo, tmp_path, parses):
+def test_calibrate(demo, tmp_path, parses, monkeypatch):
     plain, _, text = demo
+    monkeypatch.setattr(paired_reading, "affordable", lambda _tokens, _longest: 64)
     heads = tmp_path / "heads.json"
     line = ["calibrate", str(plain), "--text", str(text), "--lengths", "64", "--prompts", "1", "-o", str(heads)]
     assert main(line) == 0
@@ -158,6 +160,10 @@ def test_calibrate(demo, tmp_path, parses):
     parses.clear()
     assert main(["convert", str(plain), "-m", "ms-poe", "--calibrate", str(text), "--dry-run"]) == 0
     assert parses == {plain.name: 1}
+    parses.clear()
+    out = ["-o", str(tmp_path / "poe.gguf")]
+    assert main(["convert", str(plain), *out, "-m", "ms-poe", "--calibrate", str(text)]) == 0
+    assert parses == {plain.name: 1, "poe.gguf": 1}  # the one that was written is read, to check it
 
 
 def test_validate(demo, parses):
