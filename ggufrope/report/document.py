@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ggufrope.report.answer import answer, beyond
 from ggufrope.report.blocks import Block, Document, Points, Prose, Section, Strong
 from ggufrope.report.curves import charts
+from ggufrope.report.depth_differences import by_depth_minus_none
 from ggufrope.report.entries import Entry
 from ggufrope.report.heatmap import maps
 from ggufrope.report.provenance import settings
@@ -14,33 +15,44 @@ from ggufrope.report.study import Group, Study
 from ggufrope.report.tables import by_depth, by_position, cost_and_gain, minus_full_cache, minus_unquantized
 from ggufrope.text import counted
 
-__all__ = ["document"]
-
-
-def document(study: Study, title: str) -> Document:
-    """All of the report."""
-    parts: list[tuple[str, str, Callable[[Group], tuple[Block, ...]]]] = [
-        ("answer", "The answer", answer),
-        ("maps", "By depth and length", _maps),
-        ("curves", "Curves", lambda group: tuple(charts(group))),
-        ("differences", "What quantization costs", lambda g: (*minus_unquantized(g), *minus_full_cache(g))),
-        ("cost", "Short-context cost beside long-context gain", cost_and_gain),
-        ("numbers", "Every number", lambda group: (*by_depth(group), *by_position(group))),
-    ]
-    sections = [Section(name, said, _of_all(study, make)) for name, said, make in parts]
-    sections.append(Section("settings", "Settings", settings(study)))
-    sections.append(Section("reading", "How to read this page", (_reading(study),)))
-    kept = tuple(s for s in sections if s.blocks)
-    return Document(title, _lead(study), tuple(Prose((note,)) for note in study.notes), kept)
-
-
-def _of_all(study: Study, make: Callable[[Group], tuple[Block, ...]]) -> tuple[Block, ...]:
-    return tuple(block for group in study.groups for block in make(group))
+__all__ = ["document", "numbers_of", "reading"]
 
 
 def _maps(group: Group) -> tuple[Block, ...]:
     block = maps(group)
     return (block,) if block else ()
+
+
+_PARTS: tuple[tuple[str, str, Callable[[Group], tuple[Block, ...]]], ...] = (
+    ("answer", "The answer", answer),
+    ("maps", "By depth and length", _maps),
+    ("curves", "Curves", lambda group: tuple(charts(group))),
+    ("differences", "What quantization costs", lambda g: (*minus_unquantized(g), *minus_full_cache(g))),
+    (
+        "cost",
+        "Short-context cost beside long-context gain",
+        lambda g: (*cost_and_gain(g), *by_depth_minus_none(g)),
+    ),
+    ("numbers", "Every number", lambda group: (*by_depth(group), *by_position(group))),
+)
+
+
+def document(study: Study, title: str) -> Document:
+    """All of the report."""
+    sections = [Section(name, said, _of_all(study, make)) for name, said, make in _PARTS]
+    sections.append(Section("settings", "Settings", settings(study)))
+    sections.append(Section("reading", "How to read this page", (reading([study]),)))
+    kept = tuple(s for s in sections if s.blocks)
+    return Document(title, _lead(study), tuple(Prose((note,)) for note in study.notes), kept)
+
+
+def numbers_of(study: Study) -> tuple[Block, ...]:
+    """Everything but settings, for a page on several studies: the same blocks, one after the other."""
+    return tuple(block for _, _, make in _PARTS for block in _of_all(study, make))
+
+
+def _of_all(study: Study, make: Callable[[Group], tuple[Block, ...]]) -> tuple[Block, ...]:
+    return tuple(block for group in study.groups for block in make(group))
 
 
 def _lead(study: Study) -> Prose:
@@ -101,8 +113,9 @@ _NOT_SHOWN = (
 )
 
 
-def _reading(study: Study) -> Points:
-    groups = study.groups
+def reading(studies: Sequence[Study]) -> Points:
+    """What the words and marks of a report mean, as far as it uses them."""
+    groups = [group for study in studies for group in study.groups]
     wanted = (
         (_SCORE, any(g.scores for g in groups)),
         (_NATS, any("nats" in g.unit for g in groups)),

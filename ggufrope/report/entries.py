@@ -15,6 +15,7 @@ from ggufrope.methods import PLAIN, method_names
 __all__ = [
     "FLOATS",
     "Entry",
+    "Label",
     "base_name",
     "fineness",
     "identity",
@@ -26,6 +27,7 @@ __all__ = [
 
 #: Types that are no quantization.
 FLOATS = ("F16", "BF16", "F32")
+_MOST_PARAMETERS = 3  # in a label
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +68,24 @@ def identity(file: FileFacts) -> str:
     return f"{file.header}/{file.weights}"
 
 
-def make_entries(files: Sequence[tuple[FileFacts, str]]) -> tuple[dict[tuple[str, str], Entry], list[str]]:
+#: Names a file's method for readers; None where it has no name for it.
+Label = Callable[[FileFacts], "str | None"]
+
+
+def make_entries(
+    files: Sequence[tuple[FileFacts, str]], label: Label | None = None
+) -> tuple[dict[tuple[str, str], Entry], list[str]]:
     """Entries by ``(identity, kv_type)`` in the order they are shown in, and what has to be said of their names.
 
     Files with the same method and quantization that are not the same file get a short hash behind the method.
+
+    Args:
+        files: with the type of the KV cache that each was measured with.
+        label: names for methods in the place of those made here.
     """
     facts = {identity(f): f for f, _ in files}
-    labels = _labels(facts)
+    given = {key: label(f) for key, f in facts.items()} if label else {}
+    labels = _labels(facts) | {key: name for key, name in given.items() if name}
     doubles = _same(facts, lambda key, f: (_model(f), labels[key], f.quantization))
     labels |= {key: f"{labels[key]} #{_short(key)}" for group in doubles for key in group}
     shared = {key for group in doubles for key in group}
@@ -82,9 +95,9 @@ def make_entries(files: Sequence[tuple[FileFacts, str]]) -> tuple[dict[tuple[str
         {(identity(f), kv) for f, kv in files}, key=lambda k: _order(facts[k[0]], labels[k[0]], k)
     ):
         f = facts[key]
-        label = f"{labels[key]} ({_model(f)})" if several else labels[key]
+        shown = f"{labels[key]} ({_model(f)})" if several else labels[key]
         entries[key, kv_type] = Entry(
-            key, base_name(f), _model(f), _variant(f), label, key not in shared, f.method == PLAIN, f.quantization,
+            key, base_name(f), _model(f), _variant(f), shown, key not in shared, f.method == PLAIN, f.quantization,
             kv_type, f.context, f.trained, f.weights,
         )  # fmt: skip
     return entries, [_note(facts, group) for group in doubles]
@@ -105,9 +118,26 @@ def _labels(facts: dict[str, FileFacts]) -> dict[str, str]:
         if len({facts[key].context for key in group}) > 1:
             labels |= {key: f"{labels[key]} to {facts[key].context}" for key in group}
         for same in _same({key: facts[key] for key in group}, lambda _, f: f.context):
-            for name in _differing([facts[key].params for key in same])[:2]:
-                labels |= {key: f"{labels[key]}, {name} {facts[key].params.get(name, 'absent')}" for key in same}
+            for name in _telling([facts[key].params for key in same]):
+                labels |= {key: f"{labels[key]}, {name} {_value(facts[key].params, name)}" for key in same}
     return labels
+
+
+def _value(params: dict[str, Any], name: str) -> str:
+    value = params.get(name, "absent")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _telling(params: list[dict[str, Any]]) -> list[str]:
+    """The fewest parameters that tell as many apart as all of them would, each the one that adds most; 3 at most."""
+    names, chosen = _differing(params), list[str]()
+
+    def apart(some: list[str]) -> int:
+        return len({tuple(repr(p.get(name)) for name in some) for p in params})
+
+    while len(chosen) < _MOST_PARAMETERS and apart(chosen) < apart(names):
+        chosen.append(max((n for n in names if n not in chosen), key=lambda n: apart([*chosen, n])))
+    return sorted(chosen, key=names.index)
 
 
 def _differing(params: list[dict[str, Any]]) -> list[str]:

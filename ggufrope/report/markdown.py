@@ -10,7 +10,7 @@ from ggufrope.report.html import clean
 from ggufrope.report.numbers import short
 from ggufrope.report.tables import percent
 
-__all__ = ["escaped", "markdown"]
+__all__ = ["escaped", "in_markdown", "markdown"]
 
 # whatever could begin markup, a link, a mention or a formula on a page of a repository; `Q4_K_M` and `50%: ` cannot
 _SPECIAL = re.compile(r"([\\`*\[\]<>#|~&$@]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.)", re.I)
@@ -19,8 +19,8 @@ _LIST = re.compile(r"^(\d{0,9})([-+=.)])(?=\s)")  # at the start of a paragraph
 
 def markdown(document: Document, made_by: str) -> str:
     """The whole file."""
-    parts = [f"# {escaped(document.title)}", _prose(document.lead)]
-    parts += [f"> {_prose(note)}" for note in document.notes]
+    parts = [f"# {escaped(document.title)}", in_markdown(document.lead)]
+    parts += [f"> {in_markdown(note)}" for note in document.notes]
     for section in document.sections:
         blocks = [text for block in section.blocks for text in _block(block)]
         parts += [f"## {escaped(section.title)}", *blocks] if blocks else []
@@ -35,11 +35,11 @@ def escaped(text: str) -> str:
 def _block(block: Block) -> Iterator[str]:
     match block:
         case Prose():
-            yield _prose(block)
+            yield in_markdown(block)
         case Points():
             if block.title:
                 yield f"### {escaped(block.title)}"
-            yield "\n".join(f"- {_prose(item)}" for item in block.items)
+            yield "\n".join(f"- {in_markdown(item)}" for item in block.items)
         case Table():
             yield from _table(block)
         case Maps():
@@ -48,7 +48,8 @@ def _block(block: Block) -> Iterator[str]:
             return  # its numbers are in the tables
 
 
-def _prose(prose: Prose) -> str:
+def in_markdown(prose: Prose) -> str:
+    """A paragraph, on one line."""
     text = "".join(_part(part) for part in prose.parts).strip()
     return _LIST.sub(r"\1\\\2", text)
 

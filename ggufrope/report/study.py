@@ -14,9 +14,9 @@ from ggufrope.evals.results import Result
 from ggufrope.evals.store import NAME, read_results
 from ggufrope.evals.tasks import kinds
 from ggufrope.report.blocks import Estimate
-from ggufrope.report.entries import Entry, base_name, identity, is_float, make_entries, natural
+from ggufrope.report.entries import Entry, Label, base_name, identity, is_float, make_entries, natural
 
-__all__ = ["Group", "Study", "beyond", "beyond_baseline", "estimate", "remarks", "study", "text_of", "texts"]
+__all__ = ["Group", "Study", "arrange", "beyond", "beyond_baseline", "estimate", "remarks", "study", "text_of", "texts"]
 
 _LIMIT = "limit"
 _ROUNDING = 1e-9  # of a mean of scores
@@ -110,7 +110,7 @@ def _read_together(result: Result) -> int:
 
 
 def study(paths: Sequence[Path]) -> Study:
-    """Read results and put them in order.
+    """Read results and put them in order; see ``arrange``.
 
     Args:
         paths: files of results, and directories with a ``results.jsonl``.
@@ -130,11 +130,22 @@ def study(paths: Sequence[Path]) -> Study:
         measured += results
     if not measured:
         raise InputError(f"{', '.join(map(str, paths))}: no results; `ggufrope eval FILE... -o results/` makes them")
+    return arrange(measured, cut)
+
+
+def arrange(measured: list[Result], said: Sequence[str] = (), label: Label | None = None) -> Study:
+    """Put results in order.
+
+    Args:
+        measured: in any order; of what was measured twice, the larger or later counts.
+        said: notes on where they come from.
+        label: names methods for readers; None: after the method and the parameters that differ.
+    """
     results, notes = _without_repetitions(measured)
-    entries, said = make_entries([(r.file, r.kv_type) for r in results])
+    entries, doubles = make_entries([(r.file, r.kv_type) for r in results], label)
     groups = tuple(_groups(results, entries))
     ordered = tuple(r for g in groups for r in g.cells.values())
-    return Study(groups, ordered, (*cut, *notes, *said, *_uneven(groups)))
+    return Study(groups, ordered, (*said, *notes, *doubles, *_uneven(groups)))
 
 
 def _require_sense(result: Result, path: Path) -> None:

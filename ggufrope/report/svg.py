@@ -11,9 +11,9 @@ from ggufrope.report.blocks import Chart, Estimate, Panel, Series
 from ggufrope.report.html import Node, h
 from ggufrope.report.numbers import interval, plain
 
-__all__ = ["MARKERS", "nice_ticks", "render"]
+__all__ = ["MARKERS", "PANEL", "nice_ticks", "panel_of", "render", "samples"]
 
-_WIDTH, _HEIGHT = 380.0, 236.0
+PANEL = _WIDTH, _HEIGHT = 380.0, 236.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 10.0, 32.0, 38.0
 _MOST_TICKS = 6
 _DODGE = 2.6  # between neighbouring series, so that intervals do not hide each other
@@ -40,19 +40,19 @@ class _Frame:
 
 def render(chart: Chart) -> Node:
     """Title, legend, panels and note."""
-    low, high = chart.bounds or _range(chart)
-    styles = {s.label: s.style for panel in chart.panels for s in panel.series}
-    legend = h(
-        "ul",
-        *(h("li", _sample(style), label) for label, style in sorted(styles.items(), key=lambda s: s[1])),
-        class_="key",
-    )
+    legend = h("ul", *(h("li", sample, label) for label, sample in samples(chart)), class_="key")
     rows = [
-        h("div", *(_panel(chart, panel, low, high) for panel in row), class_="panels")
+        h("div", *(panel_of(chart, panel) for panel in row), class_="panels")
         for _, row in groupby(chart.panels, key=lambda panel: panel.row)
     ]
     note = f"Bars are 95% intervals. {chart.note}".strip()
     return h("figure", h("h3", chart.title), legend, *rows, h("figcaption", note), class_="chart")
+
+
+def samples(chart: Chart) -> list[tuple[str, Node]]:
+    """Each line's label with a piece of it, in the order of styles."""
+    styles = {s.label: s.style for panel in chart.panels for s in panel.series}
+    return [(label, _sample(style)) for label, style in sorted(styles.items(), key=lambda s: s[1])]
 
 
 def _range(chart: Chart) -> tuple[float, float]:
@@ -66,7 +66,9 @@ def _range(chart: Chart) -> tuple[float, float]:
     return (0.0 if 0 <= low < room * 4 else low - room), high + room
 
 
-def _panel(chart: Chart, panel: Panel, low: float, high: float) -> Node:
+def panel_of(chart: Chart, panel: Panel) -> Node:
+    """One plot, as wide and high as ``PANEL`` says, with the axes of the whole chart."""
+    low, high = chart.bounds or _range(chart)
     frame = _frame(chart, panel, low, high)
     middle = (len(panel.series) - 1) / 2
     parts = [h("text", panel.title, x=_LEFT, y=14, class_="title"), *_grid(chart, panel, frame, low, high)]
