@@ -12,7 +12,7 @@ from ggufrope.text import counted, size
 from real_models.declared_grid import FULL, PARTS, REQUANTIZED, declared
 from real_models.derived_files import WEIGHTS, Workshop, run_command
 from real_models.downloads import fetch, pip_download
-from real_models.grid_pieces import Settings, run_pieces
+from real_models.grid_pieces import Settings, listing, run_pieces
 from real_models.method_recipes import METHODS
 from real_models.model_pages import RESULTS, ROOT, gather, pages
 from real_models.pinned_models import MODELS, cache_folder, chosen
@@ -68,18 +68,18 @@ def grid(commands: Commands) -> None:
     parser.add_argument("--minutes", type=float, metavar="M", help="begin no cell that would probably end later")
     parser.add_argument("--threads", type=int, metavar="N", help="for `ggufrope eval`; 1 is best beside other work")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="of results.jsonl; default: in the cache")
-    parser.add_argument("--list", action="store_true", dest="listing", help="only list the cells, in their order")
+    parser.add_argument("--list", action="store_true", dest="listing", help="only list the cells, with what is left")
     _data_option(parser)
     parser.set_defaults(run=_grid)
 
 
 def _grid(given: argparse.Namespace) -> int:
-    cells = declared(given.part)
+    cells, out = declared(given.part), given.output or cache_folder() / "results"
     if given.listing:
-        for cell in cells:
-            say(f"{cell.piece.part}: {cell.name}")
+        for line in listing(cells, out):
+            say(line)
         return 0
-    settings = Settings(given.output or cache_folder() / "results", given.minutes, given.threads)
+    settings = Settings(out, given.minutes, given.threads)
     run_pieces(cells, Workshop(cache_folder(), given.data, run_command), settings, say)
     return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ggufrope.text import counted, duration
 from real_models.declared_grid import DeclaredCell, model_of
 from real_models.derived_files import Workshop
 
-__all__ = ["Settings", "eval_words", "run_pieces", "seconds_of"]
+__all__ = ["Settings", "eval_words", "listing", "run_pieces", "seconds_of"]
 
 #: Tokens a second of one thread at short lengths, before anything is measured on this machine.
 _SPEED = {"smollm2": 80.0, "qwen2.5-coder": 40.0, "gemma3": 120.0}
@@ -56,7 +56,7 @@ def run_pieces(
     if len(asked) < len(declared):
         say(f"left out without --data: {counted(len(declared) - len(asked), 'cell')}")
     runtime = runtime_facts(threads=given.threads, flash_attn=None)
-    results = _lines(given.out)
+    results = lines_of(given.out)
     left = [cell for cell in asked if not _done(cell, results, workshop, runtime)]
     say(f"{len(asked) - len(left)} of {counted(len(asked), 'cell')} measured; {_left(left, results)}")
     if foreign := sum(any(cell.measured_by(r) for r in results) for cell in left):
@@ -76,7 +76,7 @@ def run_pieces(
         say(f"[{place}] {cell.name}: about {duration(expected)}; {_left(left, results)}")
         file = workshop.make(*cell.file)
         workshop.command(eval_words(cell, file, workshop, given))
-        results, left, begun = _lines(given.out), left[1:], begun + 1
+        results, left, begun = lines_of(given.out), left[1:], begun + 1
     say(_left(left, results) + (" (the same command goes on)" if left else ""))
     return len(left)
 
@@ -142,5 +142,22 @@ def _beyond(cell: DeclaredCell) -> bool:
     return cell.length > cell.model.trained
 
 
-def _lines(out: Path) -> list[Result]:
+def listing(declared: Sequence[DeclaredCell], out: Path) -> Iterator[str]:
+    """Each cell with whether a line says the same, or how long it takes; then how long each part takes."""
+    results, left = lines_of(out), dict[str, float]()
+    for cell in declared:
+        there = any(cell.measured_by(r) for r in results)
+        seconds = 0.0 if there else seconds_of(cell, results)
+        left[cell.piece.part] = left.get(cell.piece.part, 0.0) + seconds
+        yield f"{cell.piece.part}: {cell.name}: {'measured' if there else f'about {duration(seconds)}'}"
+    for part, seconds in left.items():
+        yield f"--part {part}: {f'about {duration(seconds)} left' if seconds else 'nothing is left'}"
+
+
+def lines_of(out: Path) -> list[Result]:
+    """What was measured so far.
+
+    Raises:
+        InputError: a line that cannot be read.
+    """
     return read_results(out)[0] if (out / NAME).is_file() else []

@@ -59,7 +59,7 @@ def _ms_poe(name: str, order: str, wavelength: int = 0) -> Recipe:
 
 def _uniform(name: str, wavelength: int = 0) -> Recipe:
     label = "uniform 1.5" + (f" W={wavelength}" if wavelength else "")
-    about = "positions of all heads and layers divided by 1.5" + (
+    about = "positions divided by 1.5 in all heads and layers but those with sliding windows" + (
         f", on pairs slower than {wavelength} tokens only" if wavelength else ", on all pairs"
     )
     words = ("--method", "ms-poe", "--min-ratio", "1.5", "--max-ratio", "1.5", "--first-layer", "0")

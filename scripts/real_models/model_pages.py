@@ -11,7 +11,20 @@ from ggufrope.evals.result_line import to_json
 from ggufrope.evals.results import FileFacts, Result
 from ggufrope.evals.store import read_results
 from ggufrope.files import write_bytes
-from ggufrope.report.blocks import Block, Chart, Document, Panel, Points, Prose, Row, Section, Series, Table, TableCell
+from ggufrope.report.blocks import (
+    Block,
+    Chart,
+    Code,
+    Document,
+    Panel,
+    Points,
+    Prose,
+    Row,
+    Section,
+    Series,
+    Table,
+    TableCell,
+)
 from ggufrope.report.depth_differences import by_depth_minus_none, depth_difference, middle_depths
 from ggufrope.report.document import numbers_of, reading
 from ggufrope.report.entries import Entry
@@ -175,7 +188,7 @@ def _document(studies: Mapping[str, Study], cells: Sequence[DeclaredCell]) -> Do
     *first, unmeasured = front(studies, cells)
     sections = [
         Section("plain", "In plain words", (*([chart] if chart else []), *first, *main, unmeasured)),
-        Section("models", "Models and methods", (_models(), _weights(), _methods())),
+        Section("models", "Models and methods", (_models(), _weights(), _methods(), _again())),
         *(Section(name, MODELS[name].title, numbers_of(study)) for name, study in studies.items()),
         *(_settings(name, study) for name, study in studies.items()),
         Section("reading", "How to read this page", (reading(every),) if every else ()),
@@ -214,6 +227,16 @@ def _weights() -> Prose:
         "matrix whose rows are no multiple of 256 is quantized more finely than the type's name says."
     )
     return Prose((said,))
+
+
+def _again() -> Prose:
+    return Prose(
+        (
+            "To measure it anew, or what is missing: ", Code("scripts/real-models fetch"), ", then ",
+            Code("scripts/real-models grid --threads 1 --data DIR -o RESULTS"), " (it can be stopped, and goes on), then ",
+            Code("scripts/real-models page --from RESULTS"), " and ", Code("scripts/docs"), ".",
+        )
+    )  # fmt: skip
 
 
 def _methods() -> Table:

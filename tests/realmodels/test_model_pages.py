@@ -123,6 +123,15 @@ def test_costs_on_plain_text(lines):
         "20 texts of 2048 tokens: the loss of none is 3.010 (2.909–3.110) nats per token; `ms-poe sequential W=64` "
         "+0.1% (not shown); `ms-poe sequential` +10.3%." in text
     )
+    assert (
+        "Never shown to be better than the untouched model: `ms-poe sequential` (1 comparison, 1 worse), `ms-" in text
+    )
+
+
+def test_a_lower_loss_is_better(lines):
+    text = markdown(lines(losses("none", 3.3, 0.02), losses("seq", 3.0)))
+    assert "`ms-poe sequential` −9." in text
+    assert "Never shown to be better" not in text
 
 
 def test_weights_and_caches(lines):
@@ -192,7 +201,8 @@ def test_only_declared_cells_are_taken_over_and_the_latest_counts(lines, tmp_pat
     old, new = answers("none", nothing()), answers("none", LOST) | {"finished": "2027-01-01T00:00:00Z", "cell": "n"}
     other = answers("none", LOST, length=777)
     few = answers("seq", LOST, n=20) | {"options": {"limit": 4}}
-    assert gather([lines(new, other, few, old, answers("code", LOST))], target) == 2
+    ends = answers("rank", {0.0: 10, 1.0: 8})
+    assert gather([lines(new, other, few, ends, old, answers("code", LOST))], target) == 2
     found, _ = read_results(target)
     assert [(r.file.name, r.score) for r in found] == [("smollm2.none.f16.gguf", 0.21), ("smollm2.code.f16.gguf", 0.21)]
     before = target.read_bytes()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from fake_engine import FakeEngine
 from real_models import declared_grid, disk_need, grid_pieces
 from real_models.declared_grid import GRID, PARTS, SMOKE, Piece, cells, declared
-from real_models.grid_pieces import Settings, _order, eval_words, run_pieces, seconds_of
+from real_models.grid_pieces import Settings, _order, eval_words, listing, run_pieces, seconds_of
 from real_models.method_recipes import METHODS, recipe_of
 from toy_workshop import RUNTIME, Commands, grid_model, order_of, workshop
 
@@ -154,6 +155,17 @@ def test_what_is_left_is_estimated_from_what_was_measured(cache, tmp_path):
     assert seconds_of(few[1], []) > 0
 
 
+def test_a_list_says_what_is_left(cache, tmp_path):
+    few = list(cells(FEW))
+    run_pieces(few[:1], workshop(cache, Commands()), Settings(tmp_path / "out"), str)
+    lines = list(listing(few, tmp_path / "out"))
+    assert lines[0] == "few: SmolLM2-135M-Instruct, niah at 512: none, F16: measured"
+    assert lines[1].startswith("few: SmolLM2-135M-Instruct, niah at 512: ms-poe sequential, F16: about ")
+    assert lines[3].startswith("--part few: about ")
+    run_pieces(few, workshop(cache, Commands()), Settings(tmp_path / "out"), str)
+    assert list(listing(few, tmp_path / "out"))[-1] == "--part few: nothing is left"
+
+
 def test_data_is_left_out_in_words(cache, tmp_path):
     pieces = [*FEW, Piece("documents", "smollm2", "mdqa", (512,), ("none",), data="nq-open-oracle.jsonl.gz")]
     said = []
@@ -188,6 +200,17 @@ def test_weights_come_from_the_written_out_file(cache):
     shop.make(toy, METHODS["code"], "F16")
     shop.make(toy, METHODS["rank"], "F16")
     assert [w[0] for w in commands.said[2:]] == ["calibrate", "convert", "calibrate", "convert"]
+
+
+def test_another_text_gives_another_order(cache, tmp_path):
+    """Files that were calibrated on the book do not take the place of those calibrated without it."""
+    toy, commands = declared_grid.MODELS["smollm2"], Commands()
+    (tmp_path / "war-and-peace.txt").write_text("It rains.")
+    without, book = workshop(cache, commands), workshop(cache, commands, tmp_path)
+    assert without.make(toy, METHODS["code"], "F16") != book.make(toy, METHODS["code"], "F16")
+    texts = [words[words.index("--text") + 1] for words in commands.said if words[0] == "calibrate"]
+    assert [Path(text).name for text in texts] == ["calibration.txt", "war-and-peace.txt"]
+    assert without.make(toy, METHODS["seq"], "F16") == book.make(toy, METHODS["seq"], "F16")
 
 
 def test_a_data_directory_without_the_book(cache, tmp_path):
