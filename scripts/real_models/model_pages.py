@@ -233,7 +233,7 @@ def _again() -> Prose:
     return Prose(
         (
             "To measure it anew, or what is missing: ", Code("scripts/real-models fetch"), ", then ",
-            Code("scripts/real-models grid --threads 1 --data DIR -o RESULTS"), " (it can be stopped, and goes on), then ",
+            Code("scripts/real-models grid --threads 1 --data DIR -o RESULTS"), " (it can be stopped), then ",
             Code("scripts/real-models page --from RESULTS"), " and ", Code("scripts/docs"), ".",
         )
     )  # fmt: skip
