@@ -11,9 +11,15 @@ import pytest
 
 from ggufrope.check import paired_reading, time_budget
 from ggufrope.check.paired_reading import CheckSide, read_both
+from ggufrope.check.planted_prompts import plant
 from ggufrope.errors import UsageError
 
 TEXT = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=60_000))
+
+
+def predicted(before, token):
+    """Log-likelihood of ``token`` behind ``before``."""
+    return -1.0 - (31 * token + 17 * before) % 13
 
 
 class FakeSession:
@@ -41,9 +47,8 @@ class FakeSession:
         for start in range(0, len(ids), self.chunk):
             n = len(ids[start : start + self.chunk])
             FakeSession.clock += n / self.speeds.get(self.file.name, self.speed)
-            rows = np.full((n, 128), -4.0)
-            rows[:, 97] = -1.0 + self.offset  # the letter a is easy
-            yield rows
+            before = np.array(ids[start : start + n])[:, None]
+            yield predicted(before, np.arange(128)[None, :]) + self.offset
 
     def close(self):
         FakeSession.log.append((self.file.name, ()))
@@ -87,21 +92,25 @@ def test_one_file_is_loaded_once_and_both_sides_read_the_same():
     assert len(set(seen)) == 8
     assert {len(ids) for ids in seen} == {1024}
     for before, after in zip(found.first, found.second, strict=True):
-        assert -4 < before.plain < -1
-        assert after.plain < before.plain
+        assert after.plain == pytest.approx(before.plain - 0.5)
+        assert after.copied == pytest.approx(before.copied - 0.5)
     assert FakeSession.log[-1] == ("a", ())  # closed
 
 
-def test_what_the_numbers_are():
+def test_each_token_is_judged_by_the_prediction_before_it(fake):
+    made = []
+    fake.setattr(paired_reading, "plant", lambda *given: made.append(plant(*given)) or made[-1])
     one = file("a")
     found = read(CheckSide(one), CheckSide(one))
-    ids = prompts()[0]
-    (score, *_) = found.first
-    values = [-1.0 if token == 97 else -4.0 for token in ids]
-    assert score.copied == pytest.approx(score.unseen)  # each value twice, and this model does not look back
-    assert min(values) <= score.plain <= max(values)
-    plain = sum(v for v in values) / len(values)
-    assert score.plain == pytest.approx(plain, abs=0.2)
+    assert len(made) == 8
+    for prompt, score in zip(made, found.first, strict=True):
+        ids = np.array(prompt.ids)
+        for places, value in (
+            (prompt.plain, score.plain),
+            (prompt.unseen, score.unseen),
+            (prompt.copied, score.copied),
+        ):
+            assert value == pytest.approx(predicted(ids[places - 1], ids[places]).mean())
 
 
 def test_two_files_are_not_open_together():

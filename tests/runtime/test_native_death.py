@@ -17,6 +17,8 @@ import pytest
 from dying import dying_environment
 from tiny_transformer import TinyModel
 
+from ggufrope.modelfile.model_file import ModelFile
+
 DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
 pytestmark = [
     pytest.mark.skipif(find_spec("llama_cpp") is None, reason="llama-cpp-python is missing; run scripts/setup"),
@@ -204,3 +206,18 @@ def test_a_conversion_leaves_no_output(start: Start, demo_file: Callable[..., Pa
     assert err.splitlines()[-1].startswith(f"ggufrope: {file}: llama.cpp stopped: std::runtime_error: no such expert")
     assert "--head-ratios" in err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("how", ["kill", "assert"])
+def test_a_check_that_dies_keeps_the_output(
+    start: Start, demo_file: Callable[..., Path], tmp_path: Path, how: str
+) -> None:
+    """24 prompts are read to calibrate; then the file is complete, and read to be checked."""
+    file, text, out = demo_file(), tmp_path / "text", tmp_path / "out.gguf"
+    text.write_text((DEMO / "calibration.txt").read_text()[:6000])
+    code, said, err = ended(start(["convert", file, "-o", out, "--method", "ms-poe", "--calibrate", text], 26, how))
+    assert (code, said) == (2, "")
+    assert err.splitlines()[-1].startswith(f"ggufrope: {out}: {WORDS[how]}")
+    assert err.rstrip().endswith(f"{out} is complete, and was not checked (--no-check omits that)")
+    assert ModelFile.open(out).decoded.table is not None
+    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix == ".gguf") == ["out.gguf"]

@@ -1,0 +1,55 @@
+"""The check on a real model: the published ratios destroy its copying (docs/ms-poe.md), by parts they hardly touch it.
+
+The model is in no test's reach by itself: `scripts/real-models` fetches it into a folder of the user's cache.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from ggufrope.check import Checked, Finding, check_conversion
+from ggufrope.convert.pipeline import ConvertRequest, carry_out
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ggufrope-models"
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("runtime_dir")]
+
+
+@pytest.fixture(scope="module")
+def model() -> Path:
+    found = sorted(CACHE.rglob("SmolLM2-135M-Instruct.Q4_1.gguf"))
+    if not found:
+        pytest.skip(f"no SmolLM2 in {CACHE}; scripts/real-models fetches it")
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "pages.txt"
+    path.write_text("\n".join(p.read_text(encoding="utf-8") for p in sorted((ROOT / "docs").glob("*.md"))))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("params", "finding"),
+    [
+        ({"from_wavelength": 0.0}, Finding.WORSE),
+        ({"from_wavelength": 256.0}, None),
+        ({"min_ratio": 1.0, "max_ratio": 1.0}, Finding.NO_HARM),
+    ],
+    ids=["published", "by parts", "identity"],
+)
+def test_smollm2(model: Path, text: Path, tmp_path: Path, params: dict[str, float], finding: Finding | None) -> None:
+    request = ConvertRequest(model, tmp_path / "out.gguf", "ms-poe", params)
+    done = carry_out(request)
+    found = check_conversion(dataclasses.replace(request, texts=(text,)), done, threads=1)
+    assert isinstance(found, Checked), found
+    assert found.seconds < 70  # with a little patience for a machine that gets slower meanwhile
+    assert found.worse == (finding is Finding.WORSE), found
+    if finding is not None:
+        assert found.copying.finding is finding
+    assert found.copies
