@@ -31,6 +31,9 @@ class Task(Protocol):
     A task whose prompts or scores were changed also has an ``edition``, 2 or more: one that had other prompts, under
     the same options, was another measurement. It is kept with the options, so that no cell of before is taken for one
     of now.
+
+    A task whose answer is one of a few words that the text has may have ``chance(options)``, a class method: the score
+    of whoever names one of them at random, from the options of a line of results. A report calls that the floor.
     """
 
     kind: ClassVar[TaskKind[Any]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ggufrope.evals.tasks import TASKS
 from ggufrope.report.blocks import Estimate
 from ggufrope.report.entries import Entry
 from ggufrope.report.study import Group
@@ -30,7 +31,7 @@ def effective_length(group: Group, entry: Entry) -> int | None:
         Tokens; None where fewer than two lengths were measured, or the short score is at the floor.
     """
     scores = [(length, v.value) for length in group.lengths if (v := group.get(entry, length)) is not None]
-    if len(scores) < 2 or scores[0][0] != group.lengths[0] or scores[0][1] <= _FLOOR:
+    if len(scores) < 2 or scores[0][0] != group.lengths[0] or scores[0][1] <= _floor(group):
         return None
     reached = scores[0][0]
     for length, score in scores[1:]:
@@ -45,4 +46,10 @@ def limit_of(group: Group, values: Collection[Estimate]) -> str:
     scores = [v.value for v in values] if group.scores else []
     if scores and min(scores) >= _CEILING:
         return "ceiling"
-    return "floor" if scores and max(scores) <= _FLOOR else ""
+    return "floor" if scores and max(scores) <= _floor(group) else ""
+
+
+def _floor(group: Group) -> float:
+    """What guessing reaches, or what comes to nothing."""
+    chance = getattr(TASKS.get(group.any.task), "chance", None)
+    return max(_FLOOR, chance(group.any.options)) if chance else _FLOOR

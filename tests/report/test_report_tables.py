@@ -121,6 +121,26 @@ def test_a_floor_is_said(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("task", "options", "floor"),
+    [
+        ("niah-hop", {"people": 9}, True),  # 1 / 9 and more than the 0.1 that was measured
+        ("niah-hop", {"people": 11}, False),
+        ("niah-hop", {"people": "nine"}, False),
+        ("niah-hop", {}, False),
+        ("babi-who", {"chains": 5}, True),
+        ("babi-where", {"chains": 5}, False),  # one in 20 places
+        ("niah", {"people": 9}, False),
+        ("a task of a later version", {"people": 9}, False),
+    ],
+)
+def test_no_better_than_guessing_is_the_floor(tmp_path, task, options, floor):
+    scores = {0.5: [1.0] + [0.0] * 9}
+    lines = [made.answers(made.facts(m), scores=scores, task=task, options=options) for m in ("none", "ntk")]
+    points, _ = answer(group(tmp_path, *lines))
+    assert ("at the floor: all 2 methods lie at 0.100" in sentences(points)[0]) is floor
+
+
 def test_lower_is_better_for_nats(tmp_path):
     lines = [
         made.positions(made.facts(m), means=(v, v), width=0.1) for m, v in (("none", 2.0), ("ntk", 1.5), ("yarn", 1.52))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, made_up, 
 from ggufrope.evals.tasks.placing import groups, spread
 from ggufrope.evals.tasks.scoring import first_named, first_named_settled
 from ggufrope.evals.tasks.story import PLACES, THINGS, Cast, Chain, where_chain, who_chain
-from ggufrope.evals.tasks.task_options import at_least_one
+from ggufrope.evals.tasks.task_options import at_least_one, one_in
 from ggufrope.evals.tasks.words import NAMES
 from ggufrope.methods.protocol import option
 
@@ -166,6 +166,11 @@ class BabiWhere(_Babi):
         about = chain.about if self.facts == 1 else f"the {chain.about}"
         return f"Where is {about} at the end of the text?", f"{about[0].upper()}{about[1:]} is in the"
 
+    @classmethod
+    def chance(cls, options: Mapping[str, Any]) -> float:
+        """Of any of the places."""
+        return one_in(len(PLACES))
+
     def score(self, output: str, example: Example) -> float:
         """1 when the first place in the output is the right one."""
         return first_named(output, PLACES, example.answers)
@@ -197,6 +202,11 @@ class BabiWho(_Babi):
 
     def _asked(self, chain: Chain) -> tuple[str, str]:
         return f"Who has the {chain.about} at the end of the text?", f"The {chain.about} is with"
+
+    @classmethod
+    def chance(cls, options: Mapping[str, Any]) -> float:
+        """Of any of those who have something in the end."""
+        return one_in(options.get("chains"))
 
     def score(self, output: str, example: Example) -> float:
         """1 when the first name in the output is the right one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, made_up, 
 from ggufrope.evals.tasks.landmarks import LANDMARKS, Landmark
 from ggufrope.evals.tasks.placing import groups, spread
 from ggufrope.evals.tasks.scoring import first_named, first_named_settled
-from ggufrope.evals.tasks.task_options import at_least_one
+from ggufrope.evals.tasks.task_options import at_least_one, one_in
 from ggufrope.evals.tasks.words import NAMES
 from ggufrope.methods.protocol import option
 
@@ -89,6 +89,11 @@ class NiahHop:
         most = min(len(LANDMARKS), len(NAMES))
         if not 2 <= self.people <= most:
             raise UsageError(f"{self.name}: people is {self.people}; it must be from 2 to {most}")
+
+    @classmethod
+    def chance(cls, options: Mapping[str, Any]) -> float:
+        """Of any of the text's names."""
+        return one_in(options.get("people"))
 
     @property
     def max_new(self) -> int:

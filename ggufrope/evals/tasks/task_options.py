@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import Field
@@ -14,7 +15,7 @@ from ggufrope.errors import UsageError
 from ggufrope.files import read_bytes
 from ggufrope.text import did_you_mean
 
-__all__ = ["at_least_one", "make", "options", "record"]
+__all__ = ["at_least_one", "make", "one_in", "options", "record"]
 
 _T = TypeVar("_T")
 _SWITCH = {"true": True, "false": False}
@@ -62,6 +63,12 @@ def at_least_one(task: str, **counts: int | None) -> None:
     for name, count in counts.items():
         if count is not None and count < 1:
             raise UsageError(f"{task}: {name} is {count}; 1 is the fewest")
+
+
+def one_in(*counts: Any) -> float:
+    """The chance of one in the product of ``counts``; 0 where a line of results has no such numbers."""
+    whole = all(isinstance(count, int) and count > 0 for count in counts)
+    return 1 / math.prod(counts) if whole else 0.0
 
 
 def _file(path: Path) -> dict[str, str]:
