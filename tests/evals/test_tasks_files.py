@@ -201,7 +201,19 @@ QA = {"question": "who", "answers": ["me"], "ctxs": [{"title": "T", "text": "It 
         ("kv-retrieval", {**KV, "ordered_kv_records": 7}, "line 2: "),
         ("mdqa", {**QA, "ctxs": []}, "line 2: a question needs at least one of ctxs and one of answers"),
         ("mdqa", {**QA, "answers": ["the"]}, "line 2: a question needs at least one of ctxs"),
-        ("mdqa", {**QA, "ctxs": ["x"]}, "line 2: "),
+        (
+            "mdqa",
+            {**QA, "ctxs": ["x"]},
+            "line 2: ctxs: an object with title and text is needed, found 'x'; docs/eval.md",
+        ),
+        ("mdqa", {**QA, "ctxs": {"title": "x"}}, "line 2: ctxs: a list is needed, found {'title': 'x'}"),
+        ("mdqa", {**QA, "answers": "me"}, "line 2: answers: a list is needed, found 'me'; docs/eval.md has the format"),
+        (
+            "mdqa",
+            {**QA, "ctxs": [{"title": "T", "text": "x", "isgold": "false"}]},
+            "line 2: isgold: true or false is needed, found 'false'",
+        ),
+        ("ruler-qa", {"question": "who", "answers": ["me"]}, "line 2: no 'ctxs'; it has question, answers"),
         ("mdqa", {**QA, "ctxs": [{"text": "x"}]}, "line 2: no 'title'"),
         ("mdqa", QA, "nothing to put beside a question's own document"),
     ],
@@ -253,6 +265,14 @@ def test_documents_with_an_answer_are_no_distractors() -> None:
     assert [d.text for d in found] == ["Said the redfox.", "A red fox in two words."]
 
 
+def test_the_question_stands_first_and_last_or_last_only() -> None:
+    for first, times in ((True, 2), (False, 1)):
+        [example] = ask("mdqa", 600, n=1, depths=(0.5,), data=DATA / "mdqa.jsonl", question_first=first)
+        [question] = re.findall(r"Question: (.*\?)\n$", example.prompt)
+        assert example.prompt.count(question) == times
+        assert example.prompt.startswith(f"Question: {question}\n") is first
+
+
 def test_the_gold_document_moves_and_the_others_stay() -> None:
     examples = ask("mdqa", 2000, n=1, depths=(0.0, 0.5, 1.0), data=DATA / "mdqa.jsonl", documents=5)
     orders = [re.findall(r"Document \[(\d)\] \(([^)]*)\)", e.prompt) for e in examples]
@@ -289,7 +309,7 @@ def test_the_authors_own_questions(shared: Path) -> None:
         [question] = re.findall(r"Question: (.*)\?\n$", example.prompt)
         line = lines[question]
         assert example.answers == tuple(line["answers"])
-        documents = re.split(r"\n?Document \[\d+\] ", example.prompt.rsplit("\n\nQuestion", 1)[0])[1:]
+        documents = re.split(r"\n?Document \[\d+\] ", example.prompt.rsplit("\n\n", 1)[0])[1:]
         assert len(documents) == 10
         ctx = line["ctxs"][0]
         assert documents[0 if example.depth == 0 else 9] == f"({ctx['title']}): {ctx['text']}"

@@ -54,14 +54,32 @@ def question(value: dict[str, Any]) -> Question:
     Raises:
         KeyError, TypeError, ValueError: it is none; says what is wrong.
     """
-    documents = [(Passage(str(c["title"]), str(c["text"])), bool(c.get("isgold"))) for c in value["ctxs"]]
-    answers = tuple(str(answer) for answer in value["answers"] if normalized(str(answer)))
+    documents = [_document(c) for c in _listed(value, "ctxs")]
+    answers = tuple(str(answer) for answer in _listed(value, "answers") if normalized(str(answer)))
     if not documents or not answers:
         raise ValueError("a question needs at least one of ctxs and one of answers")
     golds = [i for i, (_, marked) in enumerate(documents) if marked] or [0]
     others = tuple(document for i, (document, _) in enumerate(documents) if i not in golds)
     text = str(value["question"]).strip()
     return Question(text if text.endswith("?") else f"{text}?", answers, tuple(documents[i][0] for i in golds), others)
+
+
+def _listed(value: dict[str, Any], key: str) -> list[Any]:
+    """A text would be taken for a list of its letters."""
+    items = value[key]
+    if not isinstance(items, list):
+        raise TypeError(f"{key}: a list is needed, found {items!r:.60}")
+    return items
+
+
+def _document(value: Any) -> tuple[Passage, bool]:
+    """A passage, and whether it is marked as gold."""
+    if not isinstance(value, dict):
+        raise TypeError(f"ctxs: an object with title and text is needed, found {value!r:.60}")
+    marked = value.get("isgold")
+    if not isinstance(marked, bool | None):
+        raise TypeError(f"isgold: true or false is needed, found {marked!r:.60}")
+    return Passage(str(value["title"]), str(value["text"])), bool(marked)
 
 
 def as_text(documents: Sequence[Passage]) -> str:
