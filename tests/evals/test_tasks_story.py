@@ -27,7 +27,7 @@ EVERY = [
 by_options = pytest.mark.parametrize(("name", "options"), EVERY, ids=str)
 
 
-def ask(name: str, length: int = 1300, n: int = 4, depths: Any = DEPTHS, **options: Any) -> list[Example]:
+def ask(name: str, length: int = 1300, n: int = 2, depths: Any = DEPTHS, **options: Any) -> list[Example]:
     return list(make(TASKS[name], options).examples(Budget(length, words), depths, n, 0))
 
 
