@@ -18,6 +18,7 @@ from ggufrope.evals.result_line import to_json
 from ggufrope.evals.results import RuntimeFacts
 from ggufrope.evals.runner import run
 from ggufrope.evals.store import Store
+from ggufrope.evals.tasks import TASKS
 
 RUNTIME = RuntimeFacts("cpu", "0123", None, None)
 
@@ -163,6 +164,17 @@ def test_what_decides_a_result_decides_the_cell(files, text, tmp_path):
     assert cells(replace(base, settings={"haystack": moved})) != before
     renamed = files[0].rename(tmp_path / "renamed.gguf")
     assert cells(replace(base, files=(renamed,))) == cells(replace(base, files=(renamed,), depths=(0, 0.5, 1)))
+
+
+def test_another_edition_is_another_cell_with_the_same_options(files, monkeypatch):
+    base = order(files[:1], lengths=(256,))
+    first = cells(base)
+    for edition in (2, 3):
+        monkeypatch.setattr(TASKS["niah"], "edition", edition, raising=False)
+        assert cells(base) != first
+        assert [r.options["edition"] for r in results(base)] == [edition]
+    monkeypatch.setattr(TASKS["niah"], "edition", 1)
+    assert cells(base) == first
 
 
 def test_chat_templates_decide_too(tmp_path):

@@ -44,7 +44,7 @@ def documents(example: Example) -> list[tuple[str, str]]:
 def test_all_gold_documents_stand_somewhere(two_hops: Path) -> None:
     places = []
     for example in ask(900, data=two_hops, documents=9):
-        [place] = re.findall(r"family of (\w+) Hall\?", example.prompt)
+        [place] = set(re.findall(r"family of (\w+) Hall\?", example.prompt))
         titles = [title for title, _ in documents(example)]
         assert len(titles) == 9 and titles.count(place) == titles.count(f"{place} Hall") == 1
         assert example.answers == (f"{place[::-1]} Smith",)
@@ -61,11 +61,11 @@ def test_numbers_of_documents_follow_each_other() -> None:
 
 
 def test_yes_and_no_are_answers_and_bar_no_documents(tmp_path: Path) -> None:
-    lines = [{**line(place, "nobody known"), "answers": ["no"]} for place in PLACES]
+    lines = [{**line(place, f"nobody in {place}"), "answers": ["no"]} for place in PLACES]
     path = tmp_path / "no.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)))
-    task: Any = make(TASKS["ruler-qa"], {"data": path, "documents": 12})
-    examples = ask(900, data=path, documents=12)
+    task: Any = make(TASKS["ruler-qa"], {"data": path, "documents": 20})
+    examples = ask(900, data=path, documents=20)
     assert len(examples) == len(PLACES)
     assert [task.score(out, examples[0]) for out in (" No.", "I do not know", "known\nno")] == [1, 0, 0]
 
