@@ -15,7 +15,7 @@ METHODS = {
     "ntk": ("--method", "ntk", "--factor", "4"),
     "yarn": ("--method", "yarn", "--factor", "4"),
     "dynamic-ntk": ("--method", "dynamic-ntk", "--factor", "4"),
-    "ms-poe": ("--method", "ms-poe", "--calibrate", MODEL / "calibration.txt"),
+    "ms-poe": ("--method", "ms-poe", "--calibrate", MODEL / "calibration.txt", "--from-wavelength", "0"),
 }
 QUANTIZATIONS = ("q8_0", "q4_k_m")
 LENGTHS = (512, 1024, 2048)

@@ -16,10 +16,10 @@ from ggufrope.rope.table import HeadRatios, RopeTable, part_factors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MsPoe"]
+__all__ = ["SLOW", "MsPoe"]
 
-#: The ``from_wavelength`` that is proposed where ratios on all pairs do harm.
-_SPARING = 64.0
+#: Tokens; the default of ``from_wavelength``, by what docs/real-models.md measures.
+SLOW = 64.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ class MsPoe(Method):
       * A ratio belongs to a KV head and its whole query group. The authors' program rotates each query with its own
         ratio and K with another one's, which breaks relative position in grouped-query models.
       * The published method divides all pairs of a head by its ratio. ``from_wavelength`` leaves the fast ones alone,
-        as YaRN's "by parts" does: heads that copy tell near tokens apart by them.
+        as YaRN's "by parts" does: heads that copy tell near tokens apart by them. On real models the published way
+        destroys copying (docs/real-models.md), so that the default leaves fast pairs alone; 0 is as published.
       * Sliding-window layers stay at 1.0 unless ``sliding`` is set: what they see is always near.
       * The published method orders heads by how position-aware they are, anew for each prompt: ``per-prompt`` as its
         program does, ``per-prompt-rank`` as its text does. `ggufrope calibrate` measures it once, over many prompts;
@@ -67,10 +68,10 @@ class MsPoe(Method):
         'JSON file {"ratios": [[one for each KV head] for each layer]}; default: made from the options above',
         kind="ratios",
     )
-    from_wavelength: float = option(
-        0.0,
+    from_wavelength: float | None = option(
+        None,
         "pairs that take up to so many tokens for a turn keep their frequency, those that take twice as many or more "
-        "are divided by the ratio; 0, as published: all pairs are",
+        f"are divided by the ratio; 0, as published: all pairs are; default: {SLOW:g}, but 0 for orders by prompt",
     )
     sliding: bool = option(False, "also scale sliding-window layers")
     base: Method | None = None
@@ -80,7 +81,7 @@ class MsPoe(Method):
         check_order(self._order)
         if self.per_prompt and self.sliding:
             raise ParameterError("ms-poe: sliding-window layers are not scored; --sliding needs a static order")
-        if not 0 <= self.from_wavelength < float("inf"):
+        if not 0 <= self.slow < float("inf"):
             raise ParameterError(
                 f"ms-poe: --from-wavelength is {self.from_wavelength:g}; give a number of tokens, or 0 for all pairs"
             )
@@ -94,6 +95,13 @@ class MsPoe(Method):
 
     def _spread(self) -> RatioSpread:
         return RatioSpread(self.min_ratio, self.max_ratio, self.first_layer, self.spacing)
+
+    @property
+    def slow(self) -> float:
+        """From which wavelength on pairs are slow enough for a ratio, in tokens; 0: all of them are."""
+        if self.from_wavelength is None:
+            return 0.0 if self.per_prompt else SLOW
+        return self.from_wavelength
 
     @property
     def _order(self) -> str:
@@ -170,13 +178,13 @@ class MsPoe(Method):
         return base * self._of_heads(model, self.ratios(model))
 
     def _of_heads(self, model: ModelRope, ratios: HeadRatios) -> RopeTable:
-        if not self.from_wavelength:
+        if not self.slow:
             return RopeTable.of_heads(model, ratios)
         kinds = {
             sliding: self._slow_enough(model, sliding) for sliding in {model.slides(i) for i in range(len(ratios))}
         }
         return RopeTable.of_pairs(
-            model, [part_factors(row, kinds[model.slides(i)], self.from_wavelength) for i, row in enumerate(ratios)]
+            model, [part_factors(row, kinds[model.slides(i)], self.slow) for i, row in enumerate(ratios)]
         )
 
     def _slow_enough(self, model: ModelRope, sliding: bool) -> NDArray[np.float64]:
@@ -187,10 +195,10 @@ class MsPoe(Method):
         """
         trained = (model.of_sliding if sliding else model).trained_frequencies()
         slowest = float(2 * np.pi / trained.min())
-        if slowest <= self.from_wavelength and (self.sliding or not sliding):
+        if slowest <= self.slow and (self.sliding or not sliding):
             where = "with a sliding window " if sliding else ""
             raise ParameterError(
-                f"ms-poe: --from-wavelength {self.from_wavelength:g}: the slowest pair of layers {where}turns once in "
+                f"ms-poe: --from-wavelength {self.slow:g}: the slowest pair of layers {where}turns once in "
                 f"{slowest:.4g} tokens, so no pair would change; give a smaller one"
             )
         return trained
@@ -219,11 +227,9 @@ class MsPoe(Method):
 
     def milder(self, model: ModelRope) -> str:
         slowest = float(2 * np.pi / model.trained_frequencies().min())
-        wavelength = max(_SPARING, 4 * self.from_wavelength)
-        if 2 * wavelength > slowest:  # hardly a pair would change
+        if self.slow or slowest < 2 * SLOW:  # a larger W was not milder where it was measured, see docs/real-models.md
             return "ratios nearer to 1 (--min-ratio, --max-ratio)"
-        more = " more of" if self.from_wavelength else ""
-        return f"--from-wavelength {wavelength:g}, which spares{more} the fast pairs, by which heads copy"
+        return f"--from-wavelength {SLOW:g}, which spares the fast pairs, by which heads copy"
 
     def params(self) -> dict[str, Any]:
         own = {n: getattr(self, n) for n in ("min_ratio", "max_ratio", "first_layer", "spacing")}
@@ -234,8 +240,8 @@ class MsPoe(Method):
             own = {"head_ratios": "given"}  # the ratios themselves are in ggufrope.head_factors
             if self.per_prompt:
                 own["head_order"] = self.head_order
-        if self.from_wavelength:
-            own["from_wavelength"] = self.from_wavelength
+        if self.slow:
+            own["from_wavelength"] = self.slow
             if self.head_ratios is not None:  # ggufrope.pair_factors has what follows from them
                 own["head_ratios"] = [list(row) for row in self.head_ratios]
         return {**own, **({"base": self.base.params()} if self.base else {})}

@@ -114,6 +114,7 @@ def test_convert_calibrates_itself(
     monkeypatch.setattr(paired_reading, "affordable", lambda _tokens, _longest: 64)
     out, heads = tmp_path / "ms-poe.gguf", tmp_path / "heads.json"
     line = ["convert", str(plain), "-o", str(out), "-m", "ms-poe", "--calibrate", str(text), "--head-order", "rank"]
+    line += ["--from-wavelength", "0"]
     assert main(line) == 0
     said = capsys.readouterr().out
     assert "note: head order 'rank' from 24 prompts" in said and "uncalibrated" not in said

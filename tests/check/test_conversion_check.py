@@ -18,8 +18,11 @@ from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.errors import RuntimeLibraryError, UsageError
 from ggufrope.modelfile.model_file import ModelFile
 
-REVERSE = {"head_order": "reverse"}  # docs/ms-poe.md: answers fall from 1.00 to .23, the loss rises by half
-HARMLESS = {"head_order": "sequential"}  # all answers stay right
+REVERSE = {
+    "head_order": "reverse",
+    "from_wavelength": 0,
+}  # docs/ms-poe.md: answers fall from 1.00 to .23, the loss rises by half
+HARMLESS = {"head_order": "sequential", "from_wavelength": 0}  # all answers stay right
 
 
 @pytest.fixture(scope="module")

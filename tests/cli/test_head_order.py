@@ -65,6 +65,6 @@ def test_programs_are_told(folder, monkeypatch):
     assert programs.command_line("serve", ModelFile.open(model), ["--port", "1"])[3:] == ["-np", "1", "--port", "1"]
     static = programs.command_line("serve", ModelFile.open(model), head_order="static")[3:]
     assert static == ["--override-kv", "ggufrope.head_order=str:static"]
-    converted()
+    converted("--from-wavelength", "0")
     told = ["-np", "1", "--override-kv", "ggufrope.head_order=str:per-prompt"]
     assert programs.command_line("serve", ModelFile.open(model), head_order="per-prompt")[3:] == told

@@ -23,14 +23,14 @@ PINNED = {
     "llama3 --factor 8": "0828a783ba908f270a8be0e965f119f2",
     f"longrope {LISTS}": "2ed60d591a3ae7a201564534723631d1",
     "clex --clex-from clex.json": "a17cceff4b4260f47d5eb838c719c033",
-    "ms-poe": "3c4f12f7890cf04edfbe686424f388fe",
+    "ms-poe --from-wavelength 0": "3c4f12f7890cf04edfbe686424f388fe",
     "ms-poe --head-order per-prompt": "2390909656feef5e33a4bdc9f7540287",
-    "ms-poe --head-order random:7 --first-layer 0": "ed639e1ed817a6adfec5c2a57e03441c",
-    "ms-poe+yarn --factor 4": "f232cf6e674836c168ff23d3bd1b1a86",
-    "ms-poe+dynamic-ntk --factor 4 --granularity 2": "a3df068870d1a82832cf7ec656bfdc72",
-    f"ms-poe+longrope {LISTS}": "7fc25ef87277b23d22d2f87ace2b3b94",
-    "ms-poe+clex --clex-from clex.json --log-scale": "edc99bdd266922d0ea8e9de73c9d8172",
-    "ms-poe+llama3 --factor 8 --require-patched": "7ea8a45bb9e9d349bef4d8124f0a896a",
+    "ms-poe --head-order random:7 --first-layer 0 --from-wavelength 0": "ed639e1ed817a6adfec5c2a57e03441c",
+    "ms-poe+yarn --factor 4 --from-wavelength 0": "f232cf6e674836c168ff23d3bd1b1a86",
+    "ms-poe+dynamic-ntk --factor 4 --granularity 2 --from-wavelength 0": "a3df068870d1a82832cf7ec656bfdc72",
+    f"ms-poe+longrope {LISTS} --from-wavelength 0": "7fc25ef87277b23d22d2f87ace2b3b94",
+    "ms-poe+clex --clex-from clex.json --log-scale --from-wavelength 0": "edc99bdd266922d0ea8e9de73c9d8172",
+    "ms-poe+llama3 --factor 8 --require-patched --from-wavelength 0": "7ea8a45bb9e9d349bef4d8124f0a896a",
 }
 
 

@@ -44,7 +44,7 @@ def test_a_session_and_an_engine_of_the_same_settings_give_the_same_bits(demo_fi
 
 
 def test_head_factors_stay_when_the_context_changes(demo_file):
-    with Engine(demo_file("ms-poe"), n_ctx=256, kv_type="f32", threads=1) as engine:
+    with Engine(demo_file("ms-poe", from_wavelength=0), n_ctx=256, kv_type="f32", threads=1) as engine:
         own, factors = read(engine), engine.head_factors()
         assert (factors != 1).any()
         engine.set_head_factors(np.ones_like(factors))

@@ -27,7 +27,7 @@ PARAMS = {
     "llama3": {"factor": 8.0},
     "longrope": {"factor": 3.0, **FACTORS},
     "clex": {"clex_from": CLEX},
-    "ms-poe": {},
+    "ms-poe": {"from_wavelength": 0},
 }
 
 
@@ -93,7 +93,7 @@ def test_converting_twice_equals_converting_once(tiny, name):
 
 
 def test_gguf_py_reads_the_result(tiny):
-    _, out = converted(tiny, "ms-poe+yarn", {"factor": 3.0}, require_patched=True)
+    _, out = converted(tiny, "ms-poe+yarn", {"factor": 3.0, "from_wavelength": 0}, require_patched=True)
     reader = GGUFReader(out)
     ratios = reader.fields[keys.HEAD_FACTORS]
     flat = [float(ratios.parts[i][0]) for i in ratios.data]
@@ -202,10 +202,13 @@ def test_sliding_layers_are_left_alone_and_said(tmp_path):
     path = tmp_path / "tiny.gguf"
     entries = [*gb.llama_entries("gemma2", block_count=6), gb.entry("gemma2.attention.sliding_window", gb.U32, 16)]
     path.write_bytes(gb.build(entries, gb.tiny_tensors()))
-    made = plan(ModelFile.open(path), "ms-poe", {})
+    made = plan(ModelFile.open(path), "ms-poe", {"from_wavelength": 0})
     assert [set(r) == {1.0} for r in made.table.head_ratios] == [True, True, True, False, True, False]
     assert any("sliding-window layers stay at ratio 1.0" in n for n in made.notes)
-    assert all(set(r) != {1.0} for r in plan(ModelFile.open(path), "ms-poe", {"sliding": True}).table.head_ratios[2:])
+    assert all(
+        set(r) != {1.0}
+        for r in plan(ModelFile.open(path), "ms-poe", {"sliding": True, "from_wavelength": 0}).table.head_ratios[2:]
+    )
 
 
 def test_a_scaled_file_that_hides_its_original_context(tmp_path):
@@ -270,12 +273,12 @@ def test_yarn_s_log_multiplier_counts_where_it_is_read(tmp_path, arch, stored, s
 def test_layers_that_do_not_rotate_get_no_ratio(tmp_path, arch, more, rotating):
     path = tmp_path / "tiny.gguf"
     path.write_bytes(gb.build([*gb.llama_entries(arch, block_count=8), *more], gb.tiny_tensors()))
-    made = plan(ModelFile.open(path), "ms-poe", {"first_layer": 0, "sliding": True})
+    made = plan(ModelFile.open(path), "ms-poe", {"first_layer": 0, "sliding": True, "from_wavelength": 0})
     assert [set(r) != {1.0} for r in made.table.head_ratios] == [c == "1" for c in rotating]
     if "0" in rotating:
         assert any("do not rotate" in n for n in made.notes)
         with pytest.raises(GgufropeError, match="does not rotate"):
-            plan(ModelFile.open(path), "ms-poe", {"head_ratios": ((1.2, 1.2),) * 8})
+            plan(ModelFile.open(path), "ms-poe", {"from_wavelength": 0, "head_ratios": ((1.2, 1.2),) * 8})
 
 
 def test_mla_takes_one_ratio_per_layer_only(tmp_path):
@@ -283,12 +286,16 @@ def test_mla_takes_one_ratio_per_layer_only(tmp_path):
     entries = gb.llama_entries("deepseek2", **{"attention.kv_lora_rank": 16, "attention.head_count_kv": 1})
     path.write_bytes(gb.build(entries, gb.tiny_tensors()))
     with pytest.raises(UnsupportedModelError, match=r"MLA.*--head-ratios"):
-        plan(ModelFile.open(path), "ms-poe", {})
-    assert plan(ModelFile.open(path), "ms-poe", {"head_ratios": ((1.0,), (1.2,), (1.4,))}).needs_patched
+        plan(ModelFile.open(path), "ms-poe", {"from_wavelength": 0})
+    assert plan(
+        ModelFile.open(path), "ms-poe", {"from_wavelength": 0, "head_ratios": ((1.0,), (1.2,), (1.4,))}
+    ).needs_patched
     old = gb.llama_entries("deepseek2", **{"attention.kv_lora_rank": 16})
     path.write_bytes(gb.build(old, gb.tiny_tensors()))
     with pytest.raises(UnsupportedModelError, match="several ratios"):
-        plan(ModelFile.open(path), "ms-poe", {"head_ratios": ((1.0, 1.0), (1.2, 1.3), (1.4, 1.4))})
+        plan(
+            ModelFile.open(path), "ms-poe", {"from_wavelength": 0, "head_ratios": ((1.0, 1.0), (1.2, 1.3), (1.4, 1.4))}
+        )
 
 
 def test_a_model_s_own_factors_stay_and_multiply(tmp_path):
@@ -319,7 +326,7 @@ def test_a_model_s_own_factors_stay_and_multiply(tmp_path):
     ],
 )
 def test_damaged_keys_of_ours_are_named(tiny, key, value, said):
-    _, out = converted(tiny, "ms-poe", {})
+    _, out = converted(tiny, "ms-poe", {"from_wavelength": 0})
     header = ModelFile.open(out).header
     entries = [value if f.key == key else header.raw(f) for f in header.fields]
     out.write_bytes(gb.build(entries, gb.tiny_tensors()))
@@ -384,7 +391,7 @@ def test_an_unknown_scaling_type_is_refused(tmp_path):
     with pytest.raises(GgufropeError, match="aborts"):
         _ = ModelFile.open(path).decoded
     with pytest.raises(GgufropeError, match="aborts"):
-        plan(ModelFile.open(path), "ms-poe", {})  # keeps the file's scaling
+        plan(ModelFile.open(path), "ms-poe", {"from_wavelength": 0})  # keeps the file's scaling
     assert "llama.rope.scaling.type" in plan(ModelFile.open(path), "none", {}).edit.remove
 
 

@@ -42,7 +42,10 @@ def folder(tmp_path, monkeypatch):
     """A plain file, a converted one, one with LongRoPE's lists, and a split one."""
     monkeypatch.chdir(tmp_path)
     Path("m.gguf").write_bytes(gb.tiny_llama())
-    assert main(["convert", "m.gguf", "-o", "poe.gguf", "-m", "ms-poe+yarn", "--factor", "2"]) == 0
+    assert (
+        main(["convert", "m.gguf", "-o", "poe.gguf", "-m", "ms-poe+yarn", "--factor", "2", "--from-wavelength", "0"])
+        == 0
+    )
     lists = [(f"rope_factors_{kind}.weight", np.full(4, 1 + i, np.float32)) for i, kind in enumerate(("long", "short"))]
     entries = [*gb.llama_entries("phi3"), gb.entry("phi3.rope.scaling.original_context_length", gb.U32, 32)]
     Path("long.gguf").write_bytes(gb.build(entries, [*gb.tiny_tensors(), *lists]))

@@ -11,7 +11,7 @@ from ggufrope.convert.conversion import plan, strip, write
 from ggufrope.errors import GgufError, ParameterError
 from ggufrope.gguf import keys
 from ggufrope.inspection.summary import Inspection
-from ggufrope.methods.ms_poe import MsPoe
+from ggufrope.methods.ms_poe import SLOW, MsPoe
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.modelfile.verdict import verdict_of
 from ggufrope.validate.agreement import rotation_gap
@@ -59,12 +59,21 @@ def test_what_was_written_is_read_and_stripped(tiny):
     assert again.path.read_bytes() == file.path.read_bytes()
 
 
-def test_from_wavelength_0_is_the_published_method_byte_for_byte(tiny):
-    published = converted(tiny, {}, stem="published")
-    zero = converted(tiny, {"from_wavelength": 0.0}, stem="zero")
-    assert zero.path.read_bytes() == published.path.read_bytes()
-    assert keys.PAIR_FACTORS not in zero
-    assert zero.get(keys.VERSION) == 1
+def test_from_wavelength_0_is_the_published_method(tiny):
+    """Its bytes are pinned in ``test_pinned_files``."""
+    published = converted(tiny, {"from_wavelength": 0.0})
+    assert keys.PAIR_FACTORS not in published
+    assert published.get(keys.VERSION) == 1
+
+
+def test_the_default_is_for_slow_pairs_but_not_where_the_runtime_hands_ratios_out(tiny):
+    plain = converted(tiny, {}, stem="plain")
+    assert plain.path.read_bytes() == converted(tiny, {"from_wavelength": SLOW}, stem="same").path.read_bytes()
+    assert plain.get(keys.VERSION) == 3
+    assert plain.decoded.params["from_wavelength"] == SLOW
+    by_prompt = converted(tiny, {"head_order": "per-prompt"}, stem="by-prompt")
+    assert keys.HEAD_FACTORS in by_prompt
+    assert "from_wavelength" not in by_prompt.decoded.params
 
 
 def test_given_ratios_are_kept_in_the_parameters(tiny):
@@ -117,7 +126,7 @@ def test_two_files_that_differ_in_one_pair_do_not_rotate_alike(tiny):
     one, other = converted(tiny, BY_PARTS), converted(tiny, {**BY_PARTS, "from_wavelength": 500.0}, stem="other")
     assert "the ratio of layer 2, KV head 0, pair 2 is" in rotation_gap(one.decoded, other.decoded)
     assert rotation_gap(one.decoded, one.decoded) == ""
-    published = converted(tiny, {"min_ratio": 1.5, "max_ratio": 2.0}, stem="published")
+    published = converted(tiny, {**BY_PARTS, "from_wavelength": 0}, stem="published")
     assert "KV head 0, pair 0 is 1 against 1.5" in rotation_gap(one.decoded, published.decoded)
 
 

@@ -24,7 +24,7 @@ from ggufrope.errors import InputError
 MODEL = TinyModel("llama")
 BASE, FACTOR, TYPE = (f"llama.rope.{name}" for name in ("freq_base", "scaling.factor", "scaling.type"))
 METHODS = {
-    "ms-poe": [],
+    "ms-poe": ["--from-wavelength", "0"],
     "dynamic-ntk": ["--factor", "2"],
     "ms-poe+yarn": ["--factor", "4"],
     "ms-poe+dynamic-ntk": ["--factor", "2"],
@@ -187,7 +187,7 @@ def test_a_draft_is_named(runtime_dir: Path, files: dict[str, Path], tmp_path: P
     """Options go to both models, and it is the draft that they contradict."""
     plain, draft = tmp_path / "plain.gguf", tmp_path / "draft.gguf"
     plain.write_bytes(MODEL.file([entry("general.name", STR, "Small One")], words=True))
-    assert main(["convert", str(plain), "-o", str(draft), "--method", "ms-poe"]) == 0
+    assert main(["convert", str(plain), "-o", str(draft), "--method", "ms-poe", "--from-wavelength", "0"]) == 0
     done = command("serve", files["plain"], "-md", str(draft), "--spec-type", "draft-simple", "--rope-freq-base", "2e4")
     assert done.returncode > 0
     assert "'ggufrope.head_factors' of model 'Small One' (method ms-poe) are relative to its own keys" in done.stderr

@@ -53,6 +53,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     for order in ("per-prompt", "per-prompt-rank", "sequential"):
         out = str(folder / f"{order}.gguf")
         line = ["convert", str(folder / "model.gguf"), "-o", out, "-m", "ms-poe", "--first-layer", "1"]
+        line += ["--from-wavelength", "0"]
         assert main([*line, "--head-order", order]) == 0
     return folder
 
@@ -65,7 +66,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_checkpoint.make("llama", folder, num_attention_heads=8, num_key_value_heads=8)
     for order in ("per-prompt", "sequential"):
         line = ["convert", str(folder / "model.gguf"), "-o", str(folder / f"{order}.gguf"), "-m", "ms-poe"]
-        assert main([*line, "--first-layer", "1", "--head-order", order]) == 0
+        assert main([*line, "--from-wavelength", "0", "--first-layer", "1", "--head-order", order]) == 0
     return folder
 
 

@@ -147,13 +147,13 @@ def test_the_table_counts_not_the_name(decoded):
             "cos and sin are multiplied by 1.13863 against 1",
         ),
         (
-            ("ms-poe", {"first_layer": 0}),
+            ("ms-poe", {"first_layer": 0, "from_wavelength": 0}),
             (None, {}),
             "ms-poe against none: the ratio of layer 0, KV head 0 is 1.2 against 1",
         ),
         (
-            ("ms-poe", {"first_layer": 0}),
-            ("ms-poe", {"first_layer": 0, "head_order": "reverse"}),
+            ("ms-poe", {"first_layer": 0, "from_wavelength": 0}),
+            ("ms-poe", {"first_layer": 0, "from_wavelength": 0, "head_order": "reverse"}),
             "layer 0, KV head 0 is 1.2 against 1.5",
         ),
         (

@@ -27,7 +27,7 @@ DEMO = Path(__file__).resolve().parents[2] / "models" / "demo"
 def converted(tmp_path_factory):
     """models/demo as an F32 GGUF with Ms-PoE."""
     out = tmp_path_factory.mktemp("demo") / "ms-poe.gguf"
-    carry_out(ConvertRequest(DEMO, out, "ms-poe", outtype="f32"))
+    carry_out(ConvertRequest(DEMO, out, "ms-poe", {"from_wavelength": 0}, outtype="f32"))
     return out
 
 

@@ -33,6 +33,7 @@ METHODS = {
     "llama3": {"factor": 4.0, "original_context": 64},
     "longrope": {"factor": 4.0, **LISTS},
     "ms-poe": {},
+    "ms-poe as published": {"from_wavelength": 0},
     "ms-poe by parts": {"from_wavelength": 50.0},
     "ms-poe+yarn by parts": {"factor": 4.0, "from_wavelength": 50.0, "head_order": "random:3"},
     "ms-poe+linear": {"factor": 2.0},
@@ -87,7 +88,12 @@ def broken_runtime(monkeypatch, change):
 
 @pytest.mark.parametrize(
     ("name", "params"),
-    [("none", {}), ("ms-poe", {}), ("ms-poe", {"from_wavelength": 20.0}), ("ms-poe+yarn", {"factor": 4.0})],
+    [
+        ("none", {}),
+        ("ms-poe", {"from_wavelength": 0}),
+        ("ms-poe", {"from_wavelength": 20.0}),
+        ("ms-poe+yarn", {"factor": 4.0}),
+    ],
 )
 def test_random_models_of_every_kind(tiny, tmp_path, name, params):
     if "ms-poe" in name:
@@ -120,7 +126,7 @@ def test_methods_differ_from_one_another(stories, tmp_path):
 
 
 def test_one_percent_on_one_ratio_fails(tiny, tmp_path, monkeypatch):
-    file = convert(tiny, tmp_path / "out.gguf", "ms-poe", {"first_layer": 1})
+    file = convert(tiny, tmp_path / "out.gguf", "ms-poe", {"first_layer": 1, "from_wavelength": 0})
 
     def change(factors):
         factors[3] *= 1.01
@@ -131,7 +137,7 @@ def test_one_percent_on_one_ratio_fails(tiny, tmp_path, monkeypatch):
 
 
 def test_two_heads_swapped_fail(stories, tmp_path, monkeypatch):
-    file = convert(stories / "stories260K-f16.gguf", tmp_path / "out.gguf", "ms-poe", {})
+    file = convert(stories / "stories260K-f16.gguf", tmp_path / "out.gguf", "ms-poe", {"from_wavelength": 0})
     assert validate(file, stories / "hf", length=300).passed
 
     def change(factors):

@@ -66,7 +66,7 @@ def test_ms_poe_keeps_the_model_s_scaling(spec_of):
 
 
 def test_ms_poe_over_a_base(spec_of):
-    spec = spec_of("ms-poe+ntk", factor=2.0, first_layer=0, min_ratio=1.25, max_ratio=1.25)
+    spec = spec_of("ms-poe+ntk", factor=2.0, first_layer=0, min_ratio=1.25, max_ratio=1.25, from_wavelength=0)
     assert (spec.method, dict(spec.params)) == ("ntk", {"factor": 2.0})
     assert spec.head_ratios[0] == tuple(np.full(len(spec.head_ratios[0]), np.float32(1.25)))
     assert "ntk (factor 2), head ratios 1.25 to 1.25" in spec.describe()

@@ -130,17 +130,24 @@ SAMPLES = {
     ),
     "clex": Sample("clex"),
     "clex, log": Sample("clex", {"log_scale": True, "max_factor": 3}, "qwen2"),
-    "ms-poe": Sample("ms-poe", {"first_layer": 1}),
-    "ms-poe, order": Sample("ms-poe", {"first_layer": 1, "head_order": "random:3", "spacing": "paper"}, "qwen3"),
+    "ms-poe": Sample("ms-poe", {"first_layer": 1, "from_wavelength": 0}),
+    "ms-poe, order": Sample(
+        "ms-poe", {"first_layer": 1, "from_wavelength": 0, "head_order": "random:3", "spacing": "paper"}, "qwen3"
+    ),
     "ms-poe, given": Sample(
-        "ms-poe", {"head_ratios": ((1.0, 1.0), (1.5, 1.2), (1.3, 1.1))}, still={"ggufrope.head_factors": ONE_STATEMENT}
+        "ms-poe",
+        {"head_ratios": ((1.0, 1.0), (1.5, 1.2), (1.3, 1.1)), "from_wavelength": 0},
+        still={"ggufrope.head_factors": ONE_STATEMENT},
     ),
     "ms-poe, slow pairs": Sample("ms-poe", {"first_layer": 1, "from_wavelength": 60.0}, "qwen2"),
     "ms-poe, slow pairs, given": Sample(
         "ms-poe", {"head_ratios": ((1.0, 1.0), (1.5, 1.2), (1.3, 1.1)), "from_wavelength": 30.0}, "phi3"
     ),
     "ms-poe+yarn": Sample(
-        "ms-poe+yarn", {"factor": 4.0, "first_layer": 1}, "mistral", still=kept_betas("llama", "params.base.")
+        "ms-poe+yarn",
+        {"factor": 4.0, "first_layer": 1, "from_wavelength": 0},
+        "mistral",
+        still=kept_betas("llama", "params.base."),
     ),
 }
 FROM_CHECKPOINT = {
