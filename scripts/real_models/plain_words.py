@@ -20,6 +20,7 @@ from real_models.pinned_models import MODELS
 
 __all__ = ["Finding", "findings", "front", "in_short", "missing"]
 
+_MOST_LOST = 0.5  # of a score: more makes a method unusable, whatever it is for
 #: What one comparison came to.
 BETTER, WORSE, ALIKE, STUCK = "better", "worse", "no difference shown", "nothing can be compared"
 
@@ -56,6 +57,12 @@ class Finding:
     def inside(self) -> bool:
         """Whether the length is within what the model was trained for."""
         return self.length <= self.entry.trained
+
+    @property
+    def lost(self) -> float:
+        """The share of the reference's score that is lost."""
+        base = self.group.get(self.reference, self.length)
+        return -self.overall.value / base.value if base is not None and base.value else 0.0
 
     @property
     def where(self) -> str:
@@ -130,11 +137,14 @@ def _inside(methods: Sequence[Finding]) -> Iterator[Prose]:
         listed = [part for f in better for part in ("; ", Code(f.entry.method), f" on {f.where}: {f.change}")][1:]
         yield Prose((lead, Strong("these were shown to answer better"), f"{said} ", *listed, "."))
     harmless = _never(some, WORSE)
-    harmful = [label for label in dict.fromkeys(f.entry.method for f in worse) if label not in harmless]
+    harmful = list(dict.fromkeys(f.entry.method for f in worse if f.lost >= _MOST_LOST))
+    somewhat = [label for label in dict.fromkeys(f.entry.method for f in worse) if label not in harmful]
     if harmless:
         yield Prose(("If one is wanted all the same: never shown to answer worse ", *_named(harmless, some), "."))
     if harmful:
         yield Prose((Strong("Not to be used there: "), *_named(harmful, worse), "."))
+    if somewhat:
+        yield Prose(("Shown to answer somewhat worse: ", *_named(somewhat, worse), "."))
 
 
 def _beyond(methods: Sequence[Finding]) -> Iterator[Prose]:

@@ -97,6 +97,16 @@ def test_what_breaks_a_model_is_not_to_be_used(lines):
     )
 
 
+def test_a_small_loss_is_no_ruin(lines):
+    """Four of 21 answers, in four texts: shown, but it is not all."""
+    less = dict(LOST) | {0.0: 6}
+    text = markdown(lines(answers("none", LOST), answers("seq", nothing()), answers("seq-w64", less)))
+    assert (
+        "Shown to answer somewhat worse: `ms-poe sequential W=64` (SmolLM2-135M-Instruct, kv-retrieval at 1024" in text
+    )
+    assert re.search(r"^- \*\*Not to be used there:\*\* `ms-poe sequential` \([^`]*$", text, re.M)
+
+
 def test_what_mends_a_model_is_said(lines):
     """The same page on other lines says the contrary."""
     mended = dict.fromkeys(DEPTHS, 15)
