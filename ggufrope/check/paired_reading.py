@@ -25,7 +25,7 @@ _CHUNK = 64  # rows of logits at a time; fewer would slow the reading down, more
 _CHARACTERS = 16  # of a token, at most on average: enough of a text is tokenized, not all of it
 _SHARE = 0.9  # of the time that is left; attention over long prompts and a second file take some of it
 _STEP = 5  # no divisor of a number of prompts: the first ones are from all over the text, should time run out
-_FEWEST = 4  # prompts that are read even if that takes longer than expected
+_FEWEST = 4  # prompts, below which nothing is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def read_both(
         progress: called with prompts done and in all.
 
     Raises:
-        UsageError: too little time for a few short prompts, or a text that is too short.
+        UsageError: too little time for a few short prompts, a text that is too short, or a model for shorter ones.
         GgufropeError: see ``Session``.
     """
     end, plan, scores = time.monotonic() + seconds, _Plan(), list[tuple[PromptScore, ...]]()
@@ -108,7 +108,12 @@ def read_both(
             done, of = len(scores) * len(plan.prompts), 2 * len(plan.prompts)
             report = (lambda n, done=done, of=of: progress(done + n, of, "prompts")) if progress else None
             now = time.monotonic()
-            scores.append(_read(session, plan.prompts, now + share * (end - now), report))
+            scores.append(_read(session, plan.prompts, now + share * (end - now), end, report))
+            if (n := len(scores[-1])) < _FEWEST:
+                raise UsageError(
+                    f"{side.file.path}: {n} of {len(plan.prompts)} prompts were read in time: the machine became slower; "
+                    "use `ggufrope eval`"
+                )
     finally:
         if session is not None:
             session.close()
@@ -158,22 +163,28 @@ def _excerpt(session: Session, text: str, at: float, tokens: int) -> list[int]:
 
 
 def _read(
-    session: Session, prompts: Sequence[PlantedPrompt], until: float, report: Callable[[int], None] | None
+    session: Session, prompts: Sequence[PlantedPrompt], until: float, end: float, report: Callable[[int], None] | None
 ) -> tuple[PromptScore, ...]:
+    """Scores of as many prompts as can be read ``until`` then, or of the fewest; but nothing is read after ``end``."""
     scores, begin = list[PromptScore](), time.monotonic()
     for prompt in prompts:
         now, done = time.monotonic(), len(scores)
-        if done >= _FEWEST and now + (now - begin) / done > until:  # the next one would end too late
+        if done >= _FEWEST and now + (now - begin) / done > until:  # the next one would be too late
             break
-        scores.append(_score(session, prompt))
+        if (score := _score(session, prompt, end)) is None:
+            break
+        scores.append(score)
         if report is not None:
             report(done + 1)
     return tuple(scores)
 
 
-def _score(session: Session, prompt: PlantedPrompt) -> PromptScore:
+def _score(session: Session, prompt: PlantedPrompt, end: float) -> PromptScore | None:
+    """What the model says of a prompt; None if that is not known before ``end``."""
     values, start = np.zeros(len(prompt.ids)), 1
     for block in session.log_probs(prompt.ids):
+        if time.monotonic() > end:
+            return None
         targets = np.array(prompt.ids[start : start + len(block)], np.intp)
         values[start : start + len(targets)] = block[np.arange(len(targets)), targets]
         start += len(block)

@@ -142,6 +142,23 @@ def test_a_second_side_that_is_slower_stops_in_time(fake):
     assert prompts("b") == prompts("a")[: len(found.second)]
 
 
+@pytest.mark.parametrize("slower", ["a", "b"])
+def test_a_machine_that_becomes_slower_is_not_waited_for(fake, slower):
+    """The first side decides by its speed; then either comes to a crawl."""
+    speeds = {"a": 400.0, "b": 400.0}
+    fake.setattr(FakeSession, "speeds", speeds)
+
+    def crawl(session):
+        FakeSession.log.append(("crawling", ()))
+        speeds[slower] = 4.0
+
+    if slower == "a":
+        fake.setattr(paired_reading, "plant", lambda *given: crawl(None) or plant(*given))
+    with pytest.raises(UsageError, match=rf"{slower}\.gguf: \d of 8 prompts were read in time"):
+        read(CheckSide(file("a")), CheckSide(file("b"), crawl if slower == "b" else None))
+    assert FakeSession.clock < 60 + 64 / 4
+
+
 def test_too_slow_is_said_and_the_model_closed(fake):
     fake.setattr(FakeSession, "speed", 8.0)
     with pytest.raises(UsageError, match=r"a\.gguf: 8 tokens a second are too few .* use `ggufrope eval`"):
