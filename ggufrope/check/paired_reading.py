@@ -111,8 +111,8 @@ def read_both(
             scores.append(_read(session, plan.prompts, now + share * (end - now), end, report))
             if (n := len(scores[-1])) < _FEWEST:
                 raise UsageError(
-                    f"{side.file.path}: {n} of {len(plan.prompts)} prompts were read in time: the machine became slower; "
-                    "use `ggufrope eval`"
+                    f"{side.file.path}: {n} of {len(plan.prompts)} prompts were read in time: the machine became "
+                    "slower; use `ggufrope eval`"
                 )
     finally:
         if session is not None:
