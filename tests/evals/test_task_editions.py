@@ -31,7 +31,7 @@ ASKED = {
     "ruler-vt": (1, "2d6bb0daa077"),
     "ruler-cwe": (1, "b436f41eca3f"),
     "ruler-fwe": (1, "1f619b7a06b4"),
-    "ruler-qa": (1, "d085f027a060"),
+    "ruler-qa": (1, "a12e0028575e"),
 }
 
 

@@ -15,6 +15,7 @@ from ggufrope.evals.grid import plan
 from ggufrope.evals.results import RuntimeFacts
 from ggufrope.evals.runner import run
 from ggufrope.evals.store import Store
+from ggufrope.evals.tasks import TASKS
 from ggufrope.report.rerun import command_lines
 from ggufrope.report.study import study
 
@@ -42,7 +43,13 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "pairs,1.jsonl").write_text(
         "\n".join(json.dumps({"ordered_kv_records": PAIRS, "key": k, "value": v}) for k, v in PAIRS[:3])
     )
+    (tmp_path / "asked;.jsonl").write_text("\n".join(json.dumps(question(i)) for i in range(40)))
     return tmp_path
+
+
+def question(i):
+    """A line for mdqa."""
+    return {"question": f"who {i}", "answers": [f"x{i}"], "ctxs": [{"title": f"t{i}", "text": f"It was x{i}."}]}
 
 
 def planned(words):
@@ -73,6 +80,8 @@ EVERY = [
     f"a.gguf {NIAH} --haystack hay=stack.txt",
     "a.gguf --task kv-retrieval --data pairs,1.jsonl --set keys=20 --lengths 512 --depths 0,1 --limit 9",
     "a.gguf --task passkey --set digits=4 --lengths 256 --limit 2 --threads 3",
+    "a.gguf --task mdqa --data 'asked;.jsonl' --set documents=3 --set question_first=true --lengths 400 --depths 0,1",
+    "a.gguf --task babi-who --set facts=1 --set chains=2 --lengths 450 --depths 1 --limit 2",
     "a.gguf --task ruler-vt --lengths 300 --limit 3 --set chains=1 --set hops=2",
     "a.gguf --task ppl --text 'a text.txt' --lengths 600,1400 --set window=400 --set stride=100 --limit 2",
     "a.gguf --task ppl --text 'a text.txt' --lengths 600 --limit 2 --beyond-context",
@@ -92,6 +101,11 @@ def test_a_run_is_named_by_its_results(folder, line):
     assert {repeated.order.threads} == threads  # FakeEngine always has flash attention on
     with Store(folder / "out") as store:
         assert not any(done.fresh for done in run(repeated, RUNTIME, store, open_engine=FakeEngine))
+
+
+def test_an_edition_is_no_option(folder, monkeypatch):
+    monkeypatch.setattr(TASKS["niah"], "edition", 2, raising=False)
+    test_a_run_is_named_by_its_results(folder, f"a.gguf {NIAH}")
 
 
 def test_several_runs_are_named_by_commands_that_make_their_cells_and_no_others(folder):

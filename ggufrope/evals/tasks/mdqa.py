@@ -22,7 +22,14 @@ from ggufrope.methods.protocol import option
 
 __all__ = ["Mdqa"]
 
-_PREAMBLE = "Answer the question at the end. The answer stands in one of these documents.\n\n"
+_LAST_ONLY = (
+    "Answer the question at the end. The answer stands in one of these documents.\n\n",
+    "\n\nQuestion: {question}\n",
+)
+_FIRST_AND_LAST = (
+    "Question: {question}\nThe answer stands in one of these documents:\n\n",
+    "\n\nAnswer in a few words, with what the documents say. Question: {question}\n",
+)
 _START = "Answer:"
 
 
@@ -33,6 +40,9 @@ class Mdqa:
     Lost in the Middle (arXiv 2307.03172), in other words. The other documents are those that the file gives with the
     question, then the gold documents of other questions, unless an answer stands in them. The first line of the
     output has to hold one of the answers; both lose case, punctuation and articles first.
+
+    The question stands after the documents. With ``question_first`` it stands before them, too (the paper's query-aware
+    contextualization), and a few words are asked for: some small models answer by that only, others worse.
     """
 
     kind: ClassVar[TaskKind[Any]] = ANSWERS
@@ -43,6 +53,7 @@ class Mdqa:
 
     data: Path | None = field(default=None, metadata=QUESTIONS)
     documents: int | None = option(None, "documents, the gold one included; default: as many as fit the length")
+    question_first: bool = option(False, "whether the question stands before the documents, too")
     answer_tokens: int = option(100, "tokens an answer may take")
 
     def __post_init__(self) -> None:
@@ -75,6 +86,9 @@ class Mdqa:
         others = [*asked.golds[1:], *others]
         check_documents(self.name, data, self.documents, 1, len(others))
 
+        parts = _FIRST_AND_LAST if self.question_first else _LAST_ONLY
+        before, after = (part.replace("{question}", asked.text) for part in parts)
+
         def write(n: int) -> list[Example]:
             examples = []
             for depth in depths:
@@ -84,7 +98,7 @@ class Mdqa:
                     Example(
                         name=f"{index}/{depth:g}",
                         depth=depth,
-                        prompt=f"{_PREAMBLE}{as_text(documents)}\n\nQuestion: {asked.text}\n",
+                        prompt=before + as_text(documents) + after,
                         start=_START,
                         answers=asked.answers,
                         draft=f" {asked.answers[0]}",

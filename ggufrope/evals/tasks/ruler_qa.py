@@ -29,7 +29,9 @@ from ggufrope.methods.protocol import option
 
 __all__ = ["RulerQa"]
 
-_PROMPT = "Here are some documents.\n\n{documents}\n\nAnswer in a few words, from these documents. {question}\n"
+_PROMPT = (
+    "Answer the question at the end. What it takes stands in these documents.\n\n{documents}\n\nQuestion: {question}\n"
+)
 _START = "Answer:"
 
 
