@@ -30,7 +30,7 @@ THREE = (0.0, 0.5, 1.0)
 DOCUMENTS = "nq-open-oracle.jsonl.gz"
 #: Types that every model is quantized to.
 REQUANTIZED = ("Q8_0", "Q4_K_M", "Q3_K_M", "Q2_K")
-BY_PARTS = "seq-w1024"  # where one ms-poe stands for all
+BY_PARTS = "seq-w64"  # the default of ggufrope convert, where one ms-poe stands for all
 ORDERS = ("seq", "seq-w64", "seq-w256", "seq-w1024")
 LONGER = ("ntk2", "yarn2", "dyn2")
 
@@ -77,7 +77,7 @@ GRID = (
     Piece("cache", "smollm2", "kv-retrieval", (1024,), ("none", BY_PARTS), kv=("q8_0", "q4_0")),
     Piece("cache", "smollm2", "ppl", (1024,), ("none", BY_PARTS), kv=("q8_0", "q4_0"), depths=()),
     Piece("qwen", "qwen2.5-coder", "kv-retrieval", (1024,), ("none", *ORDERS, "uni15-w64", "uni15")),
-    Piece("qwen", "qwen2.5-coder", "kv-retrieval", (2048,), ("none", "seq-w64", BY_PARTS, "uni15-w64")),
+    Piece("qwen", "qwen2.5-coder", "kv-retrieval", (2048,), ("none", BY_PARTS, "uni15-w64")),
     Piece("qwen", "qwen2.5-coder", "ppl", (1024,), ("none", *ORDERS, "uni15-w64"), depths=()),
     Piece("gemma", "gemma3", "niah", (2048,), ("none", *ORDERS, "uni15-w64")),
     Piece("gemma", "gemma3", "ppl", (1024,), ("none", *ORDERS), depths=()),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ggufrope.evals.results import FileFacts
+from ggufrope.methods.ms_poe import SLOW
 
 __all__ = ["METHODS", "Recipe", "recipe_of"]
 
@@ -48,7 +49,8 @@ class Recipe:
 def _ms_poe(name: str, order: str, wavelength: int = 0) -> Recipe:
     label = f"ms-poe {order}" + (f" W={wavelength}" if wavelength else "")
     about = f"ratios 1.2 to 1.8 from the third layer on, heads ordered by {_ORDERS[order]}"
-    about += f", on pairs slower than {wavelength} tokens only" if wavelength else ", on all pairs, as published"
+    slow = f", on pairs slower than {wavelength} tokens only{', the default' if wavelength == SLOW else ''}"
+    about += slow if wavelength else ", on all pairs, as published"
     words = ("--method", "ms-poe", "--from-wavelength", str(wavelength))
     if order in ("code", "rank"):
         params: dict[str, Any] = {"head_ratios": "given", "from_wavelength": float(wavelength)}

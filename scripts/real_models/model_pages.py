@@ -48,7 +48,7 @@ RESULTS = ROOT / "docs" / "real-models" / "results.jsonl"
 PICTURE = "docs/real-models/middle.svg"
 TITLE = "Real models"
 #: In the picture and the README: enough to see what happens, few enough to see it.
-SHOWN = ("none", "seq", "code", "seq-w64", BY_PARTS, "uni15-w64")
+SHOWN = ("none", "seq", "code", BY_PARTS, "code-w64", "uni15-w64")
 
 
 def gather(sources: Sequence[Path], target: Path = RESULTS) -> int:
