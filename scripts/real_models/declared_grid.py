@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ class Piece:
         depths: where answers stand; empty for tasks without.
         limit: texts in each cell.
         data: a file of the data directory, without which the piece is left out; empty for none.
+        options: of the task, by name, as --set takes them.
     """
 
     part: str
@@ -62,6 +64,7 @@ class Piece:
     depths: tuple[float, ...] = FIVE
     limit: int = 20
     data: str = ""
+    options: tuple[tuple[str, str], ...] = ()
 
 
 #: First what decides whether the middle comes back; then its cost; then weights and caches; then the other models.
@@ -86,7 +89,16 @@ GRID = (
     Piece("beyond", "smollm2", "ppl", (16384,), ("none", *LONGER), depths=(), limit=6),
     Piece("longer", "smollm2", "kv-retrieval", (2048, 4096, 8192), ("none", BY_PARTS, "uni15-w64")),
     Piece("documents", "qwen2.5-coder", "mdqa", (2048,), ("none", *ORDERS, "uni15-w64"), depths=THREE, data=DOCUMENTS),
-    Piece("documents", "smollm2", "mdqa", (2048,), ("none", *ORDERS, "uni15-w64"), depths=THREE, data=DOCUMENTS),
+    Piece(
+        "documents",
+        "smollm2",
+        "mdqa",
+        (2048,),
+        ("none", *ORDERS, "uni15-w64"),
+        depths=THREE,
+        data=DOCUMENTS,
+        options=(("question_first", "true"),),  # else it answers nearly nothing: docs/eval.md
+    ),
     Piece("qwen-weights", "qwen2.5-coder", "kv-retrieval", (1024,), ("none",), REQUANTIZED, ("f16", "q8_0", "q4_0")),
     Piece("orders", "smollm2", "kv-retrieval", (1024,), ("code-w256", "code-w1024", "rank-w64", "rank-w1024")),
     Piece("orders", "smollm2", "kv-retrieval", (1024,), ("rank-w256",)),
@@ -142,7 +154,9 @@ class DeclaredCell:
         mine = (self.model.architecture, self.weights, self.piece.task, self.kv, self.length)
         depths = tuple(sorted(d.depth for d in result.by_depth or ()))
         enough = result.options.get("limit", 0) >= self.piece.limit
-        return same == mine and depths == self.piece.depths and enough and self.method.made(result.file)
+        chosen = all(json.dumps(result.options.get(name)) == value for name, value in self.piece.options)
+        places = depths == self.piece.depths
+        return same == mine and places and enough and chosen and self.method.made(result.file)
 
 
 #: Of a question with its answer, beside the text that all questions share; counted on SmolLM2.

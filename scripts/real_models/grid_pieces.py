@@ -87,6 +87,7 @@ def eval_words(cell: DeclaredCell, file: Path, workshop: Workshop, given: Settin
     words = ["eval", str(file), "--task", piece.task, "--lengths", str(cell.length), "--limit", str(piece.limit)]
     words += ["--depths", ",".join(f"{depth:g}" for depth in piece.depths)] if piece.depths else []
     words += [word for name, path in _files(cell, workshop).items() for word in (f"--{name}", str(path))]
+    words += [word for name, value in piece.options for word in ("--set", f"{name}={value}")]
     words += ["--kv-type", cell.kv]
     words += ["--threads", str(given.threads)] if given.threads else []
     words += ["--beyond-context"] if _beyond(cell) else []
@@ -124,9 +125,9 @@ def _done(cell: DeclaredCell, results: Sequence[Result], workshop: Workshop, run
 
 def _order(cell: DeclaredCell, file: Path, workshop: Workshop) -> Order:
     """What ``eval_words`` asks for."""
-    piece = cell.piece
+    piece, settings = cell.piece, {**dict(cell.piece.options), **_files(cell, workshop)}
     return Order(
-        (file,), piece.task, _files(cell, workshop), (cell.length,), piece.depths, (cell.kv,), piece.limit,
+        (file,), piece.task, settings, (cell.length,), piece.depths, (cell.kv,), piece.limit,
         beyond_context=_beyond(cell),
     )  # fmt: skip
 

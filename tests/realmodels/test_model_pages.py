@@ -220,6 +220,15 @@ def test_only_declared_cells_are_taken_over_and_the_latest_counts(lines, tmp_pat
     assert target.read_bytes() == before
 
 
+def test_an_option_of_a_task_makes_another_cell(lines, tmp_path):
+    ends = {"task": "mdqa", "length": 2048}
+    first = answers("none", {0.0: 1, 0.5: 1, 1.0: 1}, **ends)
+    with_option = first | {"options": {"limit": 20, "question_first": True}}
+    without = first | {"options": {"limit": 20, "question_first": False}}
+    assert gather([lines(without)], tmp_path / "a.jsonl") == 0
+    assert gather([lines(with_option)], tmp_path / "b.jsonl") == 1
+
+
 def test_the_committed_lines_are_cells_of_the_grid():
     """Nothing stands on the page that the grid would not measure again."""
     results, torn = read_results(RESULTS)
