@@ -197,9 +197,12 @@ class MsPoe(Method):
         slowest = float(2 * np.pi / trained.min())
         if slowest <= self.slow and (self.sliding or not sliding):
             where = "with a sliding window " if sliding else ""
+            given = self.from_wavelength is not None
+            said = "" if given else " (its default)"
+            remedy = "give a smaller one" if given else "give a smaller one, or 0 for all pairs, as published"
             raise ParameterError(
-                f"ms-poe: --from-wavelength {self.slow:g}: the slowest pair of layers {where}turns once in "
-                f"{slowest:.4g} tokens, so no pair would change; give a smaller one"
+                f"ms-poe: --from-wavelength {self.slow:g}{said}: the slowest pair of layers {where}turns once in "
+                f"{slowest:.4g} tokens, so no pair would change; {remedy}"
             )
         return trained
 

@@ -169,6 +169,17 @@ def test_where_no_pair_is_slow_enough_nothing_would_change(tiny):
         plan(ModelFile.open(tiny), "ms-poe", {"from_wavelength": 6284.0})
 
 
+@pytest.mark.parametrize("name", ["ms-poe", "ms-poe+yarn"])
+def test_who_gave_no_wavelength_is_told_that_it_is_a_default(tmp_path, name):
+    path = tmp_path / "fast.gguf"
+    kept = [e for e in gb.llama_entries() if b"freq_base" not in e]
+    path.write_bytes(gb.build([*kept, gb.entry("llama.rope.freq_base", gb.F32, 10.0)], gb.tiny_tensors()))
+    said = r"--from-wavelength 64 \(its default\): .* in 35\.33 tokens, .*; give a smaller one, or 0 for all pairs"
+    with pytest.raises(ParameterError, match=said):
+        plan(ModelFile.open(path), name, {"factor": 2.0} if "yarn" in name else {})
+    assert converted(path, {"from_wavelength": 0.0}).decoded.table.separable  # the remedy works
+
+
 @pytest.mark.parametrize("order", ["per-prompt", "per-prompt-rank"])
 def test_orders_by_prompt_are_for_whole_heads(order):
     with pytest.raises(ParameterError, match=f"{order} hands ratios out to whole heads"):
