@@ -21,6 +21,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]] | None] = {
     "plain": None,
     "ms-poe": None,
     "ms-poe, reversed": ("ms-poe", {"head_order": "reverse"}),
+    "all pairs, reversed": ("ms-poe", {"head_order": "reverse", "from_wavelength": 0.0}),
     "ntk": ("ntk", {"factor": 2.0}),
     "yarn": ("yarn", {"factor": 2.0}),
     "ms-poe+ntk": ("ms-poe+ntk", {"factor": 2.0}),
@@ -71,9 +72,9 @@ def table(plain: Path, folder: Path, n: int = 40) -> str:
     """A table of accuracies: methods × lengths, by depth, with the overall share and its 95% interval."""
     from ggufrope.convert.conversion import plan, write
 
-    rows = [f"{'':<17} {'tokens':>6}  " + " ".join(f"{f'{d:.0%}':>5}" for d in DEPTHS) + "    all (95% interval)"]
+    rows = [f"{'':<19} {'tokens':>6}  " + " ".join(f"{f'{d:.0%}':>5}" for d in DEPTHS) + "    all (95% interval)"]
     for name, method in METHODS.items():
-        file = folder / f"{name.replace(', ', '-')}.gguf"
+        file = folder / f"{name.replace(', ', '-').replace(' ', '-')}.gguf"
         if method is not None:
             write(plan(ModelFile.open(plain), *method), file)
         for length in (TRAINED, 2 * TRAINED):
@@ -81,8 +82,9 @@ def table(plain: Path, folder: Path, n: int = 40) -> str:
             low, high = interval(sum(right), n * len(DEPTHS))
             cells = " ".join(f"{r / n:>5.0%}" for r in right)
             rows.append(
-                f"{name:<17} {length:>6}  {cells}   {sum(right) / n / len(DEPTHS):>4.0%} ({low:.0%}-{high:.0%})"
+                f"{name:<19} {length:>6}  {cells}   {sum(right) / n / len(DEPTHS):>4.0%} ({low:.0%}-{high:.0%})"
             )
     rows.append(f"{n} texts a cell; trained on texts of up to {TRAINED} tokens; depth 0% is the start of the text.")
     rows.append("ms-poe has its heads in the calibrated order; reversed, in no order but the numbers', backwards.")
+    rows.append("It divides slow pairs alone, which is its default; 'all pairs' is as published (--from-wavelength 0).")
     return "\n".join(rows)

@@ -17,7 +17,7 @@ TITLE = "Long-context evaluation"
 #: A row's name for readers, and the method and quantization whose results it holds.
 ROWS = (
     ("`none`", "none", "F16"),
-    ("`ms-poe`, calibrated", "ms-poe", "F16"),
+    ("`ms-poe` on all pairs, calibrated", "ms-poe", "F16"),
     ("the same in Q4_K_M", "ms-poe", "Q4_K_M"),
     ("`ntk` × 4", "ntk × 4", "F16"),
     ("`dynamic-ntk` × 4", "dynamic-ntk × 4", "F16"),
