@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,10 @@ def grid(commands: Commands) -> None:
     """``grid``."""
     parser = commands.add_parser("grid", help="measure what is left of the declared grid, most informative first")
     parser.add_argument("--part", metavar="NAME", help=f"of {', '.join(PARTS)}; default: all but smoke")
-    parser.add_argument("--minutes", type=float, metavar="M", help="begin no cell that would probably end later")
-    parser.add_argument("--threads", type=int, metavar="N", help="for `ggufrope eval`; 1 is best beside other work")
+    parser.add_argument("--minutes", type=_minutes, metavar="M", help="begin no cell that would probably end later")
+    parser.add_argument(
+        "--threads", type=_threads, metavar="N", help="for `ggufrope eval`; 1 is best beside other work"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="of results.jsonl; default: in the cache")
     parser.add_argument("--list", action="store_true", dest="listing", help="only list the cells, with what is left")
     _data_option(parser)
@@ -102,6 +105,23 @@ def _page(given: argparse.Namespace) -> int:
         say(f"{name}: {size(len(data))}")
     say("README.md has a part of it: scripts/docs renews that")
     return 0
+
+
+def _minutes(word: str) -> float:
+    """NaN would compare as no limit at all."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{word} is no number of minutes; give 0 or more, or omit it for no limit")
+    return value
+
+
+def _threads(word: str) -> int:
+    if not word.strip().isdecimal() or not int(word):
+        raise argparse.ArgumentTypeError(f"{word} threads; give 1 or more, or omit it for one on each core")
+    return int(word)
 
 
 def _data_option(parser: argparse.ArgumentParser) -> None:

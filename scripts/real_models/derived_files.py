@@ -97,6 +97,10 @@ class Workshop:
             self.command(["quantize", str(self.make(model, method, FULL)), str(out), weights])
         return out
 
+    def holds(self, name: str) -> bool:
+        """Whether the data directory has a file of that name."""
+        return self.data is not None and (self.data / name).is_file()
+
     def text(self) -> Path:
         """A text for calibration and losses, unpacked.
 

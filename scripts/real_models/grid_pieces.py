@@ -52,9 +52,11 @@ def run_pieces(
         InputError: a model that was not fetched.
         RuntimeLibraryError: no patched llama.cpp, or a command failed; what was measured is kept.
     """
-    asked = [cell for cell in declared if workshop.data or not cell.piece.data]
-    if len(asked) < len(declared):
-        say(f"left out without --data: {counted(len(declared) - len(asked), 'cell')}")
+    asked = [cell for cell in declared if not cell.piece.data or workshop.holds(cell.piece.data)]
+    if absent := [cell for cell in declared if cell not in asked]:
+        names = ", ".join(dict.fromkeys(cell.piece.data for cell in absent))
+        why = f"{workshop.data} holds no {names}, so these are left out" if workshop.data else "left out without --data"
+        say(f"{why}: {counted(len(absent), 'cell')}")
     runtime = runtime_facts(threads=given.threads, flash_attn=None)
     results = lines_of(given.out)
     left = [cell for cell in asked if not _done(cell, results, workshop, runtime)]

@@ -215,6 +215,25 @@ def test_bad_input_is_one_line_and_exit_code_2(program, capsys, tmp_path, monkey
     assert names(tmp_path / "home" / "ggufrope-models") == ["fetch.lock"]
 
 
+@pytest.mark.parametrize(
+    ("option", "word", "said"),
+    [
+        ("--minutes", "nan", "nan is no number of minutes; give 0 or more, or omit it for no limit"),
+        ("--minutes", "inf", "inf is no number of minutes"),
+        ("--minutes", "-5", "-5 is no number of minutes"),
+        ("--minutes", "ten", "ten is no number of minutes"),
+        ("--threads", "two", "two threads; give 1 or more"),
+        ("--threads", "0", "0 threads; give 1 or more, or omit it for one on each core"),
+        ("--threads", "-3", "-3 threads"),
+    ],
+)
+def test_numbers_that_make_no_sense(program, capsys, option, word, said):
+    with pytest.raises(SystemExit) as stopped:
+        program(["grid", "--list", f"{option}={word}"])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_the_models_are_pinned_to_the_byte():
     assert list(MODELS) == ["smollm2", "qwen2.5-coder", "gemma3"]
     for pinned in MODELS.values():

@@ -173,6 +173,15 @@ def test_data_is_left_out_in_words(cache, tmp_path):
     assert said[0] == "left out without --data: 1 cell"
 
 
+def test_a_data_directory_without_questions_is_said_before_any_file_is_made(cache, tmp_path):
+    """The book alone serves for calibration and losses."""
+    piece = Piece("documents", "smollm2", "mdqa", (512,), ("none",), depths=(0.0,), data="nq-open-oracle.jsonl.gz")
+    commands, said = Commands(), []
+    assert run_pieces(list(cells([piece])), workshop(cache, commands, tmp_path), Settings(tmp_path), said.append) == 0
+    assert said[0] == f"{tmp_path} holds no nq-open-oracle.jsonl.gz, so these are left out: 1 cell"
+    assert commands.said == []
+
+
 def test_too_little_disk_is_said_before_the_start(cache, tmp_path, monkeypatch):
     commands = Commands()
     monkeypatch.setattr(disk_need.shutil, "disk_usage", lambda _: SimpleNamespace(free=200_000_500))
