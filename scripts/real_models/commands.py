@@ -55,7 +55,7 @@ def _files(given: argparse.Namespace) -> int:
     wanted += [cell.file for cell in declared() if cell.model in models]
     wanted = [(m, method, kind) for m, method, kind in wanted if kind in (FULL, *REQUANTIZED, m.published)]
     workshop.require_space(wanted)
-    for model, method, weights in dict.fromkeys(wanted):
+    for model, method, weights in {workshop.path(*file): file for file in wanted}.values():
         say(f"{workshop.make(model, method, weights)}: {model.title}, {method.label}, {weights}")
     for model in models:
         say(f"{model.title}: F16 is what the published {model.published} says, written out; no finer weights are known")

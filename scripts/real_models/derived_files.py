@@ -18,7 +18,7 @@ from pathlib import Path
 from ggufrope.errors import InputError, RuntimeLibraryError
 from ggufrope.files import read_bytes, write_bytes
 from real_models.declared_grid import FULL
-from real_models.disk_need import require_space
+from real_models.disk_need import made_folder, require_space
 from real_models.method_recipes import METHODS, Recipe
 from real_models.pinned_models import PinnedModel
 
@@ -86,7 +86,7 @@ class Workshop:
         if out.exists():
             return out
         self._require_published(model)
-        out.parent.mkdir(parents=True, exist_ok=True)
+        made_folder(out.parent)
         if method.words and weights in (FULL, model.published):
             plain = self.make(model, METHODS["none"], weights)
             self.command(["convert", str(plain), "-o", str(out), *method.words, *self._measured(model, method)])
@@ -152,8 +152,7 @@ class Workshop:
         """Options with an order of heads, measured on the F16; its scores serve for every order."""
         if not method.order:
             return []
-        folder = self.path(model, method, FULL).parent
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = made_folder(self.path(model, method, FULL).parent)
         heads = folder / f"{model.name}.heads-{method.order}.json"
         if not heads.exists():
             begun = heads.with_suffix(".begun")

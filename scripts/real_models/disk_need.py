@@ -1,4 +1,4 @@
-"""Whether the disk can take what is about to be written: said before anything starts."""
+"""Whether the disk can take what is about to be written: said before anything starts. And folders on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from ggufrope.errors import OutputError
 from ggufrope.text import size
 
-__all__ = ["require_space"]
+__all__ = ["made_folder", "require_space"]
 
 #: Left free for everybody else.
 _MARGIN = 200_000_000
@@ -31,6 +31,21 @@ def require_space(folder: Path, need: int, what: str) -> None:
             f"{folder}: {what} need {size(need + _MARGIN)}, and {size(free)} are free; nothing was written: free some "
             "space, or set XDG_CACHE_HOME to a directory on another disk"
         )
+
+
+def made_folder(path: Path) -> Path:
+    """A folder of the cache, made if it is not there.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be made ({error.strerror}); set XDG_CACHE_HOME to another directory"
+        ) from None
+    return path
 
 
 def _existing(folder: Path) -> Path:

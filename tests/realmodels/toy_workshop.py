@@ -21,7 +21,7 @@ from ggufrope.evals.runner import run
 from ggufrope.evals.store import Store
 
 RUNTIME = RuntimeFacts("cpu", "0123", None, None)
-TYPES = {"F16": 1, "Q4_1": 3, "Q8_0": 7, "Q4_K_M": 15}  # general.file_type
+TYPES = {"F16": 1, "Q4_1": 3, "Q8_0": 7, "Q4_K_M": 15, "Q3_K_M": 12, "Q2_K": 10}  # general.file_type
 
 
 def gguf(kind: str, seed: int = 0) -> bytes:
