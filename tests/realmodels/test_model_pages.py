@@ -89,7 +89,7 @@ def test_what_breaks_a_model_is_not_to_be_used(lines):
         "**Not to be used there:** `ms-poe sequential` (SmolLM2-135M-Instruct, kv-retrieval at 1024 tokens: −0.210"
         in text
     )
-    assert "never shown to answer worse `ms-poe sequential W=64` (SmolLM2-135M-Instruct" in text
+    assert "over all depths, never shown to answer worse `ms-poe sequential W=64` (SmolLM2-135M-Instruct" in text
     assert "none finds .50 .05 .05 .05 .40 from the beginning to the end (20 texts)." in text
     assert (
         "Never shown to be better than the untouched model: `ms-poe sequential` (1 comparison, 1 worse), `ms-poe"
