@@ -9,6 +9,7 @@
 ``divergence``      logits to log-probabilities, and how far two predictions are apart
 ``prefixes``        which prompts begin alike; ``decoder``: many of them side by side
 ``stream``          an answer while it is decoded, drafts included; ``writer``: its text
+``drafting``        what an answer may go on with
 ``likelihood``      a continuation whose tokens are given
 ``margin``          which choices are too close to call in another batch
 ``vocabulary``      text to tokens and back; ``chat_template``: the model's own template

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Block", "Divergence", "divergence", "in_step", "log_softmax"]
+__all__ = ["Block", "Divergence", "divergence", "in_step", "log_probs_at", "log_softmax"]
 
 #: ``(positions, n_vocab)`` log-probabilities in nats; or one row of them.
 Block = npt.NDArray[np.float64]
@@ -39,6 +39,17 @@ def log_softmax(logits: npt.NDArray[np.float32]) -> Block:
         values[i] -= values[i].max()
         values[i] -= np.log(np.exp(values[i]).sum())
     return values
+
+
+def log_probs_at(logits: npt.NDArray[np.float32], tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Of each row of logits the log-probability of one token, as ``log_softmax`` has it to the bit, ``(rows,)``."""
+    own_log_probs = np.empty(len(logits), np.float64)
+    for i, token in enumerate(tokens):
+        row = logits[i].astype(np.float64)
+        row -= row.max()
+        own = row[token]
+        own_log_probs[i] = own - np.log(np.exp(row, out=row).sum())
+    return own_log_probs
 
 
 def divergence(first: Block, second: Block) -> Divergence:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ggufrope.inference.context import Feed
-from ggufrope.inference.divergence import log_softmax
+from ggufrope.inference.divergence import log_probs_at
 from ggufrope.inference.requests import Likelihood
 from ggufrope.inference.stream import best
 
@@ -85,7 +85,7 @@ class ScoredText:
     def accept(self, rows: npt.NDArray[np.float32]) -> None:
         """Judge the next tokens."""
         targets = np.array(self._targets[self._done : self._done + len(rows)])
-        self._log_prob += float(log_softmax(rows)[np.arange(len(rows)), targets].sum())
+        self._log_prob += float(log_probs_at(rows, targets).sum())
         for target, (token, gap) in zip(targets, best(rows, gaps=self._margin > 0), strict=True):
             self.too_close |= gap < self._margin and self._greedy
             self._greedy &= bool(token == target)

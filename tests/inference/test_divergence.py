@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from ggufrope.inference.divergence import Divergence, divergence, in_step, log_softmax
+from ggufrope.inference.divergence import Divergence, divergence, in_step, log_probs_at, log_softmax
 
 NAN, INF = float("nan"), float("inf")
 
@@ -74,3 +74,13 @@ def test_no_block_waits_for_the_next_one():
 
     assert [len(positions) for positions in in_step(stream(0), stream(1))] == [2, 2, 2]
     assert len(made) == 6
+
+
+def test_one_token_of_each_row_has_the_bits_of_the_whole_row():
+    logits = np.random.default_rng(3).normal(0, 20, (30, 999)).astype(np.float32)
+    logits[4, :] = -np.inf
+    logits[4, 7] = 2.0
+    tokens = np.arange(30) * 31
+    kept = logits.copy()
+    assert np.array_equal(log_probs_at(logits, tokens), log_softmax(logits)[np.arange(30), tokens])
+    assert np.array_equal(logits, kept)

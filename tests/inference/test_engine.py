@@ -14,7 +14,7 @@ from ggufrope.inference import opening, stream
 from ggufrope.inference.context import Context
 from ggufrope.inference.engine import Engine
 from ggufrope.inference.requests import Answer, Request
-from ggufrope.inference.stream import Stream
+from ggufrope.inference.stream import ExactStream, Stream
 from ggufrope.runtime.library import bindings
 from ggufrope.runtime.locate import Runtime
 from ggufrope.runtime.programs import quantize
@@ -84,6 +84,36 @@ def test_what_is_too_close_is_decoded_with_the_bits_of_naive_decoding(demo_file,
     shared, single = leads
     assert shared == single  # floats, to the bit
     assert sum(map(len, single.values())) > 50
+
+
+def test_close_choices_between_drafts_have_the_bits_of_naive_decoding(demo_file, monkeypatch):
+    close, leads = 0.7, []
+
+    def advance(self, before=Stream.advance):
+        exact, found, taken = isinstance(self, ExactStream) and self._needed == 0, self._choices, self.writer.taken
+        before(self)
+        for place, (token, gap) in enumerate(found[: self.writer.taken - taken]):
+            leads[-1].setdefault(self.prompt, {})[taken + place] = token, gap, exact
+
+    monkeypatch.setattr(Stream, "advance", advance)
+    monkeypatch.setattr(stream, "best", lambda rows, gaps, real=stream.best: real(rows, gaps=True))
+    monkeypatch.setattr(engine_module, "margin", lambda *_, **__: close)
+    drafts = {}
+    for share in (False, True):
+        leads.append({})
+        with Engine(demo_file(), n_ctx=N_CTX, threads=1, share=share) as engine:
+            asked = quiz(engine, 90, seed=1, max_new=16)
+            asked = [replace(request, draft=drafts.get(request.prompt, ())) for request in asked]
+            found = answers(engine, asked)
+            drafts = {request.prompt: answer.tokens for request, answer in zip(asked, found, strict=True)}
+    single, shared = leads
+    assert shared.keys() == single.keys()
+    pairs = [(shared[prompt][i], said) for prompt, choices in single.items() for i, said in choices.items()]
+    assert [ours[0] for ours, _ in pairs] == [plain[0] for _, plain in pairs]
+    assert all(ours[1] == plain[1] for ours, plain in pairs if plain[1] < close)  # floats, to the bit
+    kinds = [(plain[1] < close, ours[2]) for ours, plain in pairs]
+    assert kinds.count((True, True)) > 3  # close, and read one by one
+    assert kinds.count((False, False)) > 10  # clear, and not
 
 
 @pytest.mark.parametrize("options", [{"n_parallel": 1}, {"n_parallel": 3, "n_batch": 16}, {"threads": 1}])
