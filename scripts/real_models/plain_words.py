@@ -140,7 +140,13 @@ def _inside(methods: Sequence[Finding]) -> Iterator[Prose]:
     harmful = list(dict.fromkeys(f.entry.method for f in worse if f.lost >= _MOST_LOST))
     somewhat = [label for label in dict.fromkeys(f.entry.method for f in worse) if label not in harmful]
     if harmless:
-        yield Prose(("If one is wanted all the same: over all depths, never shown to answer worse ", *_named(harmless, some), "."))
+        yield Prose(
+            (
+                "If one is wanted all the same: over all depths, never shown to answer worse ",
+                *_named(harmless, some),
+                ".",
+            )
+        )
     if harmful:
         yield Prose((Strong("Not to be used there: "), *_named(harmful, worse), "."))
     if somewhat:
