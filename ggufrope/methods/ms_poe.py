@@ -52,6 +52,7 @@ class MsPoe(Method):
         puts_on_top="head ratios",
         suggested_bases=("yarn", "ntk", "linear"),
         calibrated=("min_ratio", "max_ratio", "first_layer", "spacing", "head_order"),
+        unrecorded={"from_wavelength": "0 (as published)"},
     )
 
     min_ratio: float = option(1.2, "smallest ratio")

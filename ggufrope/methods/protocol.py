@@ -59,6 +59,7 @@ class Traits:
         lists: parameters that can say any frequencies: divisors up to the original context, and beyond.
         variants: parameters with which ``plan`` lists the method once more.
         short_texts: how texts up to the trained context are rotated, where frequencies follow the length.
+        unrecorded: what it means for a parameter that a file's parameters lack it, where that is not its default.
     """
 
     keeps_context: bool = False
@@ -76,6 +77,7 @@ class Traits:
     lists: tuple[str, ...] = ()
     variants: tuple[Mapping[str, Any], ...] = ()
     short_texts: str = "plain"
+    unrecorded: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ggufrope.evals.results import FileFacts
-from ggufrope.methods import PLAIN, method_names
+from ggufrope.methods import PLAIN, front_method, method_names
 
 __all__ = [
     "FLOATS",
@@ -119,12 +119,13 @@ def _labels(facts: dict[str, FileFacts]) -> dict[str, str]:
             labels |= {key: f"{labels[key]} to {facts[key].context}" for key in group}
         for same in _same({key: facts[key] for key in group}, lambda _, f: f.context):
             for name in _telling([facts[key].params for key in same]):
-                labels |= {key: f"{labels[key]}, {name} {_value(facts[key].params, name)}" for key in same}
+                labels |= {key: f"{labels[key]}, {name} {_value(facts[key], name)}" for key in same}
     return labels
 
 
-def _value(params: dict[str, Any], name: str) -> str:
-    value = params.get(name, "absent")
+def _value(file: FileFacts, name: str) -> str:
+    unrecorded = front_method(file.method).traits.unrecorded if file.method in method_names() else {}
+    value = file.params.get(name, unrecorded.get(name, "absent"))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -79,6 +79,8 @@ def test_labels_take_the_parameters_that_tell_files_apart(tmp_path):
     assert len(set(labels)) == 6
     assert not any("#" in label for label in labels)
     assert "ms-poe, min_ratio 1.2, head_order sequential, from_wavelength 64" in labels
+    assert not any("absent" in label for label in labels)  # a file does not record 0, which is as published
+    assert any(label.endswith("from_wavelength 0 (as published)") for label in labels)
     assert not any("max_ratio" in label or "first_layer" in label for label in labels)  # min_ratio says it already
 
 
