@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ggufrope.check.planted_prompts import PlantedPrompt, plant, text_tokens
-from ggufrope.check.time_budget import LENGTHS, affordable, reading_speed
+from ggufrope.check.time_budget import LENGTHS, SAMPLE, affordable, reading_speed
 from ggufrope.errors import UsageError
 from ggufrope.inference.opening import InferenceSettings
 from ggufrope.inference.session import Session
@@ -24,7 +25,7 @@ Progress = Callable[[int, int, str], None]
 _CHUNK = 64  # rows of logits at a time; fewer would slow the reading down, more take memory
 _CHARACTERS = 16  # of a token, at most on average: enough of a text is tokenized, not all of it
 _SHARE = 0.9  # of the time that is left; attention over long prompts and a second file take some of it
-_STEP = 5  # no divisor of a number of prompts: the first ones are from all over the text, should time run out
+_STEPS = (5, 7)  # one that shares no divisor with n: the first of n prompts are from all over, should time run out
 _FEWEST = 4  # prompts, below which nothing is said
 
 
@@ -136,24 +137,35 @@ def _cores() -> int:
 
 def _planned(session: Session, texts: Sequence[str], longest: int, end: float) -> _Plan:
     front = session.prompt("")[:1] if session.begins_with_bos else []
-    sample = _excerpt(session, texts[0], 0.0, longest - len(front))
+    text = "\n\n".join(texts)
+    sample = _excerpt(session, text, 0.0, min(longest, SAMPLE) - len(front), 1)
     speed = reading_speed(lambda ids: [None for _ in session.log_probs(ids)], [*front, *sample])
-    length = affordable(speed * _SHARE * (end - time.monotonic()) / 2, longest)
+    in_time = speed * _SHARE * (end - time.monotonic()) / 2
+    # prompts that overlapped would count one place of a text several times, and the interval would be too narrow
+    enough = longest * LENGTHS[longest]
+    written = len(session.tokens(text[: _CHARACTERS * enough]))
+    length = affordable(min(in_time, written), longest)
+    if length is None and affordable(in_time, longest) is not None:
+        raise UsageError(f"{written} tokens of text are too few for prompts that do not overlap; give a longer TEXT")
     if length is None:
         raise UsageError(
             f"{session.file.path}: {speed:.2g} tokens a second are too few for a check in time; use `ggufrope eval`"
         )
-    n = LENGTHS[length]
-    places = [(texts[i % len(texts)], (i * _STEP % n) / (n - 1)) for i in range(n)]
-    ids = [_excerpt(session, text, at, text_tokens(length, len(front))) for text, at in places]
+    tokens = text_tokens(length, len(front))
+    n = min(LENGTHS[length], written // tokens)
+    step = next(step for step in _STEPS if math.gcd(step, n) == 1)
+    ids = [_excerpt(session, text, (i * step % n) / (n - 1), tokens, n) for i in range(n)]
     return _Plan([plant(part, front, length, seed) for seed, part in enumerate(ids)], length)
 
 
-def _excerpt(session: Session, text: str, at: float, tokens: int) -> list[int]:
-    """``tokens`` of the text, from a place between 0, its beginning, and 1, the last one that is followed by enough."""
+def _excerpt(session: Session, text: str, at: float, tokens: int, n: int) -> list[int]:
+    """``tokens`` of the text, from a place between 0, its beginning, and 1, the last one that is followed by enough.
+
+    ``n`` places from 0 to 1 do not overlap where the text has that many times ``tokens``.
+    """
     start = int(at * max(0, len(text) - _CHARACTERS * tokens))
     ids = session.tokens(text[start : start + _CHARACTERS * tokens])
-    if len(ids) < tokens:
+    if len(text) < _CHARACTERS * tokens * n or len(ids) < tokens:
         ids = session.tokens(text)
         if len(ids) < tokens:
             raise UsageError(f"{len(ids)} tokens of text are less than the {tokens} of one prompt; give a longer TEXT")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-__all__ = ["LENGTHS", "affordable", "reading_speed"]
+__all__ = ["LENGTHS", "SAMPLE", "affordable", "reading_speed"]
 
 #: Lengths of prompts, and how many of each are read at most. The first length of which enough fit is taken: a longer
 #: prompt says more about the middle, and below six prompts an interval is wide.
@@ -13,7 +13,9 @@ LENGTHS = {1024: 8, 512: 8, 256: 8, 128: 12, 64: 12}
 _ENOUGH = 6
 _LAST_RESORT = 4  # of the shortest length
 
-_WARMING, _TIMED = 16, (64, 256)
+#: Tokens that the speed is measured with, at most.
+SAMPLE = 256
+_WARMING, _TIMED = 16, (64, SAMPLE)
 _SHORT_SECONDS = 1.0
 
 
