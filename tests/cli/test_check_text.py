@@ -97,7 +97,7 @@ def test_no_check_is_silent_and_writes_the_same(folder: Path, capsys: pytest.Cap
     assert main(["convert", "plain.gguf", "-o", "quiet.gguf", "-m", "ms-poe", "--no-check"]) == 0
     assert "checked" not in capsys.readouterr().out.split("wrote out.gguf")[1]
     assert Path("out.gguf").read_bytes() == Path("quiet.gguf").read_bytes()
-    assert keys.HEAD_FACTORS in read_header(Path("quiet.gguf"))
+    assert keys.PAIR_FACTORS in read_header(Path("quiet.gguf"))
 
 
 def test_other_methods_hear_nothing_of_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
