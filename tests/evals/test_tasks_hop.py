@@ -32,7 +32,9 @@ Turkey: Istanbul, Sophia. the Netherlands: Amsterdam, Rijksmuseum. the United Ar
 the United States: San Francisco, Golden.
 """
 KNOWN = {m[1]: (m[2], m[3]) for m in re.finditer(r"([^.:\n]+): ([^,]+), (\S+)\.", ATLAS.replace(". ", ".\n"))}
-SMALL = set("a an the of in is are to with by was does and that one who which whose it from every".split())
+SMALL = set(
+    "a an the of in is are to with by was does and that one who which whose it has from every those at above".split()
+)
 
 
 def stems(text: str) -> set[str]:
@@ -61,7 +63,7 @@ def asked(example: Example) -> str:
 
 def question(hops: int, spot: Any, phrasing: Any) -> str:
     task: Any = make(TASKS["niah-hop"], {"hops": hops})
-    return task._question(phrasing, spot)
+    return f"Which person {task._clause(phrasing, spot)}?"
 
 
 def test_stems_by_hand() -> None:
@@ -88,10 +90,8 @@ def test_the_control_repeats_the_needle_s_words() -> None:
     for phrasing, spot in product(PHRASINGS, LANDMARKS):
         needle = phrasing.needle.replace("{landmark}", spot.name).replace("{name}", "")
         asked_for = stems(question(0, spot, phrasing))
-        assert asked_for - stems(needle) <= {
-            "run",
-            "walk",
-        }  # is run, runs; walked, walks: the same words, other endings
+        # is run and runs, walked and walks, belongs and has: the same words with other endings, or without meaning
+        assert asked_for - stems(needle) <= {"person", "run", "walk"}
         assert stems(spot.name) <= asked_for and len(asked_for & stems(needle)) >= len(stems(spot.name)) + 1
 
 

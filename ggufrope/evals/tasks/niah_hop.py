@@ -24,19 +24,19 @@ from ggufrope.methods.protocol import option
 __all__ = ["NiahHop", "Phrasing"]
 
 _PREAMBLE = "In the following text some people are mentioned by name. Remember them, you will be asked for one.\n\n"
-_QUESTION = "Which person lives in {where}?"
-_ASKED = "\n\n{question} Answer with that one name.\n"
-_START = "The name is"
+_CLAUSE = "lives in {where}"
+_QUESTION = "\n\nWhich person {clause}? It is one of those in the text above; answer with the name.\n"
+_START = "The person who {clause} is"
 _MOST_HOPS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Phrasing:
-    """A way to say where somebody is, and the question in the same words.
+    """A way to say where somebody is, and to ask for it in the same words.
 
     Attributes:
         needle: holds ``{name}`` and ``{landmark}``.
-        literal: a question that repeats its words; holds ``{landmark}``.
+        literal: goes on after ``Which person`` with its words; holds ``{landmark}``.
     """
 
     needle: str
@@ -45,15 +45,13 @@ class Phrasing:
 
 #: Three that begin with the name, and three that end with it.
 PHRASINGS = (
-    Phrasing("{name} has a flat with a view of {landmark}.", "Who has a flat with a view of {landmark}?"),
-    Phrasing("{name} runs a small bakery beside {landmark}.", "Who runs a small bakery beside {landmark}?"),
-    Phrasing("{name} walks the dog near {landmark} every day.", "Who walks the dog near {landmark} every day?"),
-    Phrasing("The flat with a view of {landmark} belongs to {name}.", "Whose is the flat with a view of {landmark}?"),
-    Phrasing(
-        "The small bakery beside {landmark} is run by {name}.", "Who runs the small bakery beside {landmark}?"
-    ),
-    Phrasing("Near {landmark}, every day, the dog is walked by {name}.", "Who walks the dog near {landmark}?"),
-)  # fmt: skip
+    Phrasing("{name} has a flat with a view of {landmark}.", "has a flat with a view of {landmark}"),
+    Phrasing("{name} runs a small bakery beside {landmark}.", "runs a small bakery beside {landmark}"),
+    Phrasing("{name} walks the dog near {landmark} every day.", "walks the dog near {landmark} every day"),
+    Phrasing("The flat with a view of {landmark} belongs to {name}.", "has the flat with a view of {landmark}"),
+    Phrasing("The small bakery beside {landmark} is run by {name}.", "runs the small bakery beside {landmark}"),
+    Phrasing("Near {landmark}, every day, the dog is walked by {name}.", "walks the dog near {landmark} every day"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ class NiahHop:
         people, spots = rng.sample(names, self.people), rng.sample(landmarks, self.people)
         phrasings = [rng.choice(PHRASINGS) for _ in people]
         facts = [_told(p, who, spot) for p, who, spot in zip(phrasings, people, spots, strict=True)]
-        asked = [self._question(phrasing, spot) for phrasing, spot in zip(phrasings, spots, strict=True)]
+        asked = [self._clause(phrasing, spot) for phrasing, spot in zip(phrasings, spots, strict=True)]
         wanted = people[1:] + people[:1] if self.shuffled else people
         places = [rng.random() for _ in people]
         filler = Filler(made_up(rng) if self.haystack is None else from_text(read_sentences(self.haystack), rng))
@@ -141,8 +139,8 @@ class NiahHop:
                         Example(
                             name=f"{index}/{depth:g}",
                             depth=depth,
-                            prompt=text + _ASKED.replace("{question}", asked[i]),
-                            start=_START,
+                            prompt=text + _QUESTION.replace("{clause}", asked[i]),
+                            start=_START.replace("{clause}", asked[i]),
                             answers=(wanted[i],),
                             draft=f" {people[i]}.",
                         )
@@ -151,10 +149,11 @@ class NiahHop:
 
         return Sample(write, least=self.people)
 
-    def _question(self, phrasing: Phrasing, spot: Landmark) -> str:
+    def _clause(self, phrasing: Phrasing, spot: Landmark) -> str:
+        """What the person does who is asked for."""
         if self.hops == 0:
             return phrasing.literal.replace("{landmark}", spot.name)
-        return _QUESTION.replace("{where}", spot.city if self.hops == 1 else spot.country)
+        return _CLAUSE.replace("{where}", spot.city if self.hops == 1 else spot.country)
 
     def score(self, output: str, example: Example) -> float:
         """1 when the first name in the output is the right one."""

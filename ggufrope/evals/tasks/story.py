@@ -15,7 +15,7 @@ PLACES = (
     "greenhouse", "gym", "hallway", "laundry", "nursery", "office", "pantry", "sauna", "studio", "workshop",
 )  # fmt: skip
 THINGS = (
-    "binoculars", "bottle", "camera", "candle", "compass", "flute", "hammer", "helmet", "lantern", "magnifier", "map",
+    "barometer", "bottle", "camera", "candle", "compass", "flute", "hammer", "helmet", "lantern", "magnifier", "map",
     "necklace", "notebook", "parcel", "passport", "pillow", "scarf", "suitcase", "telescope", "torch", "trumpet",
     "umbrella", "vase", "violin", "wallet",
 )  # fmt: skip
