@@ -135,6 +135,15 @@ def test_whoever_lists_every_place_is_right_by_chance_only() -> None:
     assert task.score(" hallways", examples[0]) == 0
 
 
+@pytest.mark.parametrize(("name", "hay"), [("babi-where", "village"), ("babi-who", "sailor"), ("niah-hop", "writer")])
+def test_an_answer_from_the_haystack_is_wrong_whatever_follows(name: str, hay: str) -> None:
+    task: Any = make(TASKS[name], {})
+    [example] = ask(name, n=1, depths=(0.5,))
+    assert task.score(f" the {hay}. {example.draft}", example) == 0
+    assert task.settled(f" the {hay}. ", example)
+    assert task.score(f" the well, and {example.draft}", example) == 1
+
+
 def test_more_depths_than_chains_take_more_texts() -> None:
     examples = ask("babi-who", n=1, chains=4)
     texts = dict.fromkeys(e.prompt.rsplit("\n\n", 1)[0] for e in examples)

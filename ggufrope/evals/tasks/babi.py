@@ -14,7 +14,16 @@ from ggufrope.evals.answer_kind import ANSWERS
 from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.task_kind import TaskKind
 from ggufrope.evals.tasks.fitting import Sample, filled
-from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, made_up, read_sentences, unused
+from ggufrope.evals.tasks.haystack import (
+    HAYSTACK,
+    PEOPLE,
+    PLACES_AROUND,
+    Filler,
+    from_text,
+    made_up,
+    read_sentences,
+    unused,
+)
 from ggufrope.evals.tasks.placing import groups, spread
 from ggufrope.evals.tasks.scoring import first_named, first_named_settled
 from ggufrope.evals.tasks.story import PLACES, THINGS, Cast, Chain, where_chain, who_chain
@@ -29,6 +38,7 @@ _PREAMBLE = (
     "People carry the things that they have with them. Remember it, you will be asked about it.\n\n"
 )
 _MOST_FACTS = 3
+_WHERE, _WHO = (*PLACES, *PLACES_AROUND), (*NAMES, *PEOPLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +182,12 @@ class BabiWhere(_Babi):
         return one_in(len(PLACES))
 
     def score(self, output: str, example: Example) -> float:
-        """1 when the first place in the output is the right one."""
-        return first_named(output, PLACES, example.answers)
+        """1 when the first place in the output, one of the haystack or not, is the right one."""
+        return first_named(output, _WHERE, example.answers)
 
     def settled(self, output: str, example: Example) -> bool:
         """Whether there is a place."""
-        return first_named_settled(output, PLACES)
+        return first_named_settled(output, _WHERE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +211,10 @@ class BabiWho(_Babi):
         return who_chain(rng, cast, self.outdated)
 
     def _asked(self, chain: Chain) -> tuple[str, str]:
-        return f"Who has the {chain.about} at the end of the text?", f"The {chain.about} is with"
+        return (
+            f"Who has the {chain.about} at the end of the text?",
+            f"The name of the person who has the {chain.about} is",
+        )
 
     @classmethod
     def chance(cls, options: Mapping[str, Any]) -> float:
@@ -209,9 +222,9 @@ class BabiWho(_Babi):
         return one_in(options.get("chains"))
 
     def score(self, output: str, example: Example) -> float:
-        """1 when the first name in the output is the right one."""
-        return first_named(output, NAMES, example.answers)
+        """1 when the first in the output of all names, and all people of the haystack, is the right one."""
+        return first_named(output, _WHO, example.answers)
 
     def settled(self, output: str, example: Example) -> bool:
         """Whether there is a name."""
-        return first_named_settled(output, NAMES)
+        return first_named_settled(output, _WHO)

@@ -17,6 +17,8 @@ from ggufrope.files import decoded, read_bytes, stamp
 
 __all__ = [
     "HAYSTACK",
+    "PEOPLE",
+    "PLACES_AROUND",
     "Filler",
     "as_json",
     "from_list",
@@ -77,6 +79,8 @@ _SLOTS = {
     "SEASON": _words("spring summer autumn winter"),
     "WEATHER": _words("cold warm grey windy sunny foggy rainy mild"),
 }
+#: Whom and what generated sentences speak of: who answers with one of them has taken the hay for the needle.
+PEOPLE, PLACES_AROUND = tuple(_SLOTS["PERSON"]), tuple(_SLOTS["PLACE"])
 _WORD = re.compile(r"\w+")
 _SENTENCE = re.compile(r"\S.*?(?:[.!?][\"'”’)]*(?=\s|$)|$)", re.DOTALL)
 

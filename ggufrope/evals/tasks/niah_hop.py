@@ -13,7 +13,7 @@ from ggufrope.evals.answer_kind import ANSWERS
 from ggufrope.evals.task import Budget, Example
 from ggufrope.evals.task_kind import TaskKind
 from ggufrope.evals.tasks.fitting import Sample, filled
-from ggufrope.evals.tasks.haystack import HAYSTACK, Filler, from_text, made_up, read_sentences, unused
+from ggufrope.evals.tasks.haystack import HAYSTACK, PEOPLE, Filler, from_text, made_up, read_sentences, unused
 from ggufrope.evals.tasks.landmarks import LANDMARKS, Landmark
 from ggufrope.evals.tasks.placing import groups, spread
 from ggufrope.evals.tasks.scoring import first_named, first_named_settled
@@ -26,7 +26,8 @@ __all__ = ["NiahHop", "Phrasing"]
 _PREAMBLE = "In the following text some people are mentioned by name. Remember them, you will be asked for one.\n\n"
 _CLAUSE = "lives in {where}"
 _QUESTION = "\n\nWhich person {clause}? It is one of those in the text above; answer with the name.\n"
-_START = "The person who {clause} is"
+_START = "The name of the person who {clause} is"
+_WHO = (*NAMES, *PEOPLE)
 _MOST_HOPS = 2
 
 
@@ -156,12 +157,12 @@ class NiahHop:
         return _CLAUSE.replace("{where}", spot.city if self.hops == 1 else spot.country)
 
     def score(self, output: str, example: Example) -> float:
-        """1 when the first name in the output is the right one."""
-        return first_named(output, NAMES, example.answers)
+        """1 when the first in the output of all names, and all people of the haystack, is the right one."""
+        return first_named(output, _WHO, example.answers)
 
     def settled(self, output: str, example: Example) -> bool:
         """Whether there is a name."""
-        return first_named_settled(output, NAMES)
+        return first_named_settled(output, _WHO)
 
 
 def _told(phrasing: Phrasing, name: str, spot: Landmark) -> str:
