@@ -21,7 +21,7 @@ ASKED = {
     "niah-single": (1, "888f05121878"),
     "niah-multikey": (1, "7595cb306707"),
     "niah-multivalue": (1, "3505f8ce3466"),
-    "niah-multiquery": (1, "4bcaba9e9c83"),
+    "niah-multiquery": (1, "309634b88f4f"),
     "niah-needles": (1, "5a6f0825db28"),
     "niah-hop": (1, "7bec8e3db0fa"),
     "babi-where": (1, "68be8a7ef9ee"),

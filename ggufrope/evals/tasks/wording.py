@@ -97,7 +97,7 @@ ENGLISH = Wording(
     question_all="\n\nWhat are all the code numbers of the {key}? They stand in the text above.\n",
     start_all="The code numbers of the {key} are",
     question_keys="\n\nWhat are the code numbers of these: {keys}? They stand in the text above.\n",
-    start_keys="In this order, the code numbers are",
+    start_keys="The code numbers of the {keys} are",
     preamble="Some code numbers are hidden in the following text. Remember them, you will be asked for them.\n\n",
     keys=pairs(),
 )
