@@ -109,7 +109,7 @@ def test_nothing_in_results_becomes_markdown(tmp_path):
     # titles that unfold are HTML; code shows what is in it; and what is escaped is no markup
     outside, titles = re.subn(r"^<details><summary>[^<>]*</summary>$", "", text, flags=re.M)
     outside = re.sub(r"\\[^\w\s]|(`+).*?(?<!`)\1(?!`)", "", outside)
-    assert titles == text.count("<details") == 3
+    assert titles == text.count("<details") == 4
     assert set(re.findall(r"<[a-z/]+", outside)) <= {"</details", "<br"}
     assert not re.search(r"\]\(|://", outside)
     for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
