@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from ggufrope.errors import UsageError
 from ggufrope.inference.opening import InferenceSettings
 from ggufrope.inference.session import Session
 from ggufrope.modelfile.model_file import ModelFile
+from ggufrope.runtime.cores import cores_of_process
 
 __all__ = ["CheckSide", "PairedReading", "PromptScore", "read_both"]
 
@@ -93,7 +93,7 @@ def read_both(
         GgufropeError: see ``Session``.
     """
     end, plan, scores = time.monotonic() + seconds, _Plan(), list[tuple[PromptScore, ...]]()
-    settings = InferenceSettings.choose("f16", threads or _cores(), None)
+    settings = InferenceSettings.choose("f16", threads or cores_of_process(), None)
     longest = _longest(first.file)
     session: Session | None = None
     try:
@@ -129,10 +129,6 @@ def _longest(file: ModelFile) -> int:
     raise UsageError(
         f"{file.path}: trained for {trained} tokens, where the shortest prompt has {min(LENGTHS)}; use `ggufrope eval`"
     )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _planned(session: Session, texts: Sequence[str], longest: int, end: float) -> _Plan:

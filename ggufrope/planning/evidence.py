@@ -132,7 +132,7 @@ EVIDENCE: tuple[EvidenceRecord, ...] = (
     _measured("yarn --dynamic", "yarn --dynamic", _OUR_STORIES),
     _record("clex", "CLEX-LLaMA-2-7B-16K", _BOOKS, (5.88, 5.68, 5.52, 5.55, 5.64), _BOOKS_PLAIN),
     _record("clex", "CLEX-32k", _TRAINED_32K, (50, 64, 64, 52)),
-    _measured("ms-poe", "ms-poe 1.2-1.8, heads in order", _OUR_FACTS),
+    _measured("ms-poe", "ms-poe 1.2-1.8 on all pairs, in order", _OUR_FACTS),
 )
 
 

@@ -36,5 +36,5 @@ DEMO_FACTS: dict[str, dict[int, float]] = {
     "yarn × 4": {512: 0.982, 1024: 0.98, 2048: 0.996},
     "uniform 1.2 from layer 2": {512: 1.0, 1024: 0.942},
     "uniform 1.5 from layer 2": {512: 0.586, 1024: 0.476},
-    "ms-poe 1.2-1.8, heads in order": {512: 1.0, 1024: 0.944, 2048: 0.556},
+    "ms-poe 1.2-1.8 on all pairs, in order": {512: 1.0, 1024: 0.944, 2048: 0.556},
 }

@@ -185,7 +185,7 @@ def test_prompts_come_from_all_over_all_texts():
     assert len({ids[1:50] for ids in prompts()[:8]}) == 8
 
 
-@pytest.mark.parametrize("written", [64 * 6, 700, 1100, 2550, 5000, 9000, 40_000, 200_000])
+@pytest.mark.parametrize("written", [320, 64 * 6, 700, 1100, 2550, 5000, 9000, 40_000, 200_000])
 def test_prompts_do_not_overlap_however_short_the_text_is(fake, written):
     """Each token of the text is another one here, so that a place that is read twice is seen."""
     taken = []

@@ -44,7 +44,7 @@ METHODS = (
     *(Method(f"{name} × 4", name, 4.0, stretches=(1.0, 2.0, 4.0)) for name in ("linear", "ntk", "yarn")),
     Method("uniform 1.2 from layer 2", ratios=(1.2,) * 4, stretches=(1.0, 1.5, 2.0)),
     Method("uniform 1.5 from layer 2", ratios=(1.5,) * 4, stretches=(1.0, 1.5, 2.0)),
-    Method("ms-poe 1.2-1.8, heads in order", ratios=sequential(1.2, 1.8, 4), stretches=(1.0, 1.5, 2.0, 4.0)),
+    Method("ms-poe 1.2-1.8 on all pairs, in order", ratios=sequential(1.2, 1.8, 4), stretches=(1.0, 1.5, 2.0, 4.0)),
 )
 
 
