@@ -73,10 +73,11 @@ def _longer(name: str, method: str, about: str) -> Recipe:
     return Recipe(name, f"{method} × 2", about, ("--method", method, "--factor", "2"), method, {"factor": 2.0})
 
 
+_MEASURED = "measured once, on eight prompts of the text whose loss is measured"  # so that loss is not of unseen text
 _ORDERS = {
     "sequential": "their number",
-    "code": "position-awareness as the program does, measured once",
-    "rank": "position-awareness as the paper's text says, measured once",
+    "code": f"position-awareness as the program does, {_MEASURED}",
+    "rank": f"position-awareness as the paper's text says, {_MEASURED}",
     "per-prompt": "position-awareness as the program does, anew for each prompt",
 }
 
