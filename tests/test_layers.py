@@ -29,6 +29,7 @@ ROOMS = [
     ["validate"],
     ["evals"],
     ["report", "lm_eval", "check"],
+    ["tune"],
     ["cli", "supervisor", "__main__"],
     ["__init__"],
 ]
