@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Searcher", "SearcherState", "StepReport", "TextsFor"]
 
-#: The ``TuningText`` of a step, counted from 0: a pure function of the run's seed and the step, never asked for twice by it.
+#: The ``TuningText``s of a step, counted from 0: a pure function of the run's seed and the step.
 TextsFor = Callable[[int], Sequence[Any]]
 
 #: All that a searcher needs to go on, as arrays of numbers that ``numpy.savez`` keeps; bytes are ``uint8``.
