@@ -68,6 +68,7 @@ class Piece:
 
 
 #: First what decides whether the middle comes back; then its cost; then weights and caches; then the other models.
+#: 20 texts where a choice rests on them; fewer where a model scores nothing either way, or a text takes minutes.
 GRID = (
     Piece("middle", "smollm2", "kv-retrieval", (1024,), ("none", *ORDERS, "seq-w4096", "code")),
     Piece("loss", "smollm2", "ppl", (1024,), ("none", *ORDERS, "seq-w4096"), depths=()),
@@ -80,26 +81,30 @@ GRID = (
     Piece("cache", "smollm2", "kv-retrieval", (1024,), ("none", BY_PARTS), kv=("q8_0", "q4_0")),
     Piece("cache", "smollm2", "ppl", (1024,), ("none", BY_PARTS), kv=("q8_0", "q4_0"), depths=()),
     Piece("qwen", "qwen2.5-coder", "kv-retrieval", (1024,), ("none", *ORDERS, "uni15-w64", "uni15")),
-    Piece("qwen", "qwen2.5-coder", "kv-retrieval", (2048,), ("none", BY_PARTS, "uni15-w64")),
-    Piece("qwen", "qwen2.5-coder", "ppl", (1024,), ("none", *ORDERS, "uni15-w64"), depths=()),
-    Piece("gemma", "gemma3", "niah", (2048,), ("none", *ORDERS, "uni15-w64")),
-    Piece("gemma", "gemma3", "ppl", (1024,), ("none", *ORDERS), depths=()),
-    Piece("needles", "smollm2", "niah", (4096,), ("none", *ORDERS, "uni15-w64")),
-    Piece("beyond", "smollm2", "niah", (16384,), ("none", *LONGER), limit=6),
-    Piece("beyond", "smollm2", "ppl", (16384,), ("none", *LONGER), depths=(), limit=6),
-    Piece("longer", "smollm2", "kv-retrieval", (2048, 4096, 8192), ("none", BY_PARTS, "uni15-w64")),
-    Piece("documents", "qwen2.5-coder", "mdqa", (2048,), ("none", *ORDERS, "uni15-w64"), depths=THREE, data=DOCUMENTS),
+    Piece("qwen", "qwen2.5-coder", "kv-retrieval", (2048,), ("none", BY_PARTS, "uni15-w64"), limit=10),
+    Piece("qwen", "qwen2.5-coder", "ppl", (1024,), ("none", "seq", BY_PARTS), depths=()),
+    Piece("gemma", "gemma3", "niah", (2048,), ("none", "seq", BY_PARTS, "uni15-w64")),
+    Piece("gemma", "gemma3", "ppl", (1024,), ("none", "seq", BY_PARTS), depths=()),
+    Piece("needles", "smollm2", "niah", (4096,), ("none", "seq", BY_PARTS, "uni15-w64")),
+    Piece("beyond", "smollm2", "niah", (16384,), ("none", *LONGER), limit=3),
+    Piece("beyond", "smollm2", "ppl", (16384,), ("none", *LONGER), depths=(), limit=3),
+    Piece("longer", "smollm2", "kv-retrieval", (2048,), ("none", BY_PARTS, "uni15-w64")),
+    Piece("longer", "smollm2", "kv-retrieval", (4096, 8192), ("none", BY_PARTS), limit=5),
+    Piece(
+        "documents", "qwen2.5-coder", "mdqa", (2048,), ("none", "seq", BY_PARTS), depths=THREE, limit=10, data=DOCUMENTS
+    ),
     Piece(
         "documents",
         "smollm2",
         "mdqa",
         (2048,),
-        ("none", *ORDERS, "uni15-w64"),
+        ("none", "seq", BY_PARTS),
         depths=THREE,
+        limit=10,
         data=DOCUMENTS,
         options=(("question_first", "true"),),  # else it answers nearly nothing: docs/eval.md
     ),
-    Piece("qwen-weights", "qwen2.5-coder", "kv-retrieval", (1024,), ("none",), REQUANTIZED, ("f16", "q8_0", "q4_0")),
+    Piece("qwen-weights", "qwen2.5-coder", "kv-retrieval", (1024,), ("none",), REQUANTIZED, ("f16", "q4_0"), limit=10),
     Piece("orders", "smollm2", "kv-retrieval", (1024,), ("code-w256", "code-w1024", "rank-w64", "rank-w1024")),
     Piece("orders", "smollm2", "kv-retrieval", (1024,), ("rank-w256",)),
 )
