@@ -4,18 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Searcher", "SearcherState", "StepReport", "TextsFor"]
+__all__ = ["KEEP", "Purpose", "Searcher", "SearcherState", "StepReport", "TextsFor", "purpose_of"]
 
 #: The ``TuningText``s of a step, counted from 0: a pure function of the run's seed and the step.
 TextsFor = Callable[[int], Sequence[Any]]
 
 #: All that a searcher needs to go on, as arrays of numbers that ``numpy.savez`` keeps; bytes are ``uint8``.
 SearcherState = dict[str, NDArray[np.generic]]
+
+#: What names of plain texts begin with whose loss is only to be kept.
+KEEP = "keep/"
+
+
+class Purpose(Enum):
+    """What a text of a step is for.
+
+    ``ANSWER``: its questions are to be answered (``objective``). ``PREDICT``: plain text that is to be predicted
+    better, by its mean loss a token. ``KEEP``: plain text whose mean loss must not rise (``excess``). How much tasks
+    count is in how often their texts come, so that searchers need not weigh them.
+    """
+
+    ANSWER = "answer"
+    PREDICT = "predict"
+    KEEP = "keep"
+
+
+def purpose_of(text: Any) -> Purpose:
+    """What a ``TuningText`` of a step is for."""
+    if text.name.startswith(KEEP):
+        return Purpose.KEEP
+    plain = len(text.questions) == 1 and text.questions[0].depth is None and not text.questions[0].tokens
+    return Purpose.PREDICT if plain and len(text.prefix) == 1 else Purpose.ANSWER
 
 
 @dataclass(frozen=True, slots=True)
