@@ -100,6 +100,7 @@ EOS_TOKEN = "tokenizer.ggml.eos_token_id"
 CHAT_TEMPLATE = "tokenizer.chat_template"
 
 TOKEN_EMBEDDING = "token_embd.weight"
+OUTPUT = "output.weight"  # absent where it is the token embedding
 #: Of every layer, behind ``blk.N.``.
 ATTN_Q, ATTN_K = "attn_q.weight", "attn_k.weight"
 ROPE_FREQS = "rope_freqs.weight"

@@ -23,7 +23,16 @@ from torch import Tensor, nn
 
 from ggufrope.reference.rotary import Rotary
 
-__all__ = ["CosSin", "Rotate", "RotaryCall", "attentions", "decoder_layers", "rotate_by_head", "rotating", "set_rotation"]
+__all__ = [
+    "CosSin",
+    "RotaryCall",
+    "Rotate",
+    "attentions",
+    "decoder_layers",
+    "rotate_by_head",
+    "rotating",
+    "set_rotation",
+]
 
 CosSin = tuple[Tensor, Tensor]
 #: What stands for a function that rotates: it gets that function, and its arguments.
@@ -84,7 +93,11 @@ class RotaryCall:
 
 
 def rotate_by_head(
-    original: Rotate, args: tuple[Any, ...], kwargs: dict[str, Any], rows: Tensor, ask: Callable[[Tensor, Tensor], CosSin]
+    original: Rotate,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    rows: Tensor,
+    ask: Callable[[Tensor, Tensor], CosSin],
 ) -> Any:
     """Call a class's function once for each KV head, with its query heads.
 
