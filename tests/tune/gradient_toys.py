@@ -45,7 +45,7 @@ def toys(folder: Path) -> Iterator[Any]:
     def make(name: str) -> ModelFile:
         path = folder / f"{name}.gguf"
         if not path.exists():
-            checkpoint = build(TOYS[name], folder / name)
+            checkpoint = build(TOYS[name], folder / f"of-{len(name)}-{name[:2]}" / "hf")
             with patch.object(subprocess, "run", warm.run):
                 code, said = _ggufrope("convert", checkpoint, "-o", path, "--outtype", "f32", *TOYS[name].options)
             assert not code, said
@@ -80,9 +80,10 @@ def moved(file: ModelFile, seed: int = 1, by: float = 0.1) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def on_runtime(
-    session: Session, own: np.ndarray, log_factors: np.ndarray, text: Any
-) -> list[tuple[np.ndarray, np.ndarray]]:
+Reading = tuple[np.ndarray, np.ndarray]
+
+
+def on_runtime(session: Session, own: np.ndarray, log_factors: np.ndarray, text: Any) -> list[Reading]:
     """Log-probabilities and margins of each question, read by itself from the first token on."""
     session.set_pair_factors(own * np.exp(log_factors))
     found = []
@@ -95,6 +96,6 @@ def on_runtime(
     return found
 
 
-def answers(found: list[tuple[np.ndarray, np.ndarray]]) -> float:
+def answers(found: list[Reading]) -> float:
     """A loss: each answer's improbability, in nats, averaged."""
     return float(-np.mean([right.sum() for right, _ in found]))

@@ -33,13 +33,13 @@ REMEDY = "--engine blind takes it"
 _LISTED = {"qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe", "gpt-oss": "gpt_oss", "minimax-m2": "minimax_m2"}
 #: The type of model that a row of that table is for, where it is not the row's name: the part that reads text.
 _TEXT = {"gemma3": "gemma3_text", "gemma4": "gemma4_text"}
-#: What else of a configuration a file says, by the part of its key behind the architecture.
+#: What else of a configuration a file says, by its key.
 _SAID = {
-    "expert_feed_forward_length": "moe_intermediate_size",
-    "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
-    "attn_logit_softcapping": "attn_logit_softcapping",
-    "final_logit_softcapping": "final_logit_softcapping",
-    "attention.sliding_window": "sliding_window",
+    keys.EXPERT_LENGTH: "moe_intermediate_size",
+    keys.SHARED_EXPERT_LENGTH: "shared_expert_intermediate_size",
+    keys.ATTENTION_CAP: "attn_logit_softcapping",
+    keys.FINAL_CAP: "final_logit_softcapping",
+    keys.SLIDING_WINDOW: "sliding_window",
 }
 
 
@@ -108,7 +108,7 @@ def _config(file: ModelFile) -> Any:
     name = _listed(file)
     said: dict[str, Any] = dict(GGUF_CONFIG_DEFAULTS_MAPPING.get(name, {}))
     for key, setting in GGUF_CONFIG_MAPPING[name].items():
-        value = file.get(f"{file.architecture}.{key}")
+        value = file.get(keys.stock(keys.OF_ARCHITECTURE + key, file.architecture))
         if setting and value is not None:
             said[setting] = value
     if np.ndim(said.get("num_key_value_heads", 0)):  # lfm2: 0 where a layer has no attention
@@ -117,13 +117,13 @@ def _config(file: ModelFile) -> Any:
         said["layer_types"] = ["full_attention" if n else "conv" for n in heads]
         said["block_auto_adjust_ff_dim"] = False
     if file.architecture == "stablelm":
-        said["use_qkv_bias"] = file.has_tensor("blk.0.attn_q.bias")
-        said["use_parallel_residual"] = not file.has_tensor("blk.0.ffn_norm.weight")
+        said["use_qkv_bias"] = file.has_tensor(keys.FIRST_Q_BIAS)
+        said["use_parallel_residual"] = not file.has_tensor(keys.FIRST_FFN_NORM)
     said["tie_word_embeddings"] = not file.has_tensor(keys.OUTPUT)
     said["vocab_size"], said["pad_token_id"] = _rows_of_embedding(file), None  # a class's default may be no token here
     config = AutoConfig.for_model(_TEXT.get(name, name), **said)
     for key, setting in _SAID.items():
-        value = file.get(f"{file.architecture}.{key}")
+        value = file.get(keys.stock(key, file.architecture))
         if value is not None and hasattr(config, setting):
             setattr(config, setting, value)
     _shape_heads(config, file)
@@ -175,11 +175,11 @@ def _parameters_on_meta() -> Iterator[None]:
         kept = None if parameter is None else nn.Parameter(parameter.to("meta"), requires_grad=False)
         register(module, name, kept)
 
-    nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
+    nn.Module.register_parameter = on_meta
     try:
         yield
     finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
+        nn.Module.register_parameter = register
 
 
 @contextmanager

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ggufrope.tune.tuning_texts import TuningQuestion
+__all__ = ["Packable", "PackableQuestion", "PackedMask", "PackedText", "pack"]
 
-__all__ = ["PackedMask", "PackedText", "pack"]
+
+class PackableQuestion(Protocol):
+    """What is read of a ``TuningQuestion``."""
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The rest of its prompt behind the prefix."""
+        ...
+
+    @property
+    def answer(self) -> tuple[int, ...]:
+        """The right answer's, one or more."""
+        ...
+
+
+class Packable(Protocol):
+    """What is read of a ``TuningText``."""
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """What all questions are read behind, one token or more."""
+        ...
+
+    @property
+    def questions(self) -> Sequence[PackableQuestion]:
+        """One or more."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +97,7 @@ class PackedText:
         return PackedMask(n, prefix, (seen & own)[n:] if len(self.tokens) > n else None)
 
 
-def pack(prefix: Sequence[int], questions: Sequence[TuningQuestion], device: torch.device) -> PackedText:
+def pack(prefix: Sequence[int], questions: Sequence[PackableQuestion], device: torch.device) -> PackedText:
     """One forward's tokens of a text.
 
     Args:
@@ -90,5 +115,5 @@ def pack(prefix: Sequence[int], questions: Sequence[TuningQuestion], device: tor
         owners += [number] * len(behind)
         rows.append(torch.tensor(at[len(question.tokens) :], device=device))
         answers.append(torch.tensor(question.answer, device=device))
-    whole = (torch.tensor(values, device=device) for values in (tokens, positions, owners))
-    return PackedText(*whole, len(prefix), tuple(rows), tuple(answers))
+    of_tokens, of_positions, of_owners = (torch.tensor(v, device=device) for v in (tokens, positions, owners))
+    return PackedText(of_tokens, of_positions, of_owners, len(prefix), tuple(rows), tuple(answers))

@@ -37,7 +37,7 @@ class StoredParameters:
         self._weights = StoredWeights(file)
         self._sources: dict[str, list[str]] = {}
         for tensor, parameter in described.names.items():
-            stored = tensor if tensor in self._weights else f"{tensor}.weight"  # experts have no suffix there
+            stored = tensor if tensor in self._weights else tensor + keys.SUFFIX  # experts have no suffix there
             if stored in self._weights:
                 self._sources.setdefault(parameter, []).append(stored)
         self._modules = {id(module): name for name, module in described.model.named_modules()}
@@ -67,7 +67,7 @@ class StoredParameters:
 
     @contextmanager
     def embeddings(self, tokens: Tensor) -> Iterator[Tensor]:
-        """Within, tables of the vocabulary have the rows of these tokens; what is yielded are tokens that count those."""
+        """Within, tables of the vocabulary have these tokens' rows alone; yields the tokens as numbers of rows."""
         found, renumbered = torch.unique(tokens, return_inverse=True)
         rows = found.tolist()
         for module in self._embeddings:
@@ -93,12 +93,12 @@ class StoredParameters:
                 head._parameters["bias"] = bias
 
     def _table(self, module: nn.Module) -> str:
-        return f"{self._modules[id(module)]}.weight"
+        return str(self._modules[id(module)]) + keys.SUFFIX
 
     def _value(self, parameter: str) -> Tensor:
         """A parameter, as the class has it."""
         out: dict[str, dict[str, Tensor]] = {"tensors": {}}
-        value = None
+        value: Any = None
         for tensor in self._sources[parameter]:
             done = self._described.processor.process(
                 weights=self._weights.floats(tensor),
@@ -110,8 +110,8 @@ class StoredParameters:
         shape = self._shapes[parameter]
         if prod(value.shape) != prod(shape):
             raise UnsupportedModelError(
-                f"{self._file.path}: {self._sources[parameter][0]} has {prod(value.shape)} numbers, transformers' class has "
-                f"{tuple(shape)}; {REMEDY}"
+                f"{self._file.path}: {self._sources[parameter][0]} has {prod(value.shape)} numbers, transformers' "
+                f"class has {tuple(shape)}; {REMEDY}"
             )
         return self._torch(value).reshape(shape)
 

@@ -16,11 +16,11 @@ from ggufrope.reference.attention_hooks import CosSin, RotaryCall, attentions, r
 from ggufrope.tune.gradient.packed_attention import takes_packed
 from ggufrope.tune.gradient.packing import PackedMask
 
-__all__ = ["LayerRotation", "Pass", "StreamedLayer"]
+__all__ = ["Pass", "StreamedLayer", "TurnedLayer"]
 
 
 @dataclass(frozen=True, slots=True)
-class LayerRotation:
+class TurnedLayer:
     """How a layer rotates in one pass.
 
     Attributes:
@@ -44,7 +44,7 @@ class Pass:
     """
 
     masks: tuple[PackedMask, PackedMask]
-    rotations: list[LayerRotation | None]
+    rotations: list[TurnedLayer | None]
     calls: dict[str, RotaryCall] = field(default_factory=dict)
     rotated: set[int] = field(default_factory=set)
 
@@ -108,7 +108,7 @@ class StreamedLayer(nn.Module):  # type: ignore[misc]  # torch is skipped by myp
         return checkpoint(run, *given.args, use_reentrant=False, preserve_rng_state=False, **given.kwargs)
 
     def _rotate(
-        self, now: Pass, call: RotaryCall, rotation: LayerRotation, original: Any, *args: Any, **kwargs: Any
+        self, now: Pass, call: RotaryCall, rotation: TurnedLayer, original: Any, *args: Any, **kwargs: Any
     ) -> Any:
         def ask(row: Tensor, like: Tensor) -> CosSin:
             return call.cos_sin(row, like, rotation.scale)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +19,10 @@ from ggufrope.reference.attention_hooks import RotaryCall, decoder_layers
 from ggufrope.reference.rotary import rotaries
 from ggufrope.tune.gradient.described_class import REMEDY, describe
 from ggufrope.tune.gradient.packed_attention import PACKED
-from ggufrope.tune.gradient.packing import PackedText, pack
+from ggufrope.tune.gradient.packing import Packable, PackableQuestion, PackedText, pack
 from ggufrope.tune.gradient.stored_parameters import StoredParameters
-from ggufrope.tune.gradient.streamed_layer import LayerRotation, Pass, StreamedLayer
+from ggufrope.tune.gradient.streamed_layer import Pass, StreamedLayer, TurnedLayer
 from ggufrope.tune.gradient.vocabulary_chunks import log_probs_and_margins
-
-if TYPE_CHECKING:
-    from ggufrope.tune.tuning_texts import TuningQuestion, TuningText
 
 __all__ = ["StreamedModel", "TorchReading"]
 
@@ -79,7 +76,7 @@ class StreamedModel:
         self._proved = False
         self._stream()
 
-    def read(self, text: TuningText, log_factors: Tensor) -> list[TorchReading]:
+    def read(self, text: Packable, log_factors: Tensor) -> list[TorchReading]:
         """How likely each question's right answer is.
 
         All questions are read in one pass, where they are of one row of a table that follows the length and every layer
@@ -110,7 +107,7 @@ class StreamedModel:
         return [found[place] for place in range(len(text.questions))]
 
     def _read(
-        self, prefix: Sequence[int], questions: Sequence[TuningQuestion], row: int, log_factors: Tensor
+        self, prefix: Sequence[int], questions: Sequence[PackableQuestion], row: int, log_factors: Tensor
     ) -> list[TorchReading]:
         packed = pack(prefix, questions, self.device)
         window = self._window()
@@ -152,11 +149,11 @@ class StreamedModel:
             )
         self._proved = True
 
-    def _rotations(self, row: int, log_factors: Tensor) -> list[LayerRotation | None]:
+    def _rotations(self, row: int, log_factors: Tensor) -> list[TurnedLayer | None]:
         """Of each layer: the file's frequencies of a row, divided by the factors."""
         points = self.file.decoded.table.length_points
         length = points[row] if points else None
-        found: list[LayerRotation | None] = []
+        found: list[TurnedLayer | None] = []
         parts = log_factors.to(torch.float64).split([heads * pairs for heads, pairs in self.shapes])
         for layer, part in enumerate(parts):
             if not self._model.rotates(layer):
@@ -168,7 +165,7 @@ class StreamedModel:
             )
             factors = torch.exp(part).reshape(self.shapes[layer])
             scale = table.scale(self._model, layer, length)
-            found.append(LayerRotation((of_file.to(part.device) / factors).to(self.device), scale))
+            found.append(TurnedLayer((of_file.to(part.device) / factors).to(self.device), scale))
         return found
 
     def _logits(self, hidden: Tensor, part: slice) -> Tensor:
