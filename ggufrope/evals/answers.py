@@ -13,7 +13,7 @@ from ggufrope.evals.results import DepthScore, ExampleScore
 from ggufrope.evals.task import AnswerTask, Budget, Example
 from ggufrope.inference.requests import Answer, Request
 
-__all__ = ["Answers", "Asked", "Asker", "ask"]
+__all__ = ["Answers", "Asked", "Asker", "ask", "questions"]
 
 Progress = Callable[[int, int], None]
 Wrap = Callable[[str], str]
@@ -98,16 +98,27 @@ def ask(engine: Asker, task: AnswerTask, asked: Asked, progress: Progress) -> An
     return Answers(score, interval, _by_depth(scored, asked.seed), tuple(scored), tuple(notes))
 
 
+def questions(engine: Asker, task: AnswerTask, asked: Asked) -> Iterator[tuple[Example, Request]]:
+    """Every question of a cell with its request, in the order of the task; made when it is asked for.
+
+    Raises:
+        UsageError: the length is too short for the task.
+        InputError: a data file that cannot be used.
+    """
+    budget = Budget(asked.length, lambda prompt, start: len(engine.prompt(asked.wrap(prompt) + start)))
+    for example in task.examples(budget, asked.depths or (0.0,), asked.limit, asked.seed):
+        yield example, _request(engine, task, asked, example)
+
+
 def _batches(engine: Asker, task: AnswerTask, asked: Asked) -> Iterator[tuple[list[Example], list[Request]]]:
     """As many questions at a time as have ``_TOKENS`` tokens: prompts are long, and Python's integers are large."""
-    budget = Budget(asked.length, lambda prompt, start: len(engine.prompt(asked.wrap(prompt) + start)))
     examples: list[Example] = []
     requests: list[Request] = []
     tokens = 0
-    for example in task.examples(budget, asked.depths or (0.0,), asked.limit, asked.seed):
+    for example, request in questions(engine, task, asked):
         examples.append(example)
-        requests.append(_request(engine, task, asked, example))
-        tokens += len(requests[-1].prompt)
+        requests.append(request)
+        tokens += len(request.prompt)
         if tokens >= _TOKENS:
             yield examples, requests
             examples, requests, tokens = [], [], 0

@@ -12,12 +12,11 @@ from typing import Any
 
 from ggufrope import __version__
 from ggufrope.errors import UsageError
+from ggufrope.evals.chat_wrapping import chosen_template
 from ggufrope.evals.file_facts import describe, require_same_tokenizer
 from ggufrope.evals.results import SCHEMA, FileFacts, RuntimeFacts
 from ggufrope.evals.task_kind import Task
 from ggufrope.evals.tasks import TASKS, make, record
-from ggufrope.files import read_text
-from ggufrope.inference.chat_template import own_template
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.text import did_you_mean
 
@@ -144,7 +143,7 @@ def plan(order: Order, runtime: RuntimeFacts) -> Grid:
     }  # fmt: skip
     cells = []
     for model, facts in files.items():
-        chat = _template(order, model, task)
+        chat = chosen_template(model, order.chat_template) if task.kind.templated else None
         chat_hash = hashlib.sha256(chat.encode()).hexdigest() if chat is not None else None
         for kv_type in order.kv_types:
             for length in lengths:
@@ -153,18 +152,6 @@ def plan(order: Order, runtime: RuntimeFacts) -> Grid:
                 together = task.kind.together(task, length)
                 cells.append(Cell(model, facts, kv_type, length, together, id_, chat))
     return Grid(order, task, kept, depths, tuple(cells), baseline, base_model)
-
-
-def _template(order: Order, model: ModelFile, task: Task) -> str | None:
-    """The chat template that goes around a prompt for a file; None for none."""
-    if not task.kind.templated or order.chat_template == "none":
-        return None
-    if isinstance(order.chat_template, Path):
-        return read_text(order.chat_template, empty="give a chat template, or --no-chat-template")
-    own = own_template(model.header)
-    if order.chat_template == "default" and own is None:
-        raise UsageError(f"{model.path}: has no chat template; omit --chat-template, or give a FILE with one")
-    return own
 
 
 def _task(order: Order) -> Task:

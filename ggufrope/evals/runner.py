@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ggufrope import __version__
+from ggufrope.evals.chat_wrapping import wrapper
 from ggufrope.evals.grid import Cell, Grid
 from ggufrope.evals.machine import machine
 from ggufrope.evals.notes import Note, baseline_beyond_context, beyond_context
 from ggufrope.evals.results import FileFacts, Result, RuntimeFacts, TokenCounts
 from ggufrope.evals.store import Store
 from ggufrope.evals.task_kind import CellRun, Measured
-from ggufrope.inference.chat_template import chat_of
 from ggufrope.modelfile.model_file import ModelFile
 
 __all__ = ["CellDone", "OpenEngine", "run"]
@@ -157,7 +157,7 @@ def _measure(grid: Grid, cell: Cell, engines: _Engines, progress: Progress) -> M
         seed=order.seed,
         file=cell.file,
         baseline_file=grid.baseline,
-        wrap=_wrapper(grid, cell, engine),
+        wrap=wrapper(cell.model, cell.chat, order.chat_template, adds_bos=engine.begins_with_bos),
         progress=lambda done, total: progress(cell, done, total),
     )
     return grid.task.kind.measure(grid.task, run)
@@ -183,12 +183,3 @@ def _beyond(cell: Cell, baseline: FileFacts | None) -> Iterator[Note]:
         yield beyond_context(cell.together, cell.file.context)
     if baseline and cell.together > baseline.context:
         yield baseline_beyond_context(baseline.context)
-
-
-def _wrapper(grid: Grid, cell: Cell, engine: Any) -> Callable[[str], str]:
-    """What puts the cell's chat template around what a user says."""
-    if cell.chat is None:
-        return lambda text: text
-    given = grid.order.chat_template
-    where = str(given) if isinstance(given, Path) else ""
-    return chat_of(cell.model.header, cell.chat, adds_bos=engine.begins_with_bos, where=where).wrap

@@ -16,6 +16,7 @@ from ggufrope.errors import InputError
 from ggufrope.files import decoded, read_bytes, stamp
 
 __all__ = [
+    "FEWEST",
     "HAYSTACK",
     "PEOPLE",
     "PLACES_AROUND",
@@ -31,9 +32,10 @@ __all__ = [
 ]
 
 #: The option that names a text.
-HAYSTACK = {"help": "UTF-8 text (gzip or plain) to hide facts in; a short one repeats", "kind": "file"}
+HAYSTACK = {"help": "UTF-8 text (gzip or plain) to hide facts in; a short one repeats", "kind": "file", "parts": "text"}
 
-_FEWEST = 20  # sentences; with fewer, a text is the same few lines over and over
+#: Sentences of a file; with fewer, a text is the same few lines over and over.
+FEWEST = 20
 
 
 def _words(text: str) -> list[str]:
@@ -161,10 +163,8 @@ def read_sentences(path: Path) -> tuple[str, ...]:
 @lru_cache(maxsize=4)
 def _read(path: Path, _stamp: tuple[int, int]) -> tuple[str, ...]:
     parts = tuple(sentences(unpacked(path)))
-    if len(parts) < _FEWEST:
-        raise InputError(
-            f"{path}: {len(parts)} sentences found, a haystack needs {_FEWEST} or more; give a longer text"
-        )
+    if len(parts) < FEWEST:
+        raise InputError(f"{path}: {len(parts)} sentences found, a haystack needs {FEWEST} or more; give a longer text")
     return parts
 
 

@@ -31,6 +31,7 @@ _START = "The value is:"
 _DATA = {
     "help": "JSON Lines (gzip or plain) with ordered_kv_records, key, value, as lost-in-the-middle publishes them",
     "kind": "file",
+    "parts": "records",
 }
 
 

@@ -18,6 +18,7 @@ __all__ = ["QUESTIONS", "Passage", "Question", "as_text", "check_documents", "di
 QUESTIONS = {
     "help": "JSON Lines (gzip or plain) with question, answers, ctxs, such as lost-in-the-middle's nq-open-oracle",
     "kind": "file",
+    "parts": "records",
 }
 
 _SAID_ANYWHERE = {"yes", "no"}  # the answers to some questions, and no answer where they stand in a document

@@ -22,7 +22,11 @@ _SWITCH = {"true": True, "false": False}
 
 
 def options(cls: type[Any]) -> dict[str, Field[Any]]:
-    """The options of a task by name, as dataclass fields with ``help`` in their metadata."""
+    """The options of a task by name, as dataclass fields with ``help`` in their metadata.
+
+    An option that names a file has ``kind`` in it; and ``parts`` (``records``: a line each, or ``text``) where a part
+    of the file is such a file, too.
+    """
     return {field.name: field for field in dataclasses.fields(cls)}
 
 
