@@ -92,10 +92,18 @@ class Engine(Session):
             self._check(f"request {index}", len(request.prompt), max(0, request.max_new - 1))
         return self._job(self._greedy(requests), len(requests), progress)
 
-    def likelihoods(self, pairs: Sequence[Pair], progress: Progress | None = None) -> Iterator[tuple[int, Likelihood]]:
+    def likelihoods(
+        self, pairs: Sequence[Pair], progress: Progress | None = None, *, by_token: bool = False
+    ) -> Iterator[tuple[int, Likelihood]]:
         """How likely each pair's second part is behind its first; yields (place in ``pairs``, likelihood).
 
         A pair is read at once: in a file whose frequencies follow the length, at the row of both parts together.
+
+        Args:
+            pairs: context and continuation.
+            progress: called with the pairs done and in all.
+            by_token: whether to say how likely each token is. Each pair is then read once: ``greedy`` and ``margins``
+                are what reading in company gives, even where decoding alone may find another token the likeliest.
 
         Raises:
             UsageError: a first part is empty, or both parts do not fit ``n_ctx``.
@@ -103,7 +111,7 @@ class Engine(Session):
         """
         for index, (context, continuation) in enumerate(pairs):
             self._check(f"pair {index}", len(context), max(0, len(continuation) - 1))
-        return self._job(self._likelihoods(pairs), len(pairs), progress)
+        return self._job(self._likelihoods(pairs, by_token), len(pairs), progress)
 
     def _greedy(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         vocabulary, points = self._model.vocabulary, self._model.points
@@ -119,12 +127,14 @@ class Engine(Session):
             self.asked += stream.asked
             yield index, stream.writer.answer()
 
-    def _likelihoods(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Likelihood]]:
+    def _likelihoods(self, pairs: Sequence[Pair], by_token: bool) -> Iterator[tuple[int, Likelihood]]:
+        margin = 0.0 if by_token else self._margin
+
         def shared(index: int) -> ScoredText:
-            return ScoredText(*pairs[index], margin=self._margin)
+            return ScoredText(*pairs[index], margin=margin, by_token=by_token)
 
         def single(index: int) -> ScoredText:
-            return ScoredText(*pairs[index], apart=self._model.per_prompt)
+            return ScoredText(*pairs[index], apart=self._model.per_prompt, by_token=by_token)
 
         for index, text in self._run(len(pairs), shared, single):
             self.asked += text.asked

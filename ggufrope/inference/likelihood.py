@@ -9,10 +9,12 @@ import numpy.typing as npt
 
 from ggufrope.inference.context import Feed
 from ggufrope.inference.divergence import log_probs_at
-from ggufrope.inference.requests import Likelihood
-from ggufrope.inference.stream import best
+from ggufrope.inference.requests import Likelihood, TokenLikelihoods
+from ggufrope.inference.stream import best, leads
 
 __all__ = ["ScoredText"]
+
+_Floats = npt.NDArray[np.float64]
 
 
 class ScoredText:
@@ -26,7 +28,13 @@ class ScoredText:
     """
 
     def __init__(
-        self, context: Sequence[int], continuation: Sequence[int], *, apart: bool = False, margin: float = 0.0
+        self,
+        context: Sequence[int],
+        continuation: Sequence[int],
+        *,
+        apart: bool = False,
+        margin: float = 0.0,
+        by_token: bool = False,
     ) -> None:
         """Set up.
 
@@ -35,6 +43,7 @@ class ScoredText:
             continuation: what is judged.
             apart: whether the context is read in a batch of its own.
             margin: a lead of one token over another by less than this (in logits) is too close to call.
+            by_token: whether the result says how likely each token is.
         """
         self._pair = context, continuation
         self.prompt = (*context, *continuation[:-1])
@@ -42,6 +51,7 @@ class ScoredText:
         self._stages = [len(context), len(self.prompt)] if apart else [len(self.prompt)]
         self._targets, self._margin = list(continuation), margin
         self._done, self._log_prob, self._greedy = 0, 0.0, True
+        self._by_token, self._log_probs, self._leads = by_token, list[_Floats](), list[_Floats]()
         self.cached, self.too_close = 0, False
 
     @property
@@ -67,11 +77,12 @@ class ScoredText:
     @property
     def likelihood(self) -> Likelihood:
         """The result so far."""
-        return Likelihood(self._log_prob, self._greedy)
+        tokens = TokenLikelihoods(_joined(self._log_probs), _joined(self._leads)) if self._by_token else None
+        return Likelihood(self._log_prob, self._greedy, tokens)
 
     def afresh(self) -> ScoredText:
         """The same pair, whatever its margins."""
-        return ScoredText(*self._pair)
+        return ScoredText(*self._pair, by_token=self._by_token)
 
     def begin(self, cached: int) -> None:
         """Read from position ``cached`` on, which is within the context."""
@@ -85,7 +96,11 @@ class ScoredText:
     def accept(self, rows: npt.NDArray[np.float32]) -> None:
         """Judge the next tokens."""
         targets = np.array(self._targets[self._done : self._done + len(rows)])
-        self._log_prob += float(log_probs_at(rows, targets).sum())
+        log_probs = log_probs_at(rows, targets)
+        self._log_prob += float(log_probs.sum())
+        if self._by_token:
+            self._log_probs.append(log_probs)
+            self._leads.append(leads(rows, targets))
         for target, (token, gap) in zip(targets, best(rows, gaps=self._margin > 0), strict=True):
             self.too_close |= gap < self._margin and self._greedy
             self._greedy &= bool(token == target)
@@ -94,3 +109,7 @@ class ScoredText:
     def advance(self) -> None:
         """The stage is read."""
         self.cached = next(stage for stage in self._stages if stage > self.cached)
+
+
+def _joined(parts: Sequence[_Floats]) -> _Floats:
+    return np.concatenate(parts) if parts else np.empty(0)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-__all__ = ["Answer", "Likelihood", "Request"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Answer", "Likelihood", "Request", "TokenLikelihoods"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,27 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """Of a continuation: the sum of its tokens' log-probabilities (nats), and whether greedy decoding gives it."""
+    """How likely a continuation is.
+
+    Attributes:
+        log_prob: the sum of its tokens' log-probabilities, in nats.
+        greedy: whether greedy decoding gives it.
+        tokens: of each token; None unless it was asked for.
+    """
 
     log_prob: float
     greedy: bool
+    tokens: TokenLikelihoods | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenLikelihoods:
+    """How likely each token of a continuation is behind those before it.
+
+    Attributes:
+        log_probs: in nats, ``(n,)``.
+        margins: its logit less that of the likeliest other token, ``(n,)``: above 0 where greedy decoding takes it.
+    """
+
+    log_probs: NDArray[np.float64]
+    margins: NDArray[np.float64]

@@ -134,7 +134,7 @@ class Session:
         Raises:
             RuntimeLibraryError: the library has no head factors.
         """
-        return self._streaming().head_factors()
+        return self._any_context().head_factors()
 
     def set_head_factors(self, factors: npt.ArrayLike) -> None:
         """Use other head factors from now on, without touching the file.
@@ -144,9 +144,7 @@ class Session:
             RuntimeLibraryError: the library has no head factors.
         """
         values = np.asarray(factors, np.float32)
-        context = self._streaming()
-        context.set_head_factors(values)
-        self._given = lambda other: other.set_head_factors(values)
+        self._set(lambda context: context.set_head_factors(values))
 
     def pair_factors(self) -> npt.NDArray[np.float32]:
         """Factors in use for each pair of each KV head, ``[sum of n_head_kv · rot_dim/2 over the layers]``, row-major.
@@ -154,7 +152,7 @@ class Session:
         Raises:
             RuntimeLibraryError: the library has no pair factors.
         """
-        return self._streaming().pair_factors()
+        return self._any_context().pair_factors()
 
     def set_pair_factors(self, factors: npt.ArrayLike) -> None:
         """Use these in place of what heads have from now on, without touching the file.
@@ -164,8 +162,7 @@ class Session:
             RuntimeLibraryError: the library has no pair factors, or refuses them.
         """
         values = np.asarray(factors, np.float32)
-        self._streaming().set_pair_factors(values)
-        self._given = lambda other: other.set_pair_factors(values)
+        self._set(lambda context: context.set_pair_factors(values))
 
     def prepare(self) -> None:
         """Allocate the context for log-probabilities now, so that what does not fit is said before anything else runs.
@@ -197,6 +194,16 @@ class Session:
         context.clear(length=len(ids))
         for _, rows in context.decode([Feed(0, 0, ids, len(ids))]):
             yield log_softmax(rows)
+
+    def _set(self, given: Callable[[Context], None]) -> None:
+        """Give the context that is open, and those that are opened later, other factors; a job in it has ended."""
+        self._jobs += 1
+        given(self._any_context())
+        self._given = given
+
+    def _any_context(self) -> Context:
+        """The one that is open: another for factors alone would cost a cache's allocation each time."""
+        return self._streaming() if self._opened is None else self._opened[1]
 
     def _streaming(self) -> Context:
         chunk = min(self.chunk, self.n_ctx)

@@ -15,7 +15,7 @@ from ggufrope.inference.vocabulary import Vocabulary
 from ggufrope.inference.writer import Writer
 from ggufrope.rope.length_rows import row_for
 
-__all__ = ["ExactStream", "Stream", "best", "longest_answer"]
+__all__ = ["ExactStream", "Stream", "best", "leads", "longest_answer"]
 
 _TRIES = 4  # close choices in drafts of one answer; the rest of it is then read token by token
 
@@ -196,6 +196,12 @@ def best(rows: npt.NDArray[np.float32], *, gaps: bool) -> list[tuple[int, float]
         )
     lead = top - _second(rows, tokens) if gaps else np.full(len(rows), np.inf)
     return list(zip(tokens.tolist(), lead.tolist(), strict=True))
+
+
+def leads(rows: npt.NDArray[np.float32], tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """By how much the logit of each row's token in ``tokens`` is above that of the best other one, ``(rows,)``."""
+    own = rows[np.arange(len(rows)), tokens].astype(np.float64)
+    return np.asarray(own - _second(rows, tokens))
 
 
 def _second(rows: npt.NDArray[np.float32], tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
