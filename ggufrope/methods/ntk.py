@@ -30,7 +30,7 @@ class Ntk(Method):
     name: ClassVar[str] = "ntk"
     title: ClassVar[str] = "NTK-aware scaling"
     paper: ClassVar[str] = "arXiv 2309.00071, section 3.1"
-    traits: ClassVar[Traits] = Traits(changes_base=True)
+    traits: ClassVar[Traits] = Traits(changes_base=True, numbers=("factor",))
 
     factor: float = option(1.0, "how many times longer the context gets")
     original_context: int | None = option(None, "context before scaling, in tokens; default: the trained context")

@@ -58,6 +58,7 @@ class Traits:
         reaches_factor: factor times original context is how far it reaches, whatever else a ``config.json`` says.
         lists: parameters that can say any frequencies: divisors up to the original context, and beyond.
         variants: parameters with which ``plan`` lists the method once more.
+        numbers: parameters that a search may move, numbers above 0 that have a default and change frequencies.
         short_texts: how texts up to the trained context are rotated, where frequencies follow the length.
         unrecorded: what it means for a parameter that a file's parameters lack it, where that is not its default.
     """
@@ -76,6 +77,7 @@ class Traits:
     reaches_factor: bool = False
     lists: tuple[str, ...] = ()
     variants: tuple[Mapping[str, Any], ...] = ()
+    numbers: tuple[str, ...] = ()
     short_texts: str = "plain"
     unrecorded: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

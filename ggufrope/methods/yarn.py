@@ -50,6 +50,7 @@ class Yarn(Method):
         ),
         hf_vllm_only=("attn_factor",),
         reaches_factor=True,
+        numbers=("factor", "beta_fast", "beta_slow"),
         variants=({"dynamic": True},),
     )
 
