@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
-from ggufrope.errors import GgufError, UnsupportedModelError
+from ggufrope.errors import UnsupportedModelError
 from ggufrope.gguf.ggml_types import GGML_TYPES
-from ggufrope.gguf.header import Header, TensorInfo
+from ggufrope.gguf.reading import read_at
 from ggufrope.modelfile.model_file import ModelFile
 
 __all__ = ["StoredWeights"]
@@ -23,18 +22,13 @@ class StoredWeights:
     """The tensors of a single or split file, by GGUF's names and in numpy's shapes (the reverse of ggml's)."""
 
     def __init__(self, file: ModelFile) -> None:
-        """Map the files of a model.
+        """Note where the tensors of a model's files lie.
 
         Raises:
-            GgufError: a shard is missing, or a file changed since its header was read.
+            GgufError: a shard is missing.
         """
         self._file = file
-        self._found: dict[str, tuple[Header, TensorInfo]] = {}
-        self._maps: dict[Path, NDArray[np.uint8]] = {}
-        for header in file.headers:
-            header.open().close()  # it is the file whose header was read
-            self._maps[header.path] = np.memmap(header.path, dtype=np.uint8, mode="r")
-            self._found |= {info.name: (header, info) for info in header.tensors}
+        self._found = {info.name: (header, info) for header in file.headers for info in header.tensors}
 
     def __contains__(self, name: str) -> bool:
         return name in self._found
@@ -53,30 +47,38 @@ class StoredWeights:
 
         Raises:
             UnsupportedModelError: gguf-py does not dequantize its type.
+            GgufError: the file changed since its header was read.
         """
-        return self._dequantized(name, self._rows(name)).reshape(self.shape(name))
+        rows = prod(self.shape(name)[:-1])
+        return self._dequantized(name, self._read(name, [(0, rows)])).reshape(self.shape(name))
 
     def rows(self, name: str, which: slice | Sequence[int]) -> NDArray[np.float32]:
         """Some rows of a matrix, ``(rows, row length)``; the others are not read.
 
-        Raises:
-            UnsupportedModelError: see ``floats``.
-        """
-        return self._dequantized(name, self._rows(name)[which]).reshape(-1, self.shape(name)[-1])
+        Args:
+            name: of the matrix.
+            which: rows from the first to the one before the last, or the numbers of single ones.
 
-    def _rows(self, name: str) -> NDArray[np.uint8]:
-        """The bytes of a tensor, ``(rows, bytes of a row)``."""
+        Raises:
+            UnsupportedModelError, GgufError: see ``floats``.
+        """
+        spans = [(which.start, which.stop)] if isinstance(which, slice) else [(row, row + 1) for row in which]
+        return self._dequantized(name, self._read(name, spans)).reshape(-1, self.shape(name)[-1])
+
+    def _read(self, name: str, spans: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+        """The bytes of rows from one to before another, ``(rows, bytes of a row)``: read, since pages of a mapped file
+        would count as memory of the process.
+        """
         header, info = self._found[name]
-        begin = header.data_offset + info.offset
-        data = self._maps[header.path][begin : begin + info.nbytes]
-        if len(data) != info.nbytes:
-            raise GgufError(f"{header.path}: tensor {name!r} ends behind the file; it changed while it was in use")
-        return data.reshape(prod(info.shape[1:]), -1)
+        begin, size = header.data_offset + info.offset, info.nbytes // prod(info.shape[1:])
+        with header.open() as file:
+            parts = [read_at(file, begin + first * size, (end - first) * size) for first, end in spans]
+        return np.frombuffer(b"".join(parts) if len(parts) > 1 else parts[0], np.uint8).reshape(-1, size)
 
     def _dequantized(self, name: str, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
         kind = self._found[name][1].ggml_type
         try:
-            values = dequantize(np.ascontiguousarray(rows), GGMLQuantizationType(kind))
+            values = dequantize(rows, GGMLQuantizationType(kind))
         except (NotImplementedError, ValueError):
             raise UnsupportedModelError(
                 f"{self._file.path}: tensor {name!r} is {GGML_TYPES[kind].name}, which gguf-py does not dequantize; "
