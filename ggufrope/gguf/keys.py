@@ -51,6 +51,7 @@ VALUE_LENGTH_SLIDING = "{arch}.attention.value_length_swa"
 KEY_LENGTH_MLA = "{arch}.attention.key_length_mla"
 VALUE_LENGTH_MLA = "{arch}.attention.value_length_mla"
 SLIDING_WINDOW = "{arch}.attention.sliding_window"
+FEED_FORWARD_LENGTH = "{arch}.feed_forward_length"
 EXPERT_LENGTH = "{arch}.expert_feed_forward_length"
 SHARED_EXPERT_LENGTH = "{arch}.expert_shared_feed_forward_length"
 ATTENTION_CAP = "{arch}.attn_logit_softcapping"
@@ -109,6 +110,7 @@ SUFFIX = ".weight"
 OUTPUT = "output.weight"  # absent where it is the token embedding
 #: Of the first layer; StableLM's settings show in whether it has them.
 FIRST_Q_BIAS, FIRST_FFN_NORM = "blk.0.attn_q.bias", "blk.0.ffn_norm.weight"
+BLOCK_PREFIX = "blk."
 #: Of every layer, behind ``blk.N.``.
 ATTN_Q, ATTN_K = "attn_q.weight", "attn_k.weight"
 ROPE_FREQS = "rope_freqs.weight"
