@@ -94,7 +94,7 @@ class GradientSearcher:
         if threads is not None:
             torch.set_num_threads(threads)
         self._settings, self._texts_for, self._allow = settings or AdamSettings(), texts_for, allow
-        self._name, self._limits = space.name, space.limits(layout, file)
+        self._path, self._name, self._limits = file.path, space.name, space.limits(layout, file)
         self._index = torch.from_numpy(space.index(layout))
         self._model = model or StreamedModel(file, device=device, dtype=dtype)
         self._theta: Floats = space.start(layout, file)
@@ -147,7 +147,7 @@ class GradientSearcher:
         fits = all(kept[part].shape == self._theta.shape for part in ("theta", "mean", "square"))
         if name != self._name or not fits or kept["taken"].shape != ():
             raise InputError(
-                f"what was kept of a search is of space '{name}' with {kept['theta'].size} parameters, this one is of "
+                f"{self._path}: what was kept of a search is of space '{name}' with {kept['theta'].size} parameters, this one is of "
                 f"'{self._name}' with {self._theta.size}; begin anew in another place"
             )
         self._theta, self._mean, self._square = (kept[n].astype(np.float64) for n in ("theta", "mean", "square"))
