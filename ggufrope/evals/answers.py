@@ -13,7 +13,7 @@ from ggufrope.evals.results import DepthScore, ExampleScore
 from ggufrope.evals.task import AnswerTask, Budget, Example
 from ggufrope.inference.requests import Answer, Request
 
-__all__ = ["Answers", "Asked", "Asker", "ask", "questions"]
+__all__ = ["Answers", "Asked", "Asker", "Wrap", "ask", "questions", "tokenized"]
 
 Progress = Callable[[int, int], None]
 Wrap = Callable[[str], str]
@@ -127,13 +127,18 @@ def _batches(engine: Asker, task: AnswerTask, asked: Asked) -> Iterator[tuple[li
 
 
 def _request(engine: Asker, task: AnswerTask, asked: Asked, example: Example) -> Request:
-    text = asked.wrap(example.prompt) + example.start
-    prompt, whole = engine.prompt(text), engine.prompt(text + example.draft)
-    # tokenized with the prompt, so that a space at their border means what it will mean in the answer
-    draft = whole[len(prompt) :] if whole[: len(prompt)] == prompt else []
-    return Request(
-        prompt=tuple(prompt), draft=tuple(draft), max_new=task.max_new, settled=partial(task.settled, example=example)
-    )
+    prompt, draft = tokenized(engine, asked.wrap, example, example.draft)
+    return Request(prompt=prompt, draft=draft, max_new=task.max_new, settled=partial(task.settled, example=example))
+
+
+def tokenized(engine: Asker, wrap: Wrap, example: Example, answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Tokens of an example's prompt, and of an answer to it; none of the answer where they cannot be told apart.
+
+    Both are tokenized together, so that a space at their border means what it will mean in the answer.
+    """
+    text = wrap(example.prompt) + example.start
+    prompt, whole = engine.prompt(text), engine.prompt(text + answer)
+    return tuple(prompt), tuple(whole[len(prompt) :]) if whole[: len(prompt)] == prompt else ()
 
 
 def _texts(scored: Sequence[ExampleScore]) -> list[list[float]]:

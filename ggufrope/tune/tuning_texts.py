@@ -8,12 +8,15 @@ from itertools import groupby
 from typing import Protocol
 
 from ggufrope.errors import UsageError
-from ggufrope.evals.answers import Asked, Asker, questions
+from ggufrope.evals.answers import Asked, Asker, questions, tokenized
 from ggufrope.evals.task import AnswerTask, Example
 from ggufrope.inference.prefixes import common_prefix
 from ggufrope.inference.requests import Request
+from ggufrope.tune.answer_form import core
 
 __all__ = ["TextTokenizer", "TuningQuestion", "TuningText", "as_text", "texts_of"]
+
+_Answered = tuple[Example, tuple[int, ...], tuple[int, ...]]  # with the tokens of its prompt and of its answer
 
 
 class TextTokenizer(Protocol):
@@ -85,6 +88,7 @@ def texts_of(
     n: int,
     seed: int,
     wrap: Callable[[str], str] = str,
+    lead: str | None = None,
 ) -> list[TuningText]:
     """``n`` texts of a task with its questions, tokenized as ``eval`` does: the same for the same arguments.
 
@@ -96,6 +100,8 @@ def texts_of(
         n: texts.
         seed: other seeds give other texts, or, where a task reads a file, other parts of it in other orders.
         wrap: puts the chat template around what a user says (``evals.chat_wrapping``).
+        lead: what the model writes before an answer (``answer_form``), and then nothing follows it; None: answers are
+            the tasks' drafts.
 
     Raises:
         UsageError: the length is too short for the task, the task's file has fewer texts, or a text has no answer whose
@@ -103,8 +109,15 @@ def texts_of(
         InputError: a data file that cannot be used.
     """
     asked = Asked(length, tuple(depths), n, seed, wrap)
-    by_text = groupby(questions(tokenizer, task, asked), key=lambda pair: pair[0].name.partition("/")[0])
-    texts = [_text(task, f"{task.name}/{length}/{seed}/{name}", list(pairs)) for name, pairs in by_text]
+
+    def answered(example: Example, request: Request) -> _Answered:
+        if lead is None:
+            return example, request.prompt, request.draft
+        return example, *tokenized(tokenizer, wrap, example, lead + core(example)[1])
+
+    found = (answered(example, request) for example, request in questions(tokenizer, task, asked))
+    by_text = groupby(found, key=lambda one: one[0].name.partition("/")[0])
+    texts = [_text(task, f"{task.name}/{length}/{seed}/{name}", list(answers)) for name, answers in by_text]
     if len(texts) < n:
         raise UsageError(
             f"{task.name}: {n} texts are needed and its file gives {len(texts)}; ask for fewer, or give a larger --data"
@@ -112,19 +125,16 @@ def texts_of(
     return texts
 
 
-def _text(task: AnswerTask, name: str, pairs: Sequence[tuple[Example, Request]]) -> TuningText:
-    known = [(example, request) for example, request in pairs if request.draft]
+def _text(task: AnswerTask, name: str, answers: Sequence[_Answered]) -> TuningText:
+    known = [(example, prompt, answer) for example, prompt, answer in answers if answer]
     if not known:
         raise UsageError(
             f"{task.name}: no answer of text {name} has tokens of its own behind its prompt in this vocabulary; "
             "tune for another task"
         )
-    prompts = [request.prompt for _, request in known]
+    prompts = [prompt for _, prompt, _ in known]
     shared = min(common_prefix(prompts[0], prompt) for prompt in prompts)
-    asked = (
-        TuningQuestion(example.name, example.depth, request.prompt[shared:], request.draft)
-        for example, request in known
-    )
+    asked = (TuningQuestion(example.name, example.depth, prompt[shared:], answer) for example, prompt, answer in known)
     return TuningText(name, prompts[0][:shared], tuple(asked))
 
 
