@@ -9,6 +9,5 @@ from __future__ import annotations
 from ggufrope.calibrate.measure import CalibrateRequest, calibrate
 from ggufrope.calibrate.ordering import Ordering
 from ggufrope.calibrate.record import CalibrationRecord, read_record
-from ggufrope.calibrate.same_model import require_same_model
 
-__all__ = ["CalibrateRequest", "CalibrationRecord", "Ordering", "calibrate", "read_record", "require_same_model"]
+__all__ = ["CalibrateRequest", "CalibrationRecord", "Ordering", "calibrate", "read_record"]

@@ -13,13 +13,9 @@ import click
 from ggufrope.cli._option_groups import option_group
 from ggufrope.methods import METHODS, parameters
 from ggufrope.methods.parameter_files import READERS
+from ggufrope.methods.protocol import flag_of
 
-__all__ = ["flag", "method_options", "method_params", "option_beside"]
-
-
-def flag(name: str) -> str:
-    """``beta_fast`` → ``--beta-fast``."""
-    return "--" + name.replace("_", "-")
+__all__ = ["method_options", "method_params", "option_beside"]
 
 
 def method_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,18 +67,18 @@ def _default(field: Field[Any]) -> str:
     if field.name == "factor":  # the field's default is none on the command line
         return "--context divided by the original context"
     if isinstance(field.default, bool):
-        return flag(field.name) if field.default else "off"
+        return flag_of(field) if field.default else "off"
     return str(field.default) if isinstance(field.default, (int, float, str)) else ""
 
 
 def _declaration(name: str, field: Field[Any]) -> tuple[str, ...]:
     if field.default is True or str(field.type) == "bool | None":
-        return (f"{flag(name)}/--no-{name.replace('_', '-')}", name)
-    return (flag(name), name)
+        return (f"{flag_of(field)}/--no-{name.replace('_', '-')}", name)
+    return (flag_of(field), name)
 
 
 def _kind(field: Field[Any]) -> dict[str, Any]:
-    if field.metadata.get("kind") in ("list", "ratios"):
+    if field.metadata.get("kind") in ("list", "ratios", "table"):
         return {"type": click.Path(path_type=Path, dir_okay=False), "metavar": "FILE"}
     if field.metadata.get("kind") == "layer":
         return {"type": click.Path(path_type=Path), "metavar": "DIR"}

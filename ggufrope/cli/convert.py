@@ -87,7 +87,8 @@ def command(source: Path, output: Path | None, method: str | None, overwrite: bo
             k: options[k] for k in ("context", "outtype", "require_patched", "dry_run", "in_place", "force", "no_check")
         },
         overwrite=overwrite,
-        heads=Path(options["head_ratios"]) if options["head_ratios"] else None,
+        heads=options["head_ratios"],
+        table=options["factor_table"],
         texts=options["texts"],
         converter_options=options["converter_options"],
         read_config_as=options["read_config_as"],

@@ -11,8 +11,7 @@ def command(as_json: bool) -> None:
     """List the methods and their parameters."""
     import json
 
-    from ggufrope.cli._method_options import flag
-    from ggufrope.methods import METHODS, composing_methods, parameters
+    from ggufrope.methods import METHODS, composing_methods, flag, parameters
 
     if as_json:
         listed = {

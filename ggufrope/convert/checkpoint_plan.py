@@ -24,6 +24,7 @@ from ggufrope.methods import METHODS, PLAIN, front_method, parameters
 from ggufrope.modelfile.decoded import Decoded, decode
 from ggufrope.modelfile.edited import EditedSource
 from ggufrope.modelfile.model_file import ModelFile
+from ggufrope.rope.table import RopeTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +39,15 @@ class _Try:
     conversion: Conversion | None
     decoded: Decoded
     note: str = ""
+
+
+def _put_on_top(attempt: _Try) -> RopeTable | None:
+    """What the request's method puts on top of the configuration's scaling for all heads; None: nothing."""
+    made = attempt.conversion
+    if made is None or made.model is None or not made.method.traits.puts_on_top:
+        return None
+    shared = made.method.on_top(made.model).without_heads()
+    return None if shared.close_to(RopeTable.identity(made.model), rtol=0) else shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +135,14 @@ class CheckpointPlan:
     def _compare(self, expected: Expected, attempt: _Try) -> ComparedRotation:
         decoded = attempt.decoded
         original = int(self.declared.params.get("original_context") or decoded.model.original_ctx)
+        if (added := _put_on_top(attempt)) is not None:  # what config.json does not ask for is no difference from it
+            decoded = replace(decoded, table=decoded.table * added.inverse)
         return expected.compare(decoded, compared_lengths(decoded.table, original, decoded.context))
 
     def _of_stock(self, expected: Expected, chosen: _Try) -> str:
         """How far a stock llama.cpp is from the configuration, where only the patched one is right."""
         decoded = chosen.decoded
-        if not decoded.needs_patched:
+        if not decoded.needs_patched or _put_on_top(chosen) is not None:
             return ""
         seen = self._compare(expected, replace(chosen, decoded=replace(decoded, table=decoded.stock_table)))
         return f"a stock llama.cpp is up to {seen.gap:.1%} off: {seen.where}" if seen.where else ""

@@ -18,7 +18,7 @@ from ggufrope.convert.upstream_converter import check_options, convert_weights
 from ggufrope.errors import CheckpointError, GgufropeError, OutputError, UsageError
 from ggufrope.files import real_path
 from ggufrope.gguf import keys
-from ggufrope.methods import PLAIN, scaling_method
+from ggufrope.methods import PLAIN, flag, scaling_method
 from ggufrope.modelfile.loading import faults
 from ggufrope.modelfile.model_file import ModelFile
 
@@ -98,7 +98,7 @@ def _require_sense(request: ConvertRequest, config: HfConfig, declared: HfRope) 
         raise CheckpointError(f"{config.path}: its rope_type is null; name a type, or take rope_scaling out")
     given = [k for k, v in request.params.items() if v is not None]
     if request.method is None and (given or request.context) and not declared.method:
-        flags = ", ".join("--" + k.replace("_", "-") for k in given) or "--context"
+        flags = ", ".join(map(flag, given)) or "--context"
         raise UsageError(f"{flags}: {config.path} asks for no scaling that this could change; add --method M")
     keeps = request.method is None or scaling_method(request.method).traits.keeps_scaling
     if keeps and declared.scales and not declared.method and not config.knows_rope_type:

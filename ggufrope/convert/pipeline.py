@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ggufrope.convert.prepared import Prepared, from_gguf
@@ -75,7 +74,7 @@ def _carry_out(request: ConvertRequest, progress: Progress | None, reading: Toke
             drop_ahead(ready.file.header, force=request.force)
         from ggufrope.convert.conversion import plan  # late: the kernel is at work meanwhile
 
-        notes, conversion = (*ready.notes, *_about_heads(request.heads, ready)), ready.conversion
+        notes, conversion = (*ready.notes, *_about_files(request, ready)), ready.conversion
         if ready.method is not None:
             conversion = plan(ready.file, ready.method, ready.params, request.context, request.require_patched)
         changes = tuple(conversion.changes()) if conversion else ()
@@ -93,13 +92,13 @@ def _prepared(request: ConvertRequest, reading: Tokens | None) -> AbstractContex
     return nullcontext(from_gguf(request, reading))
 
 
-def _about_heads(heads: Path | None, ready: Prepared) -> tuple[str, ...]:
-    """What is to be said of ratios from a file; another model's are refused."""
-    if heads is None:
+def _about_files(request: ConvertRequest, ready: Prepared) -> tuple[str, ...]:
+    """What is to be said of parameters from files; another model's are refused."""
+    if request.heads is None and request.table is None:
         return ()
-    from ggufrope.calibrate import require_same_model
+    from ggufrope.convert.bound_files import about_files
 
-    return require_same_model(heads, ready.file)
+    return about_files(request, ready.file)
 
 
 def _save(

@@ -18,9 +18,10 @@ __all__ = ["ConvertRequest", "check_request"]
 class ConvertRequest:
     """What a person asked for; see ``ggufrope convert --help``.
 
-    ``heads`` is the file that ``params["head_ratios"]`` came from; ``texts`` what to calibrate on first; ``no_check``
-    omits the check of what measured ratios do, which is called after the conversion (``ggufrope.check``);
-    ``read_config_as`` one of ``declared_scaling.READERS``; ``converter_options`` go to llama.cpp's own converter.
+    ``heads`` is the file that ``params["head_ratios"]`` came from, ``table`` that of a table of factors; ``texts`` what
+    to calibrate on first; ``no_check`` omits the check of what measured ratios do, which is called after the conversion
+    (``ggufrope.check``); ``read_config_as`` one of ``declared_scaling.READERS``; ``converter_options`` go to
+    llama.cpp's own converter.
     """
 
     source: Path
@@ -37,6 +38,7 @@ class ConvertRequest:
     converter_options: tuple[str, ...] = ()
     read_config_as: str = "transformers"
     heads: Path | None = None
+    table: Path | None = None
     texts: tuple[Path, ...] = ()
     no_check: bool = False
 
@@ -83,7 +85,7 @@ def check_request(request: ConvertRequest) -> None:
     elif request.texts:
         raise UsageError("--calibrate runs a GGUF: convert the directory first, then calibrate the result")
     if request.output is not None and not request.dry_run:
-        reads = (request.source, *request.texts, *((request.heads,) if request.heads else ()))
+        reads = (request.source, *request.texts, *(path for path in (request.heads, request.table) if path))
         check_output(request.output, reads, overwrite=request.overwrite)
 
 

@@ -9,13 +9,14 @@ from typing import Any
 from ggufrope.errors import UnknownMethodError
 from ggufrope.methods.clex import Clex
 from ggufrope.methods.dynamic_ntk import DynamicNtk
+from ggufrope.methods.given_table import GivenTable
 from ggufrope.methods.linear import Linear
 from ggufrope.methods.llama3 import Llama3
 from ggufrope.methods.longrope import LongRope
 from ggufrope.methods.ms_poe import MsPoe
 from ggufrope.methods.none import NoScaling
 from ggufrope.methods.ntk import Ntk
-from ggufrope.methods.protocol import Method, Traits, build
+from ggufrope.methods.protocol import Method, Traits, build, flag_of
 from ggufrope.methods.yarn import Yarn
 from ggufrope.rope.model import ModelRope
 from ggufrope.text import did_you_mean
@@ -27,6 +28,7 @@ __all__ = [
     "Traits",
     "check_name",
     "composing_methods",
+    "flag",
     "front_method",
     "method_names",
     "parameters",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (NoScaling, Linear, Ntk, DynamicNtk, Yarn, Llama3, LongRope, Clex, MsPoe)
+    cls.name: cls for cls in (NoScaling, Linear, Ntk, DynamicNtk, Yarn, Llama3, LongRope, Clex, GivenTable, MsPoe)
 }
 
 
@@ -87,6 +89,12 @@ def parameters(cls: type[Method]) -> list[Field[Any]]:
     return [f for f in fields(cls) if f.name != "base"]
 
 
+def flag(name: str) -> str:
+    """The option of a parameter of any method: ``beta_fast`` → ``--beta-fast``."""
+    named = (f for cls in METHODS.values() for f in fields(cls) if f.name == name)
+    return next((flag_of(field) for field in named), "--" + name.replace("_", "-"))
+
+
 def resolve(name: str, params: Mapping[str, Any], model: ModelRope, context: int | None = None) -> Method:
     """The method called ``name`` (``yarn``, ``ms-poe``, ``ms-poe+yarn``) with its parameters.
 
@@ -102,8 +110,8 @@ def resolve(name: str, params: Mapping[str, Any], model: ModelRope, context: int
     """
     front, scaling = front_method(name), scaling_method(name)
     if front is scaling:
-        return build(front, params, model, context)
+        return build(front, params, model, context, flag)
     own = {f.name for f in parameters(front)}
     rest = {k: v for k, v in params.items() if k not in own}
-    base = build(scaling, rest, model, context)
-    return build(front, {**{k: v for k, v in params.items() if k in own}, "base": base}, model, None)
+    base = build(scaling, rest, model, context, flag)
+    return build(front, {**{k: v for k, v in params.items() if k in own}, "base": base}, model, None, flag)

@@ -79,6 +79,8 @@ def fit(
     given = {**own, **{k: v for k, v in params.items() if v is not None}}
     method = resolve(name, given, model, None if keeps else context)
     table = table_of(method, model, scaling.traits, in_windows)
+    if keeps and current.long:  # rows of the table would replace stock's choice between its two
+        table = table.in_heads(model)
     return FittedMethod(
         name=name,
         method=method,
@@ -97,7 +99,8 @@ def table_of(method: Method, model: ModelRope, scaling: Traits, in_windows: bool
     A factor acts in sliding-window layers where a factor of the file does in that architecture: gpt-oss, EXAONE 4 and
     Llama 4 have one rotation for all layers, in transformers too, while Gemma 3 and OLMo 3 scale only what attends to
     the whole context. Frequencies that follow the length leave sliding-window layers as they are, whose distances do
-    not grow. Another base acts where stock llama.cpp has it.
+    not grow. Another base acts where stock llama.cpp has it. What a method puts on top of another one says for itself
+    which layers it is for.
 
     Args:
         method: the method.
@@ -108,12 +111,14 @@ def table_of(method: Method, model: ModelRope, scaling: Traits, in_windows: bool
     Raises:
         ParameterError, UnsupportedModelError: the model cannot carry the method.
     """
-    table = method.table(replace(model, sliding_rot_dim=None))  # what is not its to say comes below
-    if not model.has_windows:
-        return table
-    stock = method.stock(model) if scaling.changes_base else None
-    if stock is not None:
-        return table.with_sliding(stock.table(model).of_sliding)
-    if in_windows or (in_windows is None and model.sliding_scaled and table.n_rows == 1):
-        return table.with_sliding(method.table(model.of_sliding).without_heads())
-    return table.with_sliding(RopeTable.identity(model.of_sliding))
+    table = method.scaling(replace(model, sliding_rot_dim=None))  # what is not its to say comes below
+    if model.has_windows:
+        stock = method.stock(model) if scaling.changes_base else None
+        if stock is not None:
+            windows = stock.table(model).of_sliding
+        elif in_windows or (in_windows is None and model.sliding_scaled and table.n_rows == 1):
+            windows = method.scaling(model.of_sliding)
+        else:
+            windows = RopeTable.identity(model.of_sliding)
+        table = table.with_sliding(windows)
+    return table * method.on_top(model) if method.traits.puts_on_top else table

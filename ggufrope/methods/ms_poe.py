@@ -175,10 +175,13 @@ class MsPoe(Method):
         return rows
 
     def table(self, model: ModelRope) -> RopeTable:
-        base = self.base.table(model) if self.base else RopeTable.identity(model)
-        return base * self._of_heads(model, self.ratios(model))
+        return self.scaling(model) * self.on_top(model)
 
-    def _of_heads(self, model: ModelRope, ratios: HeadRatios) -> RopeTable:
+    def scaling(self, model: ModelRope) -> RopeTable:
+        return self.base.table(model) if self.base else RopeTable.identity(model)
+
+    def on_top(self, model: ModelRope) -> RopeTable:
+        ratios = self.ratios(model)
         if not self.slow:
             return RopeTable.of_heads(model, ratios)
         kinds = {

@@ -10,6 +10,7 @@ from typing import Any
 from ggufrope.errors import GgufropeError, ParameterError
 from ggufrope.files import read_json
 from ggufrope.methods.clex import ClexTable
+from ggufrope.methods.table_file import read_table
 from ggufrope.rope.table import HeadRatios
 
 __all__ = ["READERS", "HeadsFile", "parse_counts", "read_clex_table", "read_list"]
@@ -102,6 +103,7 @@ READERS: dict[str, Callable[[Path, str], Any]] = {
     "list": read_list,
     "ratios": lambda path, _: HeadsFile.read(path).ratios(),
     "layer": lambda path, _: read_clex_table(path),
+    "table": lambda path, _: read_table(path),
 }
 
 

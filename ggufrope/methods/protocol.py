@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from ggufrope.errors import ParameterError, UsageError
@@ -24,7 +24,7 @@ from ggufrope.rope.model import ModelRope
 from ggufrope.rope.stock import StockRope
 from ggufrope.rope.table import RopeTable
 
-__all__ = ["GRANULARITY", "Method", "Traits", "build", "granular", "option", "positive", "reach"]
+__all__ = ["GRANULARITY", "Method", "Traits", "build", "flag_of", "granular", "option", "positive", "reach"]
 
 
 MAX_CONTEXT = 2**31 - 1
@@ -35,8 +35,20 @@ _FINEST = 1.01
 
 
 def option(default: Any, help_text: str, **extra: Any) -> Any:
-    """A parameter of a method. ``extra``: ``choices`` (tuple), or ``kind``, one of ``parameter_files.READERS``."""
+    """A parameter of a method.
+
+    Args:
+        default: of the parameter.
+        help_text: what it is, for the command line.
+        extra: ``choices`` (tuple); ``kind``, one of ``parameter_files.READERS``; ``flag``, its name on the command line
+            where that is not the parameter's.
+    """
     return dataclasses.field(default=default, metadata={"help": help_text, **extra})
+
+
+def flag_of(field: dataclasses.Field[Any]) -> str:
+    """The option of a parameter: ``beta_fast`` → ``--beta-fast``."""
+    return "--" + str(field.metadata.get("flag", field.name)).replace("_", "-")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,6 +72,7 @@ class Traits:
         variants: parameters with which ``plan`` lists the method once more.
         numbers: parameters that a search may move, numbers above 0 that have a default and change frequencies.
         short_texts: how texts up to the trained context are rotated, where frequencies follow the length.
+        brings_file: its numbers are those of a person's own file: there is nothing to suggest without one.
         unrecorded: what it means for a parameter that a file's parameters lack it, where that is not its default.
     """
 
@@ -79,6 +92,7 @@ class Traits:
     variants: tuple[Mapping[str, Any], ...] = ()
     numbers: tuple[str, ...] = ()
     short_texts: str = "plain"
+    brings_file: bool = False
     unrecorded: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -99,6 +113,23 @@ class Method(ABC):
             ParameterError: a parameter does not fit the model (a list of the wrong length, say).
             UnsupportedModelError: the model cannot carry the method.
         """
+
+    def fitted_to(self, model: ModelRope) -> Method:
+        """The same with what the model decides about its parameters.
+
+        Raises:
+            ParameterError: a parameter does not fit the model.
+            UnsupportedModelError: the model cannot carry the method.
+        """
+        return self
+
+    def scaling(self, model: ModelRope) -> RopeTable:
+        """``table`` without what the method puts on top of a base; the whole of it where it does not compose. Pure."""
+        return self.table(model)
+
+    def on_top(self, model: ModelRope) -> RopeTable:
+        """What the method puts on top of ``scaling``; nothing where it does not compose. Pure."""
+        return RopeTable.identity(model)
 
     def original(self, model: ModelRope) -> int:
         """The context before scaling, in tokens: the parameter ``original_context``, or else the model's."""
@@ -153,7 +184,13 @@ class Method(ABC):
         return {k: list(v) if isinstance(v, tuple) else v for k, v in pairs if v is not None}
 
 
-def build(cls: type[Method], params: Mapping[str, Any], model: ModelRope, context: int | None) -> Method:
+def build(
+    cls: type[Method],
+    params: Mapping[str, Any],
+    model: ModelRope,
+    context: int | None,
+    flag: Callable[[str], str] = lambda name: "--" + name.replace("_", "-"),
+) -> Method:
     """``cls(**params)`` with the factor derived from ``context`` when the method has one and it is not given.
 
     Args:
@@ -161,16 +198,17 @@ def build(cls: type[Method], params: Mapping[str, Any], model: ModelRope, contex
         params: parameters by field name; None counts as not given.
         model: the facts that the derivation needs.
         context: target context in tokens, or None.
+        flag: the option of a parameter, for messages.
 
     Raises:
         UsageError: a parameter that the method does not have, or neither factor nor context for one that needs it.
         ParameterError: a value out of range, or a context that the method does not reach.
     """
     given = {k: v for k, v in params.items() if v is not None}
-    fields = {f.name for f in dataclasses.fields(cls)}
-    if strange := sorted(given.keys() - fields):
-        flags = ", ".join("--" + s.replace("_", "-") for s in strange)
-        own = ", ".join("--" + f.replace("_", "-") for f in sorted(fields - {"base"})) or "no options"
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    if strange := sorted(given.keys() - fields.keys()):
+        flags = ", ".join(map(flag, strange))
+        own = ", ".join(flag_of(fields[f]) for f in sorted(fields.keys() - {"base"})) or "no options"
         raise UsageError(f"{flags}: method '{cls.name}' has no such parameter (it takes {own})")
     original = int(given.get("original_context") or model.original_ctx)
     if "factor" in fields and "factor" not in given:
@@ -187,7 +225,7 @@ def build(cls: type[Method], params: Mapping[str, Any], model: ModelRope, contex
             f"--context {context} is beyond what '{cls.name}' with these parameters reaches ({limit}); "
             "take a larger factor, or another --method"
         )
-    return method
+    return method.fitted_to(model)
 
 
 def positive(method: str, **values: float | None) -> None:

@@ -77,7 +77,9 @@ def encode_table(fitted: FittedMethod, current: StockRope) -> Edit:
     table, edit = fitted.table, Edit()
     if fitted.keeps_tensors:
         edit = encode_rows(table, current, fitted.model, fitted.context)
-    elif not fitted.keeps_scaling:
+    elif fitted.keeps_scaling:
+        edit = _on_top(table, current, fitted.model, fitted.context)
+    else:
         edit = encode_scaling(table, fitted.stock, fitted.model, fitted.context)
     return edit | encode_heads(table, fitted.model, fitted.method.runtime_order()) if table.n_head_kv else edit
 
@@ -109,6 +111,37 @@ def encode_scaling(wanted: RopeTable, stock: StockRope | None, model: ModelRope,
     if arch in architectures.ROPE_FREQS_TENSOR and not by_length and _serves(as_tensor, plain, model):
         return Edit(remove=removed) | _stock_edit(as_tensor, model, context)
     return Edit(remove=removed) | encode_rows(plain, StockRope(), model, context)
+
+
+def _on_top(wanted: RopeTable, current: StockRope, model: ModelRope, context: int) -> Edit:
+    """Keys for what all heads share on top of the scaling that the file declares, which stays.
+
+    Raises:
+        NotHonouredError: no runtime of this version would apply it.
+    """
+    plain, arch = wanted.without_heads(), model.arch
+    if plain.close_to(declared := current.table(model)):
+        return Edit()
+    added = _quotient(plain, declared)
+    factors = () if np.allclose(added.factors, 1, rtol=_SAME, atol=0) else tuple(map(float, added.factors[0]))
+    scale = float(np.float32(current.attn_factor * float(added.attn_scale[0])))
+    stock = replace(current, attn_factor=scale, rope_freqs=factors)
+    # attention that follows the factor is squared by attn_factor once more
+    scaled = scale != current.attn_factor and arch in architectures.ATTENTION_FOLLOWS_FACTOR
+    if not (scaled or (factors and arch not in architectures.ROPE_FREQS_TENSOR)) and _serves(stock, plain, model):
+        key = {keys.stock(keys.ATTN_FACTOR, arch): TypedValue(ValueType.FLOAT32, scale)}
+        tensor = {keys.ROPE_FREQS: np.asarray(factors, dtype=np.float32)}
+        return Edit(key if scale != current.attn_factor else {}, tensors=tensor if factors else {})
+    if arch in architectures.REFUSED:
+        raise NotHonouredError(
+            f"{arch}: it {architectures.REFUSED[arch]}: the patched runtime takes no factor table for it"
+        )
+    if current.long:
+        raise NotHonouredError(
+            f"{arch}: its file has lists of LongRoPE, beside which no key of this version says an attention scale; "
+            "omit that"
+        )
+    return encode_rows(plain, current, model, context)
 
 
 def encode_rows(wanted: RopeTable, stock: StockRope, model: ModelRope, context: int) -> Edit:

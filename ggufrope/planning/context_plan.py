@@ -224,7 +224,7 @@ def _notes(now: Decoded, context: int, trained: int) -> list[str]:
         notes += [
             f"{name} keeps the trained context and aims at better use of it: `ggufrope convert --method {name}`"
             for name, cls in METHODS.items()
-            if cls.traits.keeps_scaling
+            if cls.traits.keeps_scaling and not cls.traits.brings_file
         ]
     elif scaled:
         enough = "which is enough" if now.context >= context else "which is less"

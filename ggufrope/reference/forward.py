@@ -82,6 +82,10 @@ def load_reference(
 
 def _give_heads(model: Any, spec: ReferenceSpec, trained: Mapping[str, torch.Tensor]) -> None:
     config = text_of(model.config)
+    if spec.has_table:
+        given = [torch.tensor(rows, dtype=torch.float64) for rows in spec.pair_factors]
+        HeadsInAttention(model, given, spec.layer_scales)
+        return
     if config.model_type in PROJECTIONS and not getattr(config, "qk_layernorm", False):
         HeadRotation(model, spec.head_ratios, trained.get(""), spec.from_wavelength)
         return

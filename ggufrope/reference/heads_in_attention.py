@@ -34,13 +34,14 @@ _REMEDY = "compare with a GGUF (--reference FILE.gguf), or take a base method"
 class HeadsInAttention:
     """Factors on a loaded model, from construction until ``remove``."""
 
-    def __init__(self, model: Any, factors: Sequence[Tensor]) -> None:
+    def __init__(self, model: Any, factors: Sequence[Tensor], scales: Sequence[float] = ()) -> None:
         """Hook ``model``, a transformers causal model.
 
         Args:
             model: what is hooked.
             factors: for each layer, ``(n_head_kv, rot_dim/2)`` or ``(n_head_kv, 1)``; further ones, of layers that
                 predict further tokens and which transformers does not load, must be 1. They may carry a gradient.
+            scales: for each layer what multiplies cos and sin beside the model's own scale; empty: 1.
 
         Raises:
             UnsupportedModelError: an attention class that rotates in another way.
@@ -51,13 +52,14 @@ class HeadsInAttention:
             raise ParameterError(f"head ratios for {len(factors)} layers, the model has {len(layers)}; give as many")
         self._seen: dict[str, RotaryCall] = {}
         self._factors = factors
+        self._scales = scales
         self._rotated: set[int] = set()
         self._handles: list[Any] = []
         kinds = tuple(getattr(model.get_decoder().config, "layer_types", None) or ())
         for rotary in rotaries(model):
             self._handles.append(rotary.module.register_forward_hook(self._remember, with_kwargs=True))
         for index, layer in enumerate(layers):
-            if bool((factors[index] != 1.0).any()):
+            if self._changes(index):
                 self._hook(layer, index, kinds[index] if kinds else "")
         self._proved = False
         self._prove(model)
@@ -67,6 +69,11 @@ class HeadsInAttention:
         """Give the model its own rotation back."""
         for handle in self._handles:
             handle.remove()
+
+    def _changes(self, index: int) -> bool:
+        """Whether a layer has any factor or scale of its own."""
+        scaled = bool(self._scales) and self._scales[index] != 1.0
+        return scaled or bool((self._factors[index] != 1.0).any())
 
     def _hook(self, layer: nn.Module, index: int, kind: str) -> None:
         """Watch the attention of a layer: while it runs, its file's functions that rotate ask it."""
@@ -82,23 +89,25 @@ class HeadsInAttention:
 
     def _rotate(self, index: int, kind: str, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         call = self._seen[kind if kind in self._seen else ""]
+        cos_sin = partial(self._cos_sin, call, self._scales[index] if self._scales else 1.0)
         try:
-            turned = rotate_by_head(original, args, kwargs, self._factors[index], partial(self._cos_sin, call))
+            turned = rotate_by_head(original, args, kwargs, self._factors[index], cos_sin)
         except ValueError as error:
             raise ValueError(f"layer {index}: {error}") from None
         self._rotated.add(index)
         return turned
 
-    def _cos_sin(self, call: RotaryCall, row: Tensor, like: Tensor) -> CosSin:
-        """What the rotary module answers with its frequencies divided by ``row``."""
+    def _cos_sin(self, call: RotaryCall, times: float, row: Tensor, like: Tensor) -> CosSin:
+        """What the rotary module answers with its frequencies divided by ``row``, ``times`` a scale."""
         wanted = call.rotary.frequencies.double() / row
         if not self._proved and bool((row != 1.0).any()) and not call.listens(wanted):
             raise ValueError(f"{type(call.rotary.module).__name__} does not take other frequencies")
-        return call.cos_sin(wanted, like)
+        cos, sin = call.cos_sin(wanted, like)
+        return (cos, sin) if times == 1.0 else (cos * times, sin * times)
 
     def _prove(self, model: Any) -> None:
         """Raise UnsupportedModelError unless every layer with factors rotates by them."""
-        wanted = {i for i, rows in enumerate(self._factors) if bool((rows != 1.0).any())}
+        wanted = {index for index in range(len(self._factors)) if self._changes(index)}
         try:
             with torch.no_grad():
                 model(input_ids=torch.tensor([[1, 2, 1, 2, 1]]), use_cache=False)

@@ -42,6 +42,8 @@ class ReferenceSpec:
         head_ratios: Ms-PoE's position divisors, one row per layer with one entry per KV head; empty: all 1.
         from_wavelength: tokens; pairs of a shorter wavelength keep their frequency, whatever their head's ratio, from
             twice that on they have all of it. 0: all pairs have.
+        pair_factors: divisors that somebody gave, for each layer and KV head one for each pair; empty: all 1.
+        layer_scales: what multiplies cos and sin beside the base method's scale, for each layer; empty: all 1.
         own_factors: under another method, the divisors stay that llama.cpp's converter stores as the model's own
             (``rope_freqs.weight``), where ``config.json`` asks for such.
     """
@@ -51,6 +53,8 @@ class ReferenceSpec:
     head_ratios: tuple[tuple[float, ...], ...] = ()
     own_factors: bool = True
     from_wavelength: float = 0.0
+    pair_factors: tuple[tuple[tuple[float, ...], ...], ...] = field(default=(), repr=False)
+    layer_scales: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.method is not None and self.method not in PARAMETERS:
@@ -90,8 +94,13 @@ class ReferenceSpec:
 
     @property
     def per_head(self) -> bool:
-        """Whether any head differs from plain rotation."""
-        return any(ratio != 1.0 for row in self.head_ratios for ratio in row)
+        """Whether any head or layer has something of its own."""
+        return self.has_table or any(ratio != 1.0 for row in self.head_ratios for ratio in row)
+
+    @property
+    def has_table(self) -> bool:
+        """Whether somebody gave divisors or scales."""
+        return bool(self.pair_factors or self.layer_scales)
 
     def describe(self) -> str:
         """One phrase for people."""
@@ -104,6 +113,10 @@ class ReferenceSpec:
         ratios = {r for row in self.head_ratios for r in row if r != 1.0}
         heads = f", head ratios {min(ratios):.4g} to {max(ratios):.4g}" if ratios else ""
         heads += f" from wavelengths of {self.from_wavelength:g} tokens on" if heads and self.from_wavelength else ""
+        factors = [f for layer in self.pair_factors for row in layer for f in row]
+        heads += f", a table of factors {min(factors):.4g} to {max(factors):.4g}" if factors else ""
+        scales = {scale for scale in self.layer_scales if scale != 1.0}
+        heads += "".join(f", attention scale {scale:.4g}" for scale in sorted(scales))
         return f"{base}{f' ({shown})' if shown else ''}{heads}"
 
 

@@ -210,6 +210,38 @@ class RopeTable:
         """What all heads share, alone."""
         return replace(self, head_factors=_no_heads(), n_head_kv=())
 
+    def in_heads(self, model: ModelRope) -> RopeTable:
+        """The same with what all heads of layers without a sliding window share as factors of each of them.
+
+        Args:
+            model: the facts.
+
+        Raises:
+            ParameterError: a table of several rows, or of another model.
+        """
+        if (self.factors == 1.0).all():
+            return self
+        if self.n_rows > 1:
+            raise ParameterError("factors that follow the length are no factors of heads")
+        rows = [
+            np.broadcast_to(self.factors[0] if model.rotates(layer) and not model.slides(layer) else 1.0, (n, pairs))
+            for layer, (n, pairs) in enumerate((n, model.n_pairs_of(i)) for i, n in enumerate(model.n_head_kv))
+        ]
+        rest = replace(self, factors=np.ones_like(self.factors))
+        rest = rest.with_sliding(self.of_sliding) if model.has_windows else rest
+        return rest * RopeTable.of_pairs(model, rows)
+
+    @property
+    def inverse(self) -> RopeTable:
+        """What undoes a table of one row: its product with it is plain RoPE."""
+        return replace(
+            self,
+            factors=1 / self.factors,
+            attn_scale=1 / self.attn_scale,
+            head_factors=1 / self.head_factors,
+            sliding=self.sliding and self.sliding.inverse,
+        )
+
     @property
     def of_sliding(self) -> RopeTable:
         """What all heads of sliding-window layers share, relative to ``ModelRope.of_sliding``."""

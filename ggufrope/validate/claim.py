@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from ggufrope.errors import NotHonouredError, ParameterError
 from ggufrope.gguf import keys
 from ggufrope.methods import METHODS, Traits
+from ggufrope.methods.factor_table import GIVEN
 from ggufrope.methods.head_order import STATIC
+from ggufrope.methods.table_file import table_from_json
 from ggufrope.modelfile.decoded import Decoded
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.reference import ReferenceSpec
 from ggufrope.reference.ratio_spread import spread_ratios
 from ggufrope.rope.length_rows import row_for
 from ggufrope.rope.table import HeadRatios
+from ggufrope.text import shorten
 
-__all__ = ["BY_NAME", "CHECKPOINT", "Claim", "claim_of", "require_static", "served_as"]
+__all__ = ["BY_NAME", "CHECKPOINT", "Claim", "claim_of", "given_rows", "require_static", "served_as"]
+
+#: The parameter that is a table of factors.
+_TABLE = "factor_table"
 
 #: Where a method comes from: it was asked for by name, or read from the checkpoint's configuration.
 BY_NAME, CHECKPOINT = "name", "checkpoint"
@@ -32,12 +41,14 @@ class Claim:
             the model has.
         source: ``name``, ``checkpoint``, or empty where the file has no keys of ours and so claims nothing itself.
         text: all of it, for people.
+        digest: sha256 of the factors that it was given, where they are too many for its parameters; else empty.
     """
 
     reference: ReferenceSpec
     method: ReferenceSpec | None
     source: str
     text: str
+    digest: str = ""
 
 
 def claim_of(file: ModelFile) -> Claim:
@@ -67,7 +78,8 @@ def claim_of(file: ModelFile) -> Claim:
     source = CHECKPOINT if file.method_from_checkpoint else BY_NAME
     described = heads if method is None else _on_top(method, heads)
     said = {CHECKPOINT: "read from the checkpoint", BY_NAME: "asked for by name"}[source]
-    return Claim(reference, method, source, f"{decoded.method}: {described.describe()}; {said}")
+    digest = str(decoded.params.get(_TABLE, {}).get("sha256", ""))
+    return Claim(reference, method, source, f"{decoded.method}: {described.describe()}; {said}", digest)
 
 
 def require_static(decoded: Decoded) -> None:
@@ -103,17 +115,48 @@ def _method(decoded: Decoded, own_factors: bool) -> ReferenceSpec | None:
 
 
 def _on_top(method: ReferenceSpec, heads: ReferenceSpec) -> ReferenceSpec:
-    return replace(method, head_ratios=heads.head_ratios, from_wavelength=heads.from_wavelength)
+    names = ("head_ratios", "from_wavelength", "pair_factors", "layer_scales")
+    return replace(method, **{name: getattr(heads, name) for name in names})
 
 
 def _heads(decoded: Decoded, own_factors: bool) -> ReferenceSpec:
     """What the parameters ask for heads, on top of the checkpoint's own settings."""
     if not _traits(decoded.method.partition("+")[0]).puts_on_top:
         return ReferenceSpec()
+    if _TABLE in decoded.params:
+        return _table(decoded, own_factors)
     from_wavelength = float(decoded.params.get("from_wavelength", 0.0))
     return ReferenceSpec(
         head_ratios=_ratios(decoded, from_wavelength), from_wavelength=from_wavelength, own_factors=own_factors
     )
+
+
+def _table(decoded: Decoded, own_factors: bool) -> ReferenceSpec:
+    """Divisors that somebody gave: data, from the parameters; those of the file where they were too many for them."""
+    told, model = decoded.params[_TABLE], decoded.model
+    if not isinstance(told, dict):
+        raise ParameterError(f"{_TABLE} is {shorten(told)}; an object is needed")
+    if told.get("factors") == GIVEN:
+        rows = given_rows(decoded)
+        scale = float(told.get("attn_scale", 1.0))
+    else:
+        table = table_from_json(told, _TABLE)
+        rows, scale = table.rows(model), table.attn_scale
+    scales = [scale if model.rotates(i) and not model.slides(i) else 1.0 for i in range(model.n_layer)]
+    return ReferenceSpec(
+        own_factors=own_factors,
+        pair_factors=tuple(tuple(tuple(map(float, row)) for row in layer) for layer in rows),
+        layer_scales=tuple(scales),
+    )
+
+
+def given_rows(decoded: Decoded) -> list[npt.NDArray[np.float64]]:
+    """What a file's keys say that each layer's heads have of their own, ``(n_head_kv, rot_dim/2)``."""
+    model, table = decoded.model, decoded.table
+    shapes = [(n, model.n_pairs_of(layer)) for layer, n in enumerate(model.n_head_kv)]
+    rows = (table.head_rows(layer) for layer in range(model.n_layer))
+    # rows of other lengths are 1, see RopeTable.of_pairs
+    return [np.broadcast_to(r if r.shape[1] in (1, s[1]) else 1.0, s) for r, s in zip(rows, shapes, strict=True)]
 
 
 def _ratios(decoded: Decoded, from_wavelength: float) -> HeadRatios:

@@ -16,7 +16,16 @@ from ggufrope.modelfile.decoded import Decoded
 from ggufrope.rope.table import HeadRatios
 from ggufrope.text import shorten
 
-__all__ = ["LIMIT", "FrequencyCheck", "RotationAt", "Turn", "check_frequencies", "check_heads", "check_points"]
+__all__ = [
+    "LIMIT",
+    "FrequencyCheck",
+    "GivenFactors",
+    "RotationAt",
+    "Turn",
+    "check_frequencies",
+    "check_heads",
+    "check_points",
+]
 
 #: Largest relative difference: transformers computes in float32, to 2e-6; keys of type f32 carry 6e-8.
 LIMIT = 1e-5
@@ -45,10 +54,35 @@ class FrequencyCheck:
     gap: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class GivenFactors:
+    """Divisors and scales that somebody gave, on top of what a reference's modules rotate with.
+
+    Attributes:
+        factors: for each layer and KV head one for each pair.
+        scales: for each layer.
+    """
+
+    factors: Sequence[Sequence[Sequence[float]]]
+    scales: Sequence[float]
+
+    def on_top(self, turn: Turn, layer: int, head: int | None) -> Turn:
+        """``turn`` with those of a head; pairs beyond its divisors keep their frequency."""
+        frequencies, row = np.array(turn[0], np.float64), self.factors[layer][head or 0]
+        n = min(len(frequencies), len(row))
+        frequencies[:n] /= row[:n]
+        return frequencies.tolist(), turn[1] * self.scales[layer]
+
+
 def check_frequencies(
-    decoded: Decoded, wanted: RotationAt, ends: Iterable[int], starts: Iterable[int] = (), kinds: Sequence[str] = ()
+    decoded: Decoded,
+    wanted: RotationAt,
+    ends: Iterable[int],
+    starts: Iterable[int] = (),
+    kinds: Sequence[str] = (),
+    given: GivenFactors | None = None,
 ) -> FrequencyCheck:
-    """Compare every layer's frequencies and attention scale, head ratios aside.
+    """Compare every layer's frequencies and attention scale, head ratios aside; with ``given``, every head's.
 
     Args:
         decoded: FILE.
@@ -56,20 +90,26 @@ def check_frequencies(
         ends: lengths at which both are compared.
         starts: lengths at which frequencies alone are compared.
         kinds: the kind of each layer, as the reference names it; empty: all are of one.
+        given: divisors and scales that the reference puts on top of what its modules rotate with.
     """
     frequency = scale = -1.0
     gap, seen = "", set[int]()
     ends = set(ends)
     for length in sorted({*ends, *starts}):
         rotations = wanted(length)
-        for layer in _layers(decoded, kinds):
+        for layer, head in _places(decoded, kinds, given):
             turn = rotations.get("", rotations.get(kinds[layer] if kinds else ""))
             if turn is None:
                 continue
             seen.add(length)
-            worst, pair, (a, b) = _furthest(_frequencies(decoded, layer, length), turn[0])
+            if given is not None:
+                turn = given.on_top(turn, layer, head)
+            worst, pair, (a, b) = _furthest(_frequencies(decoded, layer, length, head), turn[0])
             if not (worst <= LIMIT or gap):
-                gap = f"{_where(layer, length)}: pair {pair} turns at {a:.6g} against {b:.6g} radians per token"
+                of_head = "" if head is None else f" of KV head {head}"
+                gap = (
+                    f"{_where(layer, length)}: pair {pair}{of_head} turns at {a:.6g} against {b:.6g} radians per token"
+                )
             frequency = max(frequency, worst)
             if length in ends:
                 of_file = decoded.table.scale(decoded.model, layer, length)
@@ -121,6 +161,15 @@ def check_heads(
     return ""
 
 
+def _places(decoded: Decoded, kinds: Sequence[str], given: GivenFactors | None) -> Iterable[tuple[int, int | None]]:
+    """Layers that stand for all of their kind; with ``given``, each head of each that rotates."""
+    model = decoded.model
+    if given is None:
+        return [(layer, None) for layer in _layers(decoded, kinds)]
+    known = range(min(model.n_layer, len(kinds)) if kinds else model.n_layer)
+    return [(layer, head) for layer in known if model.rotates(layer) for head in range(model.n_head_kv[layer])]
+
+
 def _layers(decoded: Decoded, kinds: Sequence[str]) -> Iterable[int]:
     """One rotating layer of each kind, by the reference's word for it and by whether FILE has a window there."""
     model, seen = decoded.model, set[tuple[str, bool]]()
@@ -131,8 +180,10 @@ def _layers(decoded: Decoded, kinds: Sequence[str]) -> Iterable[int]:
             yield layer
 
 
-def _frequencies(decoded: Decoded, layer: int, length: int) -> npt.NDArray[np.float64]:
-    return decoded.table.without_heads().frequencies(decoded.model, layer, length=length)
+def _frequencies(decoded: Decoded, layer: int, length: int, head: int | None) -> npt.NDArray[np.float64]:
+    if head is None:
+        return decoded.table.without_heads().frequencies(decoded.model, layer, length=length)
+    return decoded.table.frequencies(decoded.model, layer, head, length)
 
 
 def _furthest(file: npt.NDArray[np.float64], reference: Sequence[float]) -> tuple[float, int, tuple[float, float]]:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ggufrope.gguf import keys
+from ggufrope.methods.factor_table import digest_of
 from ggufrope.modelfile.decoded import Decoded
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.reference import ReferenceSpec, Switch
-from ggufrope.validate.claim import CHECKPOINT, Claim
+from ggufrope.validate.claim import CHECKPOINT, Claim, given_rows
 from ggufrope.validate.frequency_check import (
     LIMIT,
     FrequencyCheck,
+    GivenFactors,
     RotationAt,
     check_frequencies,
     check_heads,
@@ -47,21 +49,32 @@ def prove_rotation(
     kinds = asked.layer_kinds(text)
     own = claim.reference.method is None  # the checkpoint's settings, whether it declares any or not
     ends, starts = compared_lengths(decoded, length, asked.switch_of(text) if own else None)
-    seen = check_frequencies(decoded, _turns(asked.rotations_of(path, model, spec)), ends, starts, kinds)
+    given = GivenFactors(spec.pair_factors, spec.layer_scales) if spec.has_table else None
+    seen = check_frequencies(decoded, _turns(asked.rotations_of(path, model, spec)), ends, starts, kinds, given)
     gaps = [f"it does not rotate as {path} asks for: {seen.gap}" if own else seen.gap] if seen.gap else []
     if claim.method is not None:
         points = check_points(decoded, asked.asked_points(path, claim.method))
         gaps += [points] if points else []
         if claim.source == CHECKPOINT:
-            said = check_frequencies(decoded, _turns(asked.asked(path, claim.method)), ends, (), kinds)
+            said = check_frequencies(decoded, _turns(asked.asked(path, claim.method)), ends, (), kinds, given)
             gaps += [f"{keys.PARAMS} asks for another rotation than the file's: {said.gap}"] if said.gap else []
     # rows that a converter left there may be coarser than the file's; those that were written with them are the same
     written = keys.ROPE_LONG in file.original.added_tensors
     if written and not decoded.stock_table.close_to(decoded.table.without_heads(), LIMIT):
         gaps.append("stock llama.cpp would rotate otherwise: its own rows, short and long, are not those of the file")
-    heads = check_heads(decoded, claim.reference.head_ratios, partial(asked.part_factors_of, path, claim.reference))
-    gaps += [heads] if heads else []
+    gaps += _gaps_of_heads(path, decoded, claim)
     return FrequencyCheck(seen.frequency, seen.scale, seen.lengths, gaps[0] if gaps else "")
+
+
+def _gaps_of_heads(path: Path, decoded: Decoded, claim: Claim) -> list[str]:
+    """What heads have in FILE that its parameters do not ask for."""
+    from ggufrope.reference import asked
+
+    if claim.reference.has_table:  # whose numbers were compared with the frequencies
+        changed = claim.digest and digest_of(given_rows(decoded)) != claim.digest
+        return ["its factors are not those that it was given: their sha256 is another"] if changed else []
+    heads = check_heads(decoded, claim.reference.head_ratios, partial(asked.part_factors_of, path, claim.reference))
+    return [heads] if heads else []
 
 
 def compared_lengths(decoded: Decoded, length: int, switch: Switch | None = None) -> tuple[set[int], set[int]]:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from demo_model.text import make_document
 
-from ggufrope.calibrate import CalibrateRequest, Ordering, calibrate, read_record, require_same_model
+from ggufrope.calibrate import CalibrateRequest, Ordering, calibrate, read_record
 from ggufrope.check import paired_reading
 from ggufrope.cli import main
+from ggufrope.convert.bound_files import about_heads
 from ggufrope.errors import InputError, OutputError, ParameterError
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.runtime.programs import quantize
@@ -130,8 +131,8 @@ def test_convert_calibrates_itself(
 def test_quantizations_share_an_identity_and_other_models_do_not(plain: Path, heads: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.gguf"
     quantize(plain, small, "Q8_0")
-    assert require_same_model(heads, ModelFile.open(plain)) == ()
-    assert require_same_model(heads, ModelFile.open(small)) == (
+    assert about_heads(heads, ModelFile.open(plain)) == ()
+    assert about_heads(heads, ModelFile.open(small)) == (
         "heads.json was measured on another quantization of this model",
     )
     other = tmp_path / "other.gguf"
@@ -142,7 +143,7 @@ def test_quantizations_share_an_identity_and_other_models_do_not(plain: Path, he
     data[info.data_offset + norm.offset] ^= 1
     other.write_bytes(data)
     with pytest.raises(ParameterError, match=r"measured on another model than .*other\.gguf, which has other norms"):
-        require_same_model(heads, ModelFile.open(other))
+        about_heads(heads, ModelFile.open(other))
 
 
 def test_what_cannot_be_calibrated(plain: Path, text: Path, heads: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from ggufrope.calibrate.prompts import Cut
 from ggufrope.calibrate.record import CalibrationRecord, CalibrationSettings, read_record
-from ggufrope.calibrate.same_model import require_same_model
+from ggufrope.convert.bound_files import about_heads
 from ggufrope.errors import InputError, ParameterError
 from ggufrope.methods.parameter_files import HeadsFile
 from ggufrope.modelfile.identity import Identity
@@ -72,7 +72,7 @@ def test_every_reader_of_the_file_is_of_one_mind(told: Path) -> None:
         with pytest.raises(InputError, match="not a record of"):
             read_record(told)
         with pytest.raises(ParameterError, match=r'heads.json: "model" is damaged; run `ggufrope calibrate` again'):
-            require_same_model(told, cast("ModelFile", None))
+            about_heads(told, cast("ModelFile", None))
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_ratios_that_are_none(told: Path, content: str) -> None:
 def test_ratios_of_a_file_made_by_hand(told: Path) -> None:
     told.write_text('{"ratios": [[1, 1.5], []]}')
     assert HeadsFile.read(told).ratios() == ((1.0, 1.5), ())
-    assert require_same_model(told, cast("ModelFile", None)) == ()  # says nothing about a model
+    assert about_heads(told, cast("ModelFile", None)) == ()  # says nothing about a model

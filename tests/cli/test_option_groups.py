@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from ggufrope.cli import cli
-from ggufrope.methods import METHODS, parameters
+from ggufrope.methods import METHODS, flag, parameters
 
 
 def sections(name):
@@ -31,7 +31,7 @@ def options(lines):
 def own(method):
     """Flags of the parameters that no other method has."""
     others = {p.name for name, cls in METHODS.items() if name != method for p in parameters(cls)}
-    return ["--" + p.name.replace("_", "-") for p in parameters(METHODS[method]) if p.name not in others]
+    return [flag(p.name) for p in parameters(METHODS[method]) if p.name not in others]
 
 
 @pytest.mark.parametrize("name", ["convert", "eval"])

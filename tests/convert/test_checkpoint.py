@@ -178,6 +178,25 @@ def test_ms_poe_keeps_the_configuration_s_scaling(checkpoint, tmp_path):
     assert not np.allclose(found.table.factors, 1)
 
 
+@pytest.mark.parametrize(
+    "scaling", [None, {"rope_type": "dynamic", "factor": 4.0}, LLAMA3], ids=["none", "dynamic", "llama3"]
+)
+def test_a_table_comes_on_top_of_the_configuration_s_scaling(checkpoint, tmp_path, scaling):
+    """What is compared with config.json is the file without the table; a table is no difference from it."""
+    folder, out, pure = checkpoint("qwen2", scaling), tmp_path / "out.gguf", tmp_path / "pure.gguf"
+    carry_out(ConvertRequest(folder, pure, None, outtype="f32"))
+    plain = ModelFile.open(pure).decoded
+    factors = np.linspace(0.8, 1.6, plain.model.n_pairs)
+    params = {"factor_table": {"factors": factors, "axes": ["pair"], "attn_scale": 1.25}}
+    done = carry_out(ConvertRequest(folder, out, "table", params, outtype="f32"))
+    assert "agree with config.json" in done.compared
+    found = ModelFile.open(out).decoded
+    for length in (10, 100_000):
+        wanted = plain.table.frequencies(plain.model, 1, 0, length) / factors
+        assert found.table.frequencies(found.model, 1, 0, length) == pytest.approx(wanted, rel=1e-6)
+    assert found.table.attn_scale == pytest.approx(plain.table.attn_scale * 1.25)
+
+
 def test_a_method_replaces_the_configuration_s_scaling_and_says_so(checkpoint, tmp_path):
     folder = checkpoint("llama", {"rope_type": "dynamic", "factor": 2.0})
     done = carry_out(ConvertRequest(folder, tmp_path / "out.gguf", "ntk", {"factor": 2.0}, outtype="f32"))

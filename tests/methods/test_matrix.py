@@ -42,6 +42,7 @@ SAMPLES = {
         {"factor": 1.0, "short_factor": (1.0,) * 8, "long_factor": (1.0,) * 8},
     ),
     "clex": ({"clex_from": CLEX}, {"clex_from": CLEX_1}),
+    "table": ({"factor_table": {"factors": LONG, "axes": ["pair"]}}, {"factor_table": {"factors": [1.0] * 4}}),
     "ms-poe": ({"min_ratio": 1.2, "max_ratio": 1.8}, {"min_ratio": 1.0, "max_ratio": 1.0}),
 }
 

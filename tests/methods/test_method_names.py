@@ -24,9 +24,10 @@ REGISTRIES = {
     "convert/clex_solver.py": "solves the layer of one method with torch, which methods/ may not know",
 }
 
-#: ``none`` means much else (no chat template, no RoPE, a content policy): asking for it is naming a method only where a
-#: method is compared with it.
-WORDS = set(METHODS) - {PLAIN}
+#: ``none`` means much else (no chat template, no RoPE, a content policy), and so does ``table``: asking for them is
+#: naming a method only where a method is compared with them.
+COMMON = {PLAIN, "table"}
+WORDS = set(METHODS) - COMMON
 MODULES = {cls.__module__ for cls in METHODS.values()}
 CLASSES = {cls.__name__ for cls in METHODS.values()}
 
@@ -47,14 +48,15 @@ def named(tree: ast.AST):
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
-            if node.value in WORDS or any(node.value.startswith(f"{name}+") for name in WORDS):
+            if node.value in WORDS or any(node.value.startswith(f"{name}+") for name in METHODS):
                 yield node.lineno, node.value
         elif isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
             asked = {getattr(s, "attr", getattr(s, "id", "")) for s in sides}
             flat = [c for s in sides for c in (s.elts if isinstance(s, (ast.Tuple, ast.List, ast.Set)) else [s])]
-            if asked & {"method", "name", "head", "base"} and PLAIN in [getattr(c, "value", None) for c in flat]:
-                yield node.lineno, f"a comparison with '{PLAIN}'"
+            found = [c.value for c in flat if isinstance(c, ast.Constant) and c.value in COMMON]
+            if asked & {"method", "name", "head", "base"} and found:
+                yield node.lineno, f"a comparison with '{found[0]}'"
         elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
             yield node.lineno, node.module
         elif isinstance(node, ast.Import):
@@ -80,6 +82,8 @@ def test_every_exception_is_needed(name):
         'x = name == "yarn"',
         'name.startswith("ms-poe+")',
         'if decoded.method == "none": pass',
+        'if decoded.method == "table": pass',
+        'name.startswith("table+")',
         'if now.method not in ("none", other): pass',
         "from ggufrope.methods.yarn import anything",
         "import ggufrope.methods.yarn",
@@ -91,7 +95,15 @@ def test_what_counts_as_naming(code):
 
 
 @pytest.mark.parametrize(
-    "code", ['"""yarn"""', 'x = "none"', 'chat == "none"', 'error("use yarn or ntk")', "from ggufrope.methods import x"]
+    "code",
+    [
+        '"""yarn"""',
+        'x = "none"',
+        'tag == "table"',
+        'chat == "none"',
+        'error("use yarn or ntk")',
+        "from ggufrope.methods import x",
+    ],
 )
 def test_what_does_not(code):
     assert not list(named(ast.parse(code)))

@@ -29,14 +29,16 @@ def tiny(tmp_path):
 
 def test_names_and_their_parts():
     assert method_names() == [
-        "none", "linear", "ntk", "dynamic-ntk", "yarn", "llama3", "longrope", "clex", "ms-poe", "ms-poe+linear",
+        "none", "linear", "ntk", "dynamic-ntk", "yarn", "llama3", "longrope", "clex", "table", "ms-poe",
+        "table+linear", "table+ntk", "table+dynamic-ntk", "table+yarn", "table+llama3", "table+longrope", "table+clex",
+        "ms-poe+linear",
         "ms-poe+ntk", "ms-poe+dynamic-ntk", "ms-poe+yarn", "ms-poe+llama3", "ms-poe+longrope", "ms-poe+clex",
     ]  # fmt: skip
-    assert [cls.name for cls in composing_methods()] == ["ms-poe"]
+    assert [cls.name for cls in composing_methods()] == ["table", "ms-poe"]
     for name in method_names():
         front, _, base = name.partition("+")
         assert (front_method(name).name, scaling_method(name).name) == (front, base or front)
-    for name in ("ms-poe+none", "ms-poe+ms-poe", "yarn+linear", "ms-poe+", "+yarn"):
+    for name in ("ms-poe+none", "ms-poe+ms-poe", "yarn+linear", "ms-poe+", "+yarn", "table+ms-poe"):
         for part in (front_method, scaling_method):
             with pytest.raises(UnknownMethodError):
                 part(name)
@@ -80,9 +82,10 @@ def test_a_type_of_hugging_face_means_one_method():
 def test_which_methods_keep_the_trained_context(tiny):
     for name in METHODS:
         keeps = METHODS[name].traits.keeps_context
-        assert keeps == (name in (PLAIN, "ms-poe"))
+        assert keeps == (name in (PLAIN, "table", "ms-poe"))
         if keeps:
-            assert plan(tiny, name, {}).context == 64
+            own = {"factor_table": [1.0, 1.1, 1.2, 1.3]} if METHODS[name].traits.brings_file else {}
+            assert plan(tiny, name, own).context == 64
 
 
 def test_plan_lists_variants_and_says_how_short_texts_are_rotated(tmp_path):

@@ -27,6 +27,7 @@ PARAMS = {
     "llama3": {"factor": 8.0},
     "longrope": {"factor": 3.0, **FACTORS},
     "clex": {"clex_from": CLEX},
+    "table": {"factor_table": [1.0, 1.1, 0.7, 1.6]},
     "ms-poe": {"from_wavelength": 0},
 }
 

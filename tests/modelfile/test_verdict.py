@@ -135,11 +135,13 @@ def test_stock(source, arch, name, params, options, stock, runs_on, honoured):
 @pytest.mark.parametrize("name", method_names())
 @pytest.mark.parametrize("arch", ["llama", "qwen2", "phi3", "gemma3", "mistral3", "deepseek2"])
 def test_a_plan_s_verdict_is_the_file_s(source, arch, name):
-    params = {"factor": 2.0} if name not in ("none", "ms-poe") else {}
+    params = {"factor": 2.0} if name not in ("none", "ms-poe", "table") else {}
     if "longrope" in name:
         params |= LISTS
     if "clex" in name:
         params = {"clex_from": CLEX}
+    if "table" in name:
+        params |= {"factor_table": {"factors": [1.0, 1.1, 0.9, 2.0], "attn_scale": 1.2}}
     try:
         found = verdict(source(arch), name, params)
     except GgufropeError as error:

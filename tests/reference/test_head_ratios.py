@@ -138,6 +138,22 @@ def test_transformers_own_attention_agrees_with_the_formulas(forward, tiny, from
     assert np.array_equal(np.concatenate(list(forward.logits(model, IDS))), plain)
 
 
+def test_given_factors_and_scales_are_what_ratios_and_yarn_make(run, forward, tiny):
+    """A table's numbers, against formulas that it shares nothing with."""
+    ratios = ratios_of(3, 2, 1.2, 1.7)
+    plain = run(tiny, IDS)
+    pairs = len(forward.load_reference(tiny).base_model.rotary_emb.inv_freq)
+    rows = tuple(tuple((ratio,) * pairs for ratio in row) for row in ratios)
+    given = ReferenceSpec(pair_factors=rows, layer_scales=(1.0,) * 3)
+    found = np.concatenate(list(forward.logits(forward.load_reference(tiny, given), IDS)))
+    assert np.abs(found - run(tiny, IDS, ratios=ratios)).max() < 1e-3 < np.abs(found - plain).max()
+    ones = tuple(tuple((1.0,) * pairs for _ in row) for row in ratios)
+    scaled = ReferenceSpec(pair_factors=ones, layer_scales=(1.3,) * 3)
+    found = np.concatenate(list(forward.logits(forward.load_reference(tiny, scaled), IDS)))
+    yarn = run(tiny, IDS, "yarn", {"factor": 1.0, "attention_factor": 1.3})
+    assert np.abs(found - yarn).max() < 1e-3 < np.abs(found - plain).max()
+
+
 def test_wrong_ratios_are_refused(forward, tiny):
     for ratios, said in (
         (((1.5, 1.2),) * 2, "2 layers of"),

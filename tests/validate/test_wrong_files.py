@@ -48,6 +48,9 @@ CONTEXT_ONLY = "says how far the context reaches, not how anything rotates"
 NOT_READ = "llama.cpp does not read it for this architecture"
 ROUNDED = "the ends of the ramp are rounded to whole pairs, and stay where they are"
 BOOKKEEPING = "this rotation does not depend on the context before scaling"
+OF_NUMBERS = (
+    "the numbers stand in a key of their own, for each layer, KV head and pair; this says what they were given by"
+)
 ONE_STATEMENT = "given ratios stand in this key alone: nothing in the file or the checkpoint says them once more"
 
 
@@ -87,6 +90,11 @@ def rounded_betas(params="params."):
 
 def kept_original(arch):
     return {f"{arch}.rope.scaling.original_context_length": BOOKKEEPING}
+
+
+def axes(params):
+    """Of a table whose numbers are in keys of their own."""
+    return {f"{params}factor_table.axes": OF_NUMBERS}
 
 
 ONE_ROW = {"ggufrope.length_points": "there is one row, for all lengths"}
@@ -130,6 +138,28 @@ SAMPLES = {
     ),
     "clex": Sample("clex"),
     "clex, log": Sample("clex", {"log_scale": True, "max_factor": 3}, "qwen2"),
+    "table": Sample("table", {"factor_table": {"factors": LONG, "attn_scale": 1.1}}),
+    "table, own factors": Sample(
+        "table", {"factor_table": LONG}, rope={"rope_type": "llama3", **PIECEWISE}, still=ONE_ROW
+    ),
+    "table, rows": Sample("table", {"factor_table": {"factors": SHORT, "attn_scale": 0.9}}, "qwen2", still=ONE_ROW),
+    "table, layers": Sample("table", {"factor_table": {"factors": [1.0, 1.3, 0.8], "attn_scale": 1.1}}, "qwen2"),
+    "table, heads": Sample(
+        "table", {"factor_table": [[1.0, 1.2], [0.7, 1.5], [1.3, 1.1]]}, "qwen3", still=axes("params.")
+    ),
+    "table, all": Sample(
+        "table", {"factor_table": [[SHORT, LONG], [LONG, SHORT], [SHORT, SHORT]]}, still=axes("params.")
+    ),
+    "table+yarn": Sample(
+        "table+yarn",
+        {"factor": 4.0, "factor_table": {"factors": [SHORT, LONG, SHORT], "attn_scale": 1.1}},
+        "mistral",
+        still=axes("params.") | rounded_betas("params.base.") | kept_original("llama"),
+    ),
+    "table+ntk": Sample("table+ntk", {"factor": 4.0, "factor_table": SHORT}, still=kept_original("llama")),
+    "table+dynamic-ntk": Sample(
+        "table+dynamic-ntk", {"factor": 2.0, "granularity": 1.5, "factor_table": SHORT}, "qwen2"
+    ),
     "ms-poe": Sample("ms-poe", {"first_layer": 1, "from_wavelength": 0}),
     "ms-poe, order": Sample(
         "ms-poe", {"first_layer": 1, "from_wavelength": 0, "head_order": "random:3", "spacing": "paper"}, "qwen3"
@@ -235,10 +265,13 @@ def wrong(value):
         return [value * 1.05]
     if isinstance(value, str):
         return {"code": ["paper"], "paper": ["code"], "sequential": ["reverse"], "random:3": ["random:4"]}.get(
-            value, []
+            value,
+            [value[::-1]] if len(value) == 64 else [],  # a digest
         )
     if isinstance(value, ClexTable):
         return [replace(value, context=value.context + 12)]
+    if isinstance(value[0], str):  # axes
+        return [["layer", "head"] if value != ["layer", "head"] else ["layer"]]
     if isinstance(value[0], list):  # of layers
         return [[*value[:i], [*row[:-1], row[-1] * 1.05], *value[i + 1 :]] for i, row in enumerate(value)]
     return [[*value[:i], value[i] * 1.05, *value[i + 1 :]] for i in (0, len(value) - 1)]
