@@ -147,8 +147,8 @@ class GradientSearcher:
         fits = all(kept[part].shape == self._theta.shape for part in ("theta", "mean", "square"))
         if name != self._name or not fits or kept["taken"].shape != ():
             raise InputError(
-                f"{self._path}: what was kept of a search is of space '{name}' with {kept['theta'].size} parameters, this "
-                f"one is of '{self._name}' with {self._theta.size}; begin anew in another place"
+                f"{self._path}: what was kept of a search is of space '{name}' with {kept['theta'].size} parameters, "
+                f"this one is of '{self._name}' with {self._theta.size}; begin anew in another place"
             )
         self._theta, self._mean, self._square = (kept[n].astype(np.float64) for n in ("theta", "mean", "square"))
         self._taken = int(kept["taken"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 
@@ -10,7 +13,7 @@ from ggufrope.errors import UnsupportedModelError
 from ggufrope.gguf import keys
 from ggufrope.modelfile.model_file import ModelFile
 
-__all__ = ["MemoryNeed", "available", "memory_need", "require_memory"]
+__all__ = ["MemoryNeed", "available", "give_back_freed", "memory_need", "require_memory"]
 
 #: Python, torch and transformers themselves (measured: 0.47 GB), and what the allocator keeps.
 _PROGRAM = 700 * 2**20
@@ -66,6 +69,17 @@ def memory_need(file: ModelFile, tokens: int, *, kept: int = 0, dtype: str = "fl
     # layer: norms and residuals; of the feed-forward: gate, up, activation, product, and their gradients
     inside = size * tokens * (12 * width + 16 * heads + 8 * hidden)
     return MemoryNeed(layer, size * max(tokens, kept) * width * (model.n_layer + 1), inside)
+
+
+def give_back_freed() -> None:
+    """Have glibc give a tensor's memory back when it is freed, from now on in this process; others' allocators do.
+
+    What stays of each layer until backward would else lie between what was freed, and keep it: 8 times as much for each
+    layer, measured with 2048 tokens.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(-3, 1 << 18)  # M_MMAP_THRESHOLD: bytes from which on an allocation is a mapping
 
 
 def available() -> int | None:

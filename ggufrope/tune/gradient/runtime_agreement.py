@@ -27,14 +27,15 @@ Floats = NDArray[np.float64]
 
 __all__ = ["TOLERANCES", "Agreement", "FactorReader", "check_against_runtime", "tolerance"]
 
-#: Largest root mean square of differences in log-probability, in nats, by how matrices are stored.
+#: Largest root mean square of differences in log-probability, in nats, by how matrices are stored. Measured on
+#: SmolLM2-135M, pairs of UUIDs in 300 to 450 tokens, an F32 cache: F16 0.0007, Q4_1 0.018 to 0.031, Q4_K_M 0.09.
 TOLERANCES = {"F32": 0.02, "F16": 0.02, "BF16": 0.05}
 _QUANTIZED = 0.25
 #: A step along the gradient that PyTorch's own gradient is held against, in log factors (a norm over all of them).
 _SHORT = 0.003
 #: The runtime is asked over a step at which its arithmetic is a twentieth of the slope, up to this one.
 _LONG = 0.3
-_SLOPE, _CURVED, _DEVIATIONS = 0.2, 0.25, 4.0
+_SLOPE, _CURVED, _DEVIATIONS = 0.2, 0.25, 2.5
 
 
 class FactorReader(Protocol):

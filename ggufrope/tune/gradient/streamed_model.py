@@ -18,6 +18,7 @@ from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.reference.attention_hooks import RotaryCall, decoder_layers
 from ggufrope.reference.rotary import rotaries
 from ggufrope.tune.gradient.described_class import REMEDY, describe
+from ggufrope.tune.gradient.memory_need import give_back_freed
 from ggufrope.tune.gradient.packed_attention import PACKED
 from ggufrope.tune.gradient.packing import Packable, PackableQuestion, PackedText, pack
 from ggufrope.tune.gradient.stored_parameters import StoredParameters
@@ -63,6 +64,7 @@ class StreamedModel:
         Raises:
             UnsupportedModelError: transformers has no class for the architecture, or its class cannot be given a table.
         """
+        give_back_freed()
         self.file, self.device, self.dtype = file, torch.device(device), getattr(torch, dtype)
         self._model = file.decoded.model
         self.shapes = tuple((heads, self._model.n_pairs_of(layer)) for layer, heads in enumerate(self._model.n_head_kv))
