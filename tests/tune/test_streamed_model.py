@@ -87,6 +87,15 @@ def test_texts_of_one_step_are_differentiated_together(make):
     np.testing.assert_allclose(gradient(one, other), gradient(one) + gradient(other), rtol=1e-4, atol=1e-5)
 
 
+def test_weights_that_are_kept_are_those_that_are_read_again(make):
+    text, factors = packed_text(), moved(make("llama"))
+    kept, streamed = (read(make("llama"), text, factors, keep=keep) for keep in (2**30, 0))
+    for _, loss, _ in (kept, streamed):
+        loss.backward()
+    assert kept[1].item() == streamed[1].item()
+    assert kept[2].grad.numpy().tobytes() == streamed[2].grad.numpy().tobytes()
+
+
 def test_what_is_not_read_says_that_the_blind_engine_takes_it(make):
     from ggufrope.errors import UnsupportedModelError
     from ggufrope.tune.gradient.streamed_model import StreamedModel

@@ -13,12 +13,14 @@ from ggufrope.errors import UnsupportedModelError
 from ggufrope.gguf import keys
 from ggufrope.modelfile.model_file import ModelFile
 
-__all__ = ["MemoryNeed", "available", "give_back_freed", "memory_need", "require_memory"]
+__all__ = ["KEEP_BYTES", "MemoryNeed", "available", "give_back_freed", "memory_need", "require_memory"]
 
 #: Python, torch and transformers themselves (measured: 0.47 GB), and what the allocator keeps.
 _PROGRAM = 700 * 2**20
 #: A chunk of the output layer, see ``vocabulary_chunks.py``: rows, logits, and what backward makes of each.
 _CHUNK = 6 * 2**26
+#: Weights of a model that takes no more are kept: dequantizing them is a seventh of a step of 1024 tokens.
+KEEP_BYTES = 2**30
 _FLOATS = {"float32": 4, "bfloat16": 2, "float64": 8}
 
 
@@ -30,18 +32,20 @@ class MemoryNeed:
         layer: floats of the largest layer, and of a matrix while it is dequantized.
         between: what stays of each layer until backward: the text's activations behind it.
         inside: activations within a layer while backward computes it.
+        kept: weights of a small model.
         program: everything else.
     """
 
     layer: int
     between: int
     inside: int
+    kept: int = 0
     program: int = _PROGRAM + _CHUNK
 
     @property
     def total(self) -> int:
         """All of it, at the same time."""
-        return self.layer + self.between + self.inside + self.program
+        return self.layer + self.between + self.inside + self.kept + self.program
 
 
 def memory_need(file: ModelFile, tokens: int, *, kept: int = 0, dtype: str = "float32") -> MemoryNeed:
@@ -58,6 +62,7 @@ def memory_need(file: ModelFile, tokens: int, *, kept: int = 0, dtype: str = "fl
     for info in (info for header in file.headers for info in header.tensors):
         if info.name.startswith(keys.BLOCK_PREFIX):
             matrices.setdefault(info.name.split(".")[1], []).append(prod(info.shape))
+    whole = size * sum(prod(info.shape) for header in file.headers for info in header.tensors)
     largest = max(matrices.values(), key=sum, default=[0])
     # dequantized in float32 before it is converted; gguf-py holds up to three such arrays of a matrix
     layer = size * sum(largest) + 3 * 4 * max(largest)
@@ -68,7 +73,9 @@ def memory_need(file: ModelFile, tokens: int, *, kept: int = 0, dtype: str = "fl
     # of attention: q, k, v before and after rotation, their parts, the output, and gradients of these; of the rest of a
     # layer: norms and residuals; of the feed-forward: gate, up, activation, product, and their gradients
     inside = size * tokens * (12 * width + 16 * heads + 8 * hidden)
-    return MemoryNeed(layer, size * max(tokens, kept) * width * (model.n_layer + 1), inside)
+    return MemoryNeed(
+        layer, size * max(tokens, kept) * width * (model.n_layer + 1), inside, whole * (whole <= KEEP_BYTES)
+    )
 
 
 def give_back_freed() -> None:

@@ -27,8 +27,17 @@ class StoredParameters:
         n_vocab: rows of the output matrix.
     """
 
-    def __init__(self, file: ModelFile, described: DescribedClass, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, file: ModelFile, described: DescribedClass, device: torch.device, dtype: torch.dtype, keep: int = 0
+    ) -> None:
         """Find out which tensor is which parameter.
+
+        Args:
+            file: the model.
+            described: its class.
+            device: of the values.
+            dtype: of the values.
+            keep: bytes; where all values take no more, they are kept once they were read.
 
         Raises:
             UnsupportedModelError: parameters that no tensor belongs to.
@@ -45,6 +54,8 @@ class StoredParameters:
         self._output = keys.OUTPUT if keys.OUTPUT in self._weights else keys.TOKEN_EMBEDDING
         self.n_vocab = self._weights.shape(self._output)[0]
         self._embeddings = [m for m in described.model.get_decoder().modules() if isinstance(m, nn.Embedding)]
+        numbers = sum(prod(self._weights.shape(name)) for name in self._weights.names)
+        self._keeps, self._kept = numbers * dtype.itemsize <= keep, dict[str, Tensor]()
         self._require(described.model)
 
     def layer(self, layer: nn.Module) -> Callable[[], dict[str, Tensor]]:
@@ -52,7 +63,14 @@ class StoredParameters:
         prefix = self._modules[id(layer)]
         own = [name for name, _ in layer.named_parameters()]
         own += [name for name, _ in layer.named_buffers() if f"{prefix}.{name}" in self._sources]
-        return lambda: {name: self._value(f"{prefix}.{name}") for name in own}
+        return lambda: {name: self._once(f"{prefix}.{name}") for name in own}
+
+    def _once(self, parameter: str) -> Tensor:
+        if not self._keeps:
+            return self._value(parameter)
+        if parameter not in self._kept:
+            self._kept[parameter] = self._value(parameter)
+        return self._kept[parameter]
 
     def rest(self, causal: Any, layers: nn.Module) -> None:
         """Give the class what belongs to no layer and no table of the vocabulary: small, and kept."""
@@ -81,7 +99,11 @@ class StoredParameters:
         """Within, the output layer is that of a part of the vocabulary."""
         head = self._described.model.get_output_embeddings()
         whole = head._parameters["weight"]
-        _put(head, "weight", self._torch(self._weights.rows(self._output, part)))
+        name = f"{part.start}:{part.stop}"
+        rows = self._kept[name] if name in self._kept else self._torch(self._weights.rows(self._output, part))
+        if self._keeps:
+            self._kept[name] = rows
+        _put(head, "weight", rows)
         bias = head._parameters.get("bias")
         if bias is not None:
             _put(head, "bias", bias[part])

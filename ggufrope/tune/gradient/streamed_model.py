@@ -18,7 +18,7 @@ from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.reference.attention_hooks import RotaryCall, decoder_layers
 from ggufrope.reference.rotary import rotaries
 from ggufrope.tune.gradient.described_class import REMEDY, describe
-from ggufrope.tune.gradient.memory_need import give_back_freed
+from ggufrope.tune.gradient.memory_need import KEEP_BYTES, give_back_freed
 from ggufrope.tune.gradient.packed_attention import PACKED
 from ggufrope.tune.gradient.packing import Packable, PackableQuestion, PackedText, pack
 from ggufrope.tune.gradient.stored_parameters import StoredParameters
@@ -42,7 +42,7 @@ class TorchReading:
 
 
 class StreamedModel:
-    """The model in a file. Memory is one layer's floats, a text's activations between layers, and the table.
+    """The model in a file. Memory is one layer's floats (a small model's all), a text's activations, and the table.
 
     Attributes:
         file: the file.
@@ -53,13 +53,14 @@ class StreamedModel:
             float64.
     """
 
-    def __init__(self, file: ModelFile, *, device: str = "cpu", dtype: str = "float32") -> None:
+    def __init__(self, file: ModelFile, *, device: str = "cpu", dtype: str = "float32", keep: int = KEEP_BYTES) -> None:
         """Describe the model; weights are read with the first text.
 
         Args:
             file: a GGUF file, single or split, of any type, converted by ggufrope or not.
             device: ``cpu``, ``cuda``, ``mps``, as torch calls them.
             dtype: ``float32``, ``bfloat16`` or ``float64``.
+            keep: bytes; weights of a model that takes no more stay in memory once they were dequantized.
 
         Raises:
             UnsupportedModelError: transformers has no class for the architecture, or its class cannot be given a table.
@@ -72,7 +73,7 @@ class StreamedModel:
         described = describe(file)
         self._causal = described.model
         self._decoder = self._causal.get_decoder()
-        self._stored = StoredParameters(file, described, self.device, self.dtype)
+        self._stored = StoredParameters(file, described, self.device, self.dtype, keep)
         self._pass: Pass | None = None
         self._rows: dict[int, list[Tensor]] = {}
         self._proved = False
