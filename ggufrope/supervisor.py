@@ -23,6 +23,7 @@ NATIVE = {
     "validate": "--length, --kv-type or --flash-attn",
     "eval": "--lengths or --kv-type",
     "calibrate": "--lengths",
+    "tune": "--length, --engine or --dtype",
     "convert": "--head-ratios, from `ggufrope calibrate` with other --lengths",
     "lm-eval": "n_ctx, kv_type or flash_attn in --model_args",
 }

@@ -26,6 +26,7 @@ COMMANDS = {
     "strip": "Undo a conversion: restore the source of FILE.",
     "methods": "List the methods and their parameters.",
     "calibrate": "Measure how position-aware each head of FILE is, and write Ms-PoE's head order and ratios.",
+    "tune": "Learn the frequency table that helps FILE at a task, prove it on texts it has not seen, and write it.",
     "validate": "Compare FILE's log-probabilities on the patched runtime with a reference, at every position.",
     "eval": "Run a long-context benchmark on GGUF files: one task, by length, depth and type of the KV cache.",
     "report": "Write a report on results of `ggufrope eval`: heat maps, curves, differences with intervals, settings.",

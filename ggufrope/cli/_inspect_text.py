@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ggufrope.gguf import keys
@@ -23,6 +25,7 @@ def lines(inspection: Inspection) -> list[str]:
         f"{inspection.file.path}: {model.arch}, {model.n_layer} layers, {_span(model.n_head)} heads, "
         f"{_span(model.n_head_kv)} KV heads, {model.rot_dim} of {model.head_dim} dimensions rotate ({model.pairing})",
         f"method           {d.method}{_settings(d.params)}",
+        *_tuned(d.params),
         f"context          trained {inspection.before.model.original_ctx}, now {d.context}",
         f"frequency base   {model.freq_base:g}{_about_base(inspection)}",
         *_rows(inspection),
@@ -107,6 +110,27 @@ def _about_base(inspection: Inspection) -> str:
 def _settings(params: dict[str, object]) -> str:
     shown = {k: v for k, v in params.items() if not isinstance(v, (list, dict))}
     return f" ({', '.join(f'{k} {v}' for k, v in shown.items())})" if shown else ""
+
+
+def _tuned(params: dict[str, Any]) -> list[str]:
+    """How the table was found, of a file that `ggufrope tune` wrote."""
+    table = params.get("factor_table")
+    told = table.get("params", {}).get("tune") if isinstance(table, dict) else None
+    if not isinstance(told, dict):
+        return []
+    tasks, lengths = ", ".join(told.get("for", {})), ", ".join(map(str, told.get("lengths", [])))
+    found = f"for {tasks} at {lengths} tokens: space {told.get('space')}, {told.get('engine')} engine, "
+    text = [f"tuned            {found}{told.get('steps')} steps, seed {told.get('seed')}"]
+    gain, loss = told.get("gain"), told.get("loss_rise")
+    if isinstance(gain, dict) and isinstance(loss, dict):
+        interval = f" ({_signed(gain.get('low'))} to {_signed(gain.get('high'))})"
+        rise = ", ".join(f"{share:+.2%} at {length}" for length, share in loss.items())
+        text.append(f"  gain           {_signed(gain.get('value'))}{interval}; loss on plain text {rise} tokens")
+    return text
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"
 
 
 def _span(counts: tuple[int, ...]) -> str:

@@ -23,8 +23,8 @@ import click
 def command(results: tuple[Path, ...], outputs: tuple[Path, ...], title: str, overwrite: bool) -> None:
     """Write a report on results of `ggufrope eval`: heat maps, curves, differences with intervals, settings.
 
-    RESULTS are directories that `eval -o` wrote to, or files of results. The report is a single file, without scripts
-    or external resources.
+    RESULTS are directories that `eval -o` wrote to, files of results, or runs of `ggufrope tune` (OUT.gguf.tune). The
+    report is a single file, without scripts or external resources.
     """
     from ggufrope.report import write_report
     from ggufrope.text import counted, size

@@ -10,6 +10,7 @@ import numpy as np
 
 from ggufrope.errors import UsageError
 from ggufrope.files import check_output, write_bytes
+from ggufrope.inspection.factor_map import draw_factor_map, factor_map
 from ggufrope.inspection.summary import Inspection
 
 __all__ = ["plot_wavelengths"]
@@ -24,7 +25,8 @@ _STYLES = (
 def plot_wavelengths(inspection: Inspection, out: Path) -> Path:
     """Draw tokens per turn against the pair's index to ``out`` (PNG, SVG, PDF, ... by its suffix; PNG without one).
 
-    Where rows follow the length, a second panel shows at which lengths they change, and what.
+    Where rows follow the length, a second panel shows at which lengths they change, and what; where pairs of heads have
+    factors of their own, a further one shows those.
 
     Returns:
         The file that was written: ``out``, with ``.png`` where it has no suffix.
@@ -42,14 +44,17 @@ def plot_wavelengths(inspection: Inspection, out: Path) -> Path:
         raise UsageError(f"--plot '{out}': give the name of a file to draw, such as plot.png")
     out = out if out.suffix else out.with_name(f"{out.name}.png")
     check_output(out, [inspection.file.path])
-    several = inspection.decoded.by_length
-    figure = Figure(figsize=(12.5 if several else 7.5, 4.5), layout="constrained")
-    panels = figure.subplots(1, 1 + several, squeeze=False)[0]
+    several, factors = inspection.decoded.by_length, factor_map(inspection)
+    n = 1 + several + (factors is not None)
+    figure = Figure(figsize=(2.5 + 5 * n, 4.5), layout="constrained")
+    panels = figure.subplots(1, n, squeeze=False)[0]
     _draw_wavelengths(panels[0], inspection)
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     if several:
         _draw_lengths(panels[1], inspection)
-    for axes in panels:
+    if factors is not None:
+        draw_factor_map(panels[-1], inspection, factors)
+    for axes in panels[: 1 + several]:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     drawn = io.BytesIO()

@@ -52,6 +52,7 @@ class MsPoe(Method):
         puts_on_top="head ratios",
         suggested_bases=("yarn", "ntk", "linear"),
         calibrated=("min_ratio", "max_ratio", "first_layer", "spacing", "head_order"),
+        as_published={"from_wavelength": 0.0},
         unrecorded={"from_wavelength": "0 (as published)"},
     )
 

@@ -60,6 +60,7 @@ class Traits:
         keeps_scaling: it keeps the scaling that a file declares and acts on top of it.
         changes_base: it is another base of the frequencies, and so acts in every layer that has the file's base.
         puts_on_top: what it adds to a base method, in words; such a method composes, ``NAME+BASE``. Empty: it does not.
+        as_published: parameters with which it does what its paper does, where its defaults do not.
         suggested_bases: bases that help texts name, the first one first.
         calibrated: parameters that ``--calibrate`` takes, to measure ``head_ratios`` in their place.
         trained_layer: the parameter that is a layer trained with the model; ``convert.trained_layers`` solves it.
@@ -80,6 +81,7 @@ class Traits:
     keeps_scaling: bool = False
     changes_base: bool = False
     puts_on_top: str = ""
+    as_published: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     suggested_bases: tuple[str, ...] = ()
     calibrated: tuple[str, ...] = ()
     trained_layer: str = ""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ggufrope.errors import UsageError
@@ -17,6 +17,7 @@ from ggufrope.report.document import document
 from ggufrope.report.markdown import markdown
 from ggufrope.report.page import page
 from ggufrope.report.study import Study, study
+from ggufrope.report.tuning_run import RUN, read_runs, runs_section
 
 __all__ = ["FORMATS", "Written", "write_report"]
 
@@ -41,7 +42,7 @@ def write_report(paths: Sequence[Path], outputs: Sequence[Path], title: str, *, 
     """Read results and write a report of them.
 
     Args:
-        paths: files of results, and directories with a ``results.jsonl``.
+        paths: files of results, directories with a ``results.jsonl``, and runs of ``tune``.
         outputs: what to write, each in the format that its suffix names.
         title: of the report.
         overwrite: replace outputs that exist.
@@ -55,8 +56,11 @@ def write_report(paths: Sequence[Path], outputs: Sequence[Path], title: str, *, 
         _check(output, outputs, paths, overwrite)
     if not outputs:
         raise UsageError("no output given: add -o report.html, or -o report.md")
-    measured = study(paths)
+    runs, others = read_runs(paths)
+    measured = study(others, [result for run in runs for result in run.results])
     made = document(measured, title)
+    if runs:
+        made = replace(made, sections=(runs_section(runs), *made.sections))
     versions = sorted({r.ggufrope for r in measured.results})
     made_by = f"Made by ggufrope report from {len(measured.results)} results of ggufrope {', '.join(versions)}."
     texts = [(output, FORMATS[output.suffix.lower()](made, made_by).encode("utf-8")) for output in outputs]
@@ -71,4 +75,5 @@ def _check(output: Path, outputs: Sequence[Path], paths: Sequence[Path], overwri
         raise UsageError(f"{output}: {problem}; end the name in .html or .md")
     if sum(other.absolute() == output.absolute() for other in outputs) > 1:
         raise UsageError(f"{output}: is given twice; omit one")
-    check_output(output, [path / NAME if path.is_dir() else path for path in paths], overwrite=overwrite)
+    reads = [path / name for path in paths for name in (NAME, RUN) if path.is_dir()]
+    check_output(output, [*reads, *(path for path in paths if not path.is_dir())], overwrite=overwrite)

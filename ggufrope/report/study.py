@@ -109,16 +109,17 @@ def _read_together(result: Result) -> int:
     return window if isinstance(window, int) else result.length
 
 
-def study(paths: Sequence[Path]) -> Study:
+def study(paths: Sequence[Path], more: Sequence[Result] = ()) -> Study:
     """Read results and put them in order; see ``arrange``.
 
     Args:
         paths: files of results, and directories with a ``results.jsonl``.
+        more: results from elsewhere.
 
     Raises:
         InputError: there are none, or a file cannot be read or holds something else.
     """
-    measured: list[Result] = []
+    measured: list[Result] = list(more)
     cut: list[str] = []
     for path in paths:
         if path.is_dir() and not (path / NAME).is_file():

@@ -3,6 +3,7 @@
 ==================  =====================================================================================
 ``request.json``    all that decides the result; a run of another request is refused
 ``SPACE.npz``       a space's search: written after every step, whole or not at all
+``forms.json``      what the model writes before an answer, by task
 ``untouched.json``  what the selection split says of the file as it is
 ``report/``         ``results.jsonl`` of the report split, as ``eval -o`` writes it
 ``run.json``        the finished run: what ``--json`` prints
@@ -94,7 +95,10 @@ class RunJournal:
 
     def _clear(self) -> None:
         """Remove what runs write, and nothing else."""
-        names = ["request.json", "untouched.json", "calibrated.json", "run.json", "start.gguf", "report/results.jsonl"]
+        names = [
+            "request.json", "forms.json", "untouched.json", "calibrated.json", "agreement.json", "run.json",
+            "start.gguf", "report/results.jsonl",
+        ]  # fmt: skip
         for path in (*self.folder.glob("*.npz"), *(self.folder / name for name in names)):
             path.unlink(missing_ok=True)
 

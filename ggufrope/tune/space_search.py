@@ -59,7 +59,7 @@ class SearchLimits:
 
 def search_space(
     name: str,
-    searcher: Searcher,
+    make: Callable[[], Searcher],
     read: Callable[[Floats], CandidateReading],
     start: Floats,
     limits: SearchLimits,
@@ -70,7 +70,7 @@ def search_space(
 
     Args:
         name: the space's, by which the journal keeps it.
-        searcher: makes the steps; fresh.
+        make: makes a searcher at its start; not called where nothing is left to do.
         read: reads the selection split with parameters ``(n_parameters,)``.
         start: parameters of the file as it is, ``(n_parameters,)``.
         limits: when it ends.
@@ -85,7 +85,10 @@ def search_space(
         state = SearchState(np.array(start, np.float64))
         _take(state, start, start, read, limits)
         journal.save(name, state)
-    elif state.searcher:
+    if state.done:
+        return state
+    searcher = make()
+    if state.searcher:
         searcher.restore(state.searcher)
     while not state.done:
         begin = time.monotonic()

@@ -182,7 +182,7 @@ def _check_options(request: TuneRequest) -> None:
     }  # fmt: skip
     for name, count in counts.items():
         if count is not None and count < 1:
-            raise UsageError(f"{name} {count}: 1 is the fewest")
+            raise UsageError(f"{name} {count}: must be 1 or more")
     if request.report_texts < _FEWEST_REPORT:
         raise UsageError(
             f"--report-texts {request.report_texts}: no interval comes out of so few; {_FEWEST_REPORT} are needed"

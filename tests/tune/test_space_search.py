@@ -77,7 +77,9 @@ def limits(**changed):
 
 def run(folder, searcher=None, read=None, **changed):
     with RunJournal(folder, {"seed": 0}) as journal:
-        return search_space("full", searcher or Walker(), read or quadratic(), np.zeros(3), limits(**changed), journal)
+        return search_space(
+            "full", lambda: searcher or Walker(), read or quadratic(), np.zeros(3), limits(**changed), journal
+        )
 
 
 def comparable(state):
