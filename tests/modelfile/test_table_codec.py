@@ -125,11 +125,12 @@ def test_on_lists_of_longrope_stock_s_choice_between_them_stays(tiny):
     assert file.decoded.table.attn_scale == pytest.approx(before.decoded.table.attn_scale * SCALE)
 
 
-def test_attention_that_follows_the_file_s_scale_is_not_squared_again(tiny):
+@pytest.mark.parametrize("factors", [PAIRS, [1.0] * 4])
+def test_attention_that_follows_the_file_s_scale_is_not_squared_again(tiny, factors):
     """DeepSeek's attention has attn_factor in its own multiplier: the key would count twice."""
     source = tiny("deepseek2", *yarn("deepseek2"))
     before = ModelFile.open(source).decoded
-    _, file = converted(source, {"factors": PAIRS, "attn_scale": SCALE})
+    _, file = converted(source, {"factors": factors, "attn_scale": SCALE})
     assert ours(file) == {keys.LENGTH_FACTORS}
     now = file.decoded
     assert now.stock.attention_multiplier("deepseek2") == before.stock.attention_multiplier("deepseek2")
