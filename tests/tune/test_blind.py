@@ -191,30 +191,25 @@ def test_too_many_numbers():
         BlindSearcher(reader, SPACES["full"], block)
 
 
-@pytest.mark.slow
-def test_planted_layers_are_found(demo_file):
-    """The demo model in a file whose layers turn too slowly by known factors: the search turns back the right ones."""
-    planted = [1.0, 1.35, 1.0, 1.5, 1.0, 1.25]
-    ratios = [[ratio] * 4 for ratio in planted]
-    path = demo_file("ms-poe", head_ratios=ratios, from_wavelength=0.0)
-    with RuntimeReader(path, n_ctx=260, threads=1) as reader:
+def test_planted_layers_are_turned_back(demo_file):
+    """The demo model in a file whose layers turn too slowly by known factors. Layer 2 alone decides what it answers
+    (a factor of 1.6 there costs 8 nats, in any other layer nothing): there the factor must come back.
+    """
+    planted = [1.35, 1.0, 1.5, 1.0, 1.25, 1.0]
+    path = demo_file("ms-poe", head_ratios=[[ratio] * 4 for ratio in planted], from_wavelength=0.0)
+    with RuntimeReader(path, n_ctx=256, threads=1) as reader:
 
         def texts(step):
-            text, facts = make_quiz(random.Random(step), 200, (0.1, 0.4, 0.7, 0.95))
+            text, facts = make_quiz(random.Random(step), 150, (0.1, 0.4, 0.7, 0.95))
             prefix = tuple(reader.engine.prompt(" ".join([*text, "so", "give"])))
-            tokens = lambda word: tuple(reader.engine.tokens(word))  # noqa: E731
-            asked = tuple(TuningQuestion(name, None, tokens(name), tokens(f"{thing}")) for name, thing in facts)
-            return [TuningText(f"quiz/{step}", prefix, asked)]
+            asked = (
+                TuningQuestion(name, None, tuple(reader.engine.tokens(name)), tuple(reader.engine.tokens(thing)))
+                for name, thing in facts
+            )
+            return [TuningText(f"quiz/{step}", prefix, tuple(asked))]
 
-        searcher = BlindSearcher(reader, SPACES["layers"], texts, seed=0, pull=0.0)
-        reports = [searcher.advance(step) for step in range(30)]
-    right = -np.log(planted)
-    cosine = searcher.theta @ right / np.linalg.norm(searcher.theta) / np.linalg.norm(right)
-    print(
-        np.round(searcher.theta, 2),
-        np.round(right, 2),
-        round(float(cosine), 3),
-        [round(r.objective, 3) for r in reports],
-    )
-    assert cosine > 0.8
-    assert np.mean([r.objective for r in reports[-5:]]) < 0.5 * np.mean([r.objective for r in reports[:5]])
+        searcher = BlindSearcher(reader, SPACES["layers"], texts, seed=0, blocks=4, pull=0.0)
+        reports = [searcher.advance(step) for step in range(3)]
+    assert reports[0].objective > 3
+    assert all(report.objective < 0.05 for report in reports[1:])
+    assert searcher.theta[2] == pytest.approx(-np.log(1.5), abs=0.2)
