@@ -84,7 +84,8 @@ class RunJournal:
         found = read_json(path)
         if found == self._request:
             return True
-        if not overwrite:
+        begun = any(self.folder.glob("*.npz"))  # a request that was refused has nothing to lose
+        if begun and not overwrite:
             raise OutputError(
                 f"{self.folder}: holds a run of another request ({_differing(found, self._request)}); --overwrite "
                 f"replaces it; or {_REMEDY}"

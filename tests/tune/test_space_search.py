@@ -177,6 +177,13 @@ def test_another_request_is_refused_and_replaced_on_demand(tmp_path):
         assert journal.resumed
 
 
+def test_a_request_that_was_refused_is_in_nobodys_way(tmp_path):
+    with RunJournal(tmp_path / "run", {"seed": 0}) as journal:
+        journal.put("forms.json", {"niah": " "})
+    with RunJournal(tmp_path / "run", {"seed": 1}) as journal:
+        assert not journal.resumed and journal.get("forms.json") is None
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "letters.txt").write_text("dear")
