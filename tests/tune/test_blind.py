@@ -11,7 +11,7 @@ import pytest
 from demo_model.text import make_quiz
 from test_layout import model
 
-from ggufrope.errors import InputError, UsageError
+from ggufrope.errors import UsageError
 from ggufrope.tune.blind.racing import race
 from ggufrope.tune.layout import PairLayout
 from ggufrope.tune.runtime_reader import AnswerReading, RuntimeReader
@@ -65,13 +65,13 @@ def test_a_restored_evolution_goes_on_to_the_bit():
     np.testing.assert_array_equal(evolved(again, loss, 7).mean, whole.mean)
     other = evolved(Evolution(np.zeros(4), WIDE, sigma=0.3, seed=6), loss, 12)
     assert not np.array_equal(other.mean, whole.mean)
-    with pytest.raises(InputError, match="another space or version"):
+    with pytest.raises(UsageError, match="another space or version"):
         Evolution(np.zeros(3), WIDE[:3], sigma=0.3, seed=5).restore(half.state())
 
 
 def test_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "cmaes", None)
-    with pytest.raises(InputError, match=r"needs the package cmaes: pip install 'ggufrope\[tune\]'"):
+    with pytest.raises(UsageError, match=r"needs the package cmaes: pip install 'ggufrope\[tune\]'"):
         Evolution(np.zeros(4), WIDE, sigma=0.3, seed=1)
 
 
@@ -180,7 +180,7 @@ def test_killed_and_resumed_equals_not_killed():
     more = [again.advance(step) for step in range(3, 6)]
     np.testing.assert_array_equal(again.theta, whole.theta)
     assert [r.objective for r in more] == [r.objective for r in reports[3:]]
-    with pytest.raises(InputError, match="of space 'layers', this one is of 'pairs'"):
+    with pytest.raises(UsageError, match="of space 'layers', this one is of 'pairs'"):
         BlindSearcher(QuadraticReader(TARGET), SPACES["pairs"], block).restore(half.state())
 
 

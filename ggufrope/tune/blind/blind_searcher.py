@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufrope.errors import InputError, UsageError
+from ggufrope.errors import UsageError
 from ggufrope.tune.blind.evolution import Evolution
 from ggufrope.tune.blind.racing import race
 from ggufrope.tune.objective import excess, objective
@@ -67,7 +67,7 @@ class BlindSearcher:
                 ``objective``.
 
         Raises:
-            InputError: the package ``cmaes`` is missing.
+            UsageError: the package ``cmaes`` is missing.
             UsageError: the space has too many numbers.
             UnsupportedModelError: the file cannot carry the space.
         """
@@ -161,11 +161,11 @@ class BlindSearcher:
         """Go on from a ``state``.
 
         Raises:
-            InputError: it is of another space or engine.
+            UsageError: it is of another space or engine.
         """
         name = np.asarray(state.get("space", ()), np.uint8).tobytes().decode(errors="replace")
         if name != self._space.name:
-            raise InputError(
+            raise UsageError(
                 f"what was kept of a search is of space '{name}', this one is of '{self._space.name}'; begin anew in "
                 "another place"
             )

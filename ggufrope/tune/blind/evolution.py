@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufrope.errors import InputError
+from ggufrope.errors import UsageError
 
 __all__ = ["Evolution"]
 
@@ -36,7 +36,7 @@ class Evolution:
             seed: of the candidates.
 
         Raises:
-            InputError: the package is missing.
+            UsageError: the package is missing.
         """
         self._limits, self._seed, self.generation = limits, seed, 0
         # one parameter is not adapted by the package's formulas: another, which nothing reads, stands beside it
@@ -86,12 +86,12 @@ class Evolution:
         """Go on from a ``state`` of one that was made with the same arguments.
 
         Raises:
-            InputError: it is none.
+            UsageError: it is none.
         """
         now = self._kept
         given = {name: np.asarray(state.get(f"cma{name}", ())) for name in _KEPT}
         if any(given[name].shape != np.shape(now[name]) for name in _KEPT):
-            raise InputError("what was kept of a search is of another space or version of cmaes; begin anew elsewhere")
+            raise UsageError("what was kept of a search is of another space or version of cmaes; begin anew elsewhere")
         values = {name: value.astype(np.float64) if value.ndim else value.item() for name, value in given.items()}
         self._cma.__setstate__({**now, **values})
         self.generation = int(values["_g"])
@@ -106,5 +106,5 @@ def _package() -> Any:
     try:
         import cmaes
     except ImportError:
-        raise InputError("the blind engine needs the package cmaes: pip install 'ggufrope[tune]'") from None
+        raise UsageError("the blind engine needs the package cmaes: pip install 'ggufrope[tune]'") from None
     return cmaes
