@@ -126,7 +126,7 @@ def command(file: Path, as_json: bool, **options: Any) -> None:
     """Learn the frequency table that helps FILE at a task, prove it on texts it has not seen, and write it.
 
     Weights stay as they are. Nothing is written unless the gain's 95% interval is above 0 and the loss on plain text
-    stays within --allow; then the exit code is 1. An interrupted run resumes where it stopped.
+    stays within --allow; else the table says why, and the exit code is 1. An interrupted run resumes where it stopped.
     """
     import json
 

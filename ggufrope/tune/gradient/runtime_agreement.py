@@ -33,7 +33,7 @@ TOLERANCES = {"F32": 0.02, "F16": 0.02, "BF16": 0.05}
 _QUANTIZED = 0.25
 #: Steps along the gradient that PyTorch's own gradient is held against, in log factors (a norm over all of them): the
 #: first over which it is straight. At position 400 a fast pair of 1% lower frequency has turned by 4 radians less, so a
-#: small model with few pairs to share a step bends within 0.003; one over which float32 has no digits left is too short.
+#: small model with few pairs to share a step bends within 0.003; one that leaves float32 no digits is too short.
 _SHORTS = (0.003, 0.001, 0.0003, 0.0001)
 #: The runtime is asked over a step at which its arithmetic is a twentieth of the slope, up to this one.
 _LONG = 0.3
