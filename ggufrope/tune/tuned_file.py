@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +13,56 @@ from numpy.typing import NDArray
 
 from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.errors import OutputError
-from ggufrope.methods import PLAIN, composing_methods, scaling_method
+from ggufrope.methods import PLAIN, composing_methods
 from ggufrope.methods.factor_table import LAYOUT, PAIRS, FactorTable
 from ggufrope.methods.table_file import write_table
 from ggufrope.modelfile.model_file import ModelFile
+from ggufrope.tune.earlier_table import EarlierTable, base_of
 from ggufrope.tune.layout import PairLayout
 
-__all__ = ["FoundTable", "base_of", "write_found_table", "write_tuned"]
+__all__ = ["FoundTable", "write_found_table", "write_tuned"]
 
 Floats = NDArray[np.float64]
 
 _SAME = 1e-5  # of a frequency, read back; a file holds float32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FoundTable:
     """A table, relative to what a file declares for all heads.
 
     Attributes:
+        start: the file.
         layout: of the factors.
         factors: for each layer, KV head and pair, ``(layout.size,)``: those of the file times those that were found.
         params: how it was found, ready for JSON.
     """
 
+    start: ModelFile
     layout: PairLayout
     factors: Floats
     params: Mapping[str, Any]
 
+    @cached_property
+    def earlier(self) -> EarlierTable:
+        """What a table that the file has already says of all heads; the new one takes its place and says it, too."""
+        return EarlierTable.of(self.start)
+
+    @cached_property
+    def parts(self) -> list[Floats]:
+        """All of what is written, by layer, ``(n_head_kv, n_pairs)`` each."""
+        split = self.layout.split(self.factors)
+        return [part * shared for part, shared in zip(split, self.earlier.factors, strict=True)]
+
     @property
     def of_pairs(self) -> Floats | None:
-        """The factors of pairs alone, ``(n_pairs,)``, where all heads of the layers that may be moved have the same."""
-        parts = self.layout.split(self.factors)
-        free = [part for part, moved in zip(parts, self.layout.free, strict=True) if moved]
-        rest = [part for part, moved in zip(parts, self.layout.free, strict=True) if not moved]
-        first = free[0][0]
-        same = all((part == first).all() for part in free) and all((part == 1.0).all() for part in rest)
-        return first if same else None
+        """The factors of pairs alone, ``(n_pairs,)``, where they say it all of the layers that such a table acts on."""
+        model = self.start.decoded.model
+        acts = [model.rotates(layer) and not model.slides(layer) for layer in range(model.n_layer)]
+        moved = [part for part, acting in zip(self.parts, acts, strict=True) if acting and part.size]
+        rest = [part for part, acting in zip(self.parts, acts, strict=True) if not acting]
+        same = bool(moved) and all((part == moved[0][0]).all() for part in moved)
+        return moved[0][0] if same and all((part == 1.0).all() for part in rest) else None
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -58,65 +73,63 @@ class FoundTable:
     def values(self) -> Floats:
         """In the order of ``axes``, flat."""
         pairs = self.of_pairs
-        return self.factors if pairs is None else pairs
+        return np.concatenate([part.ravel() for part in self.parts]) if pairs is None else pairs
 
 
-def write_found_table(path: Path, found: FoundTable, file: ModelFile) -> None:
+def write_found_table(path: Path, found: FoundTable) -> None:
     """Write the table for ``convert --method table --table PATH``, bound to the model.
 
     Raises:
         OutputError: it cannot be written.
     """
-    write_table(path, found.values, found.axes, model=file.identity.as_json(), params=found.params)
+    write_table(
+        path, found.values, found.axes, attn_scale=found.earlier.attn_scale, model=found.start.identity.as_json(),
+        params=found.params,
+    )  # fmt: skip
 
 
-def base_of(file: ModelFile) -> tuple[str, dict[str, Any]]:
-    """The method that decides about a file's scaling, where ggufrope wrote it, and its parameters; else the plain one.
-
-    What the file declared before any conversion stays beneath a table as it is.
-    """
-    decoded = file.decoded
-    if not decoded.ours:
-        return PLAIN, {}
-    scaling = scaling_method(decoded.method)
-    if scaling.traits.keeps_scaling or scaling.name == PLAIN:
-        return PLAIN, {}
-    return scaling.name, dict(decoded.params.get("base", decoded.params))
-
-
-def write_tuned(start: ModelFile, source: Path, output: Path, found: FoundTable, *, overwrite: bool) -> None:
+def write_tuned(source: Path, output: Path, found: FoundTable, *, overwrite: bool) -> Path:
     """Write the model with the table, whole or not at all, and read it back.
 
     Args:
-        start: the file that the table is relative to.
-        source: the file that is copied: ``start``, or what it was converted from.
+        source: the file that is copied: the table's start, or what that was converted from.
         output: where to.
         found: the table.
         overwrite: replace ``output``.
+
+    Returns:
+        The file that was written: ``output``, or the first of several shards.
 
     Raises:
         GgufropeError: see ``carry_out``.
         OutputError: what was written does not rotate by the table; it is removed.
     """
+    start = found.start
     name, params = base_of(start)
     front = next(cls.name for cls in composing_methods() if cls.traits.brings_file)
-    table = FactorTable(found.values, found.axes, params=found.params, origin="the table that was found")
+    table = FactorTable(
+        found.values, found.axes, found.earlier.attn_scale, params=found.params, origin="the table that was found"
+    )
     method = front if name == PLAIN else f"{front}+{name}"
     context = None if name == PLAIN else start.decoded.context
-    carry_out(
+    done = carry_out(
         ConvertRequest(source, output, method, {"factor_table": table, **params}, context=context, overwrite=overwrite)
     )
-    _require_written(start, ModelFile.open(output), found)
+    written = output if done.saved is None else done.saved.path
+    _require_written(ModelFile.open(written), found)
+    return written
 
 
-def _require_written(start: ModelFile, written: ModelFile, found: FoundTable) -> None:
-    """Compare every head's frequencies with the start's, divided by what was found."""
-    before, after, model = start.decoded.table.without_heads(), written.decoded.table, start.decoded.model
+def _require_written(written: ModelFile, found: FoundTable) -> None:
+    """Compare every head's frequencies with the start's, divided by what was found; and the attention scale."""
+    before, after, model = found.start.decoded.table.without_heads(), written.decoded.table, found.start.decoded.model
     for layer, part in enumerate(found.layout.split(found.factors)):
         for head, factors in enumerate(part):
             for length in before.length_points or (None,):
                 wanted = before.frequencies(model, layer, 0, length) / factors
-                if not np.allclose(after.frequencies(written.decoded.model, layer, head, length), wanted, rtol=_SAME):
+                got = after.frequencies(written.decoded.model, layer, head, length)
+                scales = before.scale(model, layer, length), after.scale(written.decoded.model, layer, length)
+                if not (np.allclose(got, wanted, rtol=_SAME, atol=0) and np.isclose(*scales, rtol=_SAME, atol=0)):
                     written.path.unlink()
                     raise OutputError(
                         f"{written.path}: layer {layer}, KV head {head} would not rotate by the table that was found; "

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufrope.errors import UsageError
+from ggufrope.errors import UnsupportedModelError, UsageError
 from ggufrope.evals.store import Store
 from ggufrope.last_words import note
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.tune.layout import PairLayout
-from ggufrope.tune.report_split import GOAL, CellMeasurer, CellProgress, ReportCell, ReportRow, report_split
+from ggufrope.tune.report_split import ALSO_READ, GOAL, CellMeasurer, CellProgress, ReportCell, ReportRow, report_split
 from ggufrope.tune.run_journal import RunJournal
 from ggufrope.tune.run_setup import report_cells, request_record, run_texts, started
 from ggufrope.tune.search_state import SearchState
@@ -169,6 +169,8 @@ def tune(request: TuneRequest, tools: TuneTools, progress: TuneProgress | None =
         try:
             run = _Run(request, tools, progress or TuneProgress(), journal, start, model, told)
             return run.carry_out(begin)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"all steps are in {folder}; the same command goes on from there") from None
         finally:
             model.close()
 
@@ -188,10 +190,33 @@ class _Run:
             self.engines[space.name], said = tools.engine(start, space, request)
             self.notes += [said] * bool(said and said not in self.notes)
         self.texts = run_texts(request, journal, model)
-        self.cells = report_cells(request, journal, self.texts)
-        for cell in self.cells:  # a length that is too short for one is said now, not after the search
-            if not cell.texts:
-                model.make(cell.task, cell.length, cell.depths, 1, cell.seed, None)
+        self._require_engines()
+        self.cells = [cell for cell in report_cells(request, journal, self.texts) if self._fits(cell)]
+
+    def _require_engines(self) -> None:
+        """Refuse to go on with another engine's state: which one there is depends on what is installed."""
+        before = self.journal.get("engines.json") or {}
+        for name, engine in self.engines.items():
+            if before.get(name, engine) != engine and self.journal.load(name) is not None:
+                raise UsageError(
+                    f"{self.journal.folder}: space {name} was begun by the {before[name]} engine, and is now for the "
+                    f"{engine} engine; give back what that one needs, or delete the folder to start anew"
+                )
+        self.journal.put("engines.json", self.engines)
+
+    def _fits(self, cell: ReportCell) -> bool:
+        """Whether a cell can be read; said now, not after the search. A task that nobody named is left out, if not."""
+        if cell.texts:
+            return True
+        try:
+            self.model.make(cell.task, cell.length, cell.depths, 1, cell.seed, None)
+        except UsageError as error:
+            if cell.role != ALSO_READ or self.request.also:
+                raise
+            why = str(error).partition(";")[0]
+            self.notes.append(f"{cell.task.name} at {cell.length} tokens is not in the report: {why}")
+            return False
+        return True
 
     def carry_out(self, begin: float) -> Tuned:
         """Search, choose, judge, write."""
@@ -225,10 +250,19 @@ class _Run:
             self.progress.say("reading the selection split with the untouched file")
             split.read_untouched(self._zero())
             reading = split.read(self._zero())
+            self._require_finite(reading)
             self._require_something_to_gain(groups, reading)
             told = {"losses": split.untouched, "groups": [asdict(group) for group in reading.groups]}
             self.journal.put("untouched.json", told)
         return split
+
+    def _require_finite(self, reading: SelectionReading) -> None:
+        numbers = [*(rise.after for rise in reading.rises), *(group.objective for group in reading.groups)]
+        if not np.isfinite(numbers).all():
+            raise UnsupportedModelError(
+                f"{self.request.file.path}: computes NaN or infinities on the selection split as it is, so that "
+                "nothing can be compared with it; check the file, and the --text"
+            )
 
     def _require_something_to_gain(self, groups: Sequence[SelectionGroup], reading: SelectionReading) -> None:
         for task in dict.fromkeys(group.task for group in groups):
@@ -289,31 +323,31 @@ class _Run:
         if reason and not self.request.write_anyway:
             return reason, ()
         params = {"tune": self._params(chosen, searches[chosen], outcome)}
-        found = FoundTable(self.model.layout, self.model.own * np.exp(outcome.row.log_factors), params)
+        factors = self.model.own * np.exp(outcome.row.log_factors)
+        found = FoundTable(self.start, self.model.layout, factors, params)
         written = []
         if self.request.table is not None:
-            write_found_table(self.request.table, found, self.start)
+            write_found_table(self.request.table, found)
             written.append(self.request.table)
         if self.request.output is not None:
-            write_tuned(
-                self.start, self.request.file.path, self.request.output, found, overwrite=self.request.overwrite
-            )
-            written.append(self.request.output)
+            source, output = self.request.file.path, self.request.output
+            written.append(write_tuned(source, output, found, overwrite=self.request.overwrite))
         return reason, tuple(written)
 
     def _params(self, chosen: str, state: SearchState, outcome: RowOutcome) -> dict[str, Any]:
         """How the table was found, for ``ggufrope.params``."""
-        told, gained = self.told, outcome.gain
+        gained = outcome.gain
         own = {
-            "for": told["for"], "lengths": told["lengths"], "space": chosen, "engine": self.engines[chosen],
+            **{name: self.told[name] for name in ("for", "lengths", "seed", "texts", "allow")},
+            "space": chosen, "engine": self.engines[chosen], "steps": state.best_point.step,
             "forms": self.journal.get("forms.json"),
-            "steps": state.best_point.step, "seed": told["seed"], "texts": told["texts"], "allow": told["allow"],
         }  # fmt: skip
         if gained is None:
             return own
         loss = {str(rise.length): round(rise.share, 6) for rise in gained.rises}
         shown = {"value": gained.value, "low": gained.low, "high": gained.high}
-        return {**own, "gain": {k: None if v is None else round(v, 6) for k, v in shown.items()}, "loss_rise": loss}
+        told = {**own, "gain": {k: None if v is None else round(v, 6) for k, v in shown.items()}, "loss_rise": loss}
+        return dict(finite(told))
 
     def _record(
         self, searches: dict[str, SearchState], chosen: str, outcomes: Sequence[RowOutcome], reason: str,
