@@ -23,7 +23,7 @@ from ggufrope.text import shorten, size
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["read_table", "table_from_json", "write_table"]
+__all__ = ["check_table_name", "read_table", "table_from_json", "write_table"]
 
 _LARGEST = 64 << 20  # bytes of a file, and of the arrays in one
 _RECORD = 64 << 10  # bytes of ``params``, which goes into a GGUF's header
@@ -111,8 +111,7 @@ def write_table(
         ParameterError: factors or parameters that no reader would take.
         OutputError: another suffix, or it cannot be written.
     """
-    if path.suffix not in (".json", ".npz"):
-        raise OutputError(f"{path}: a table is written as .json or .npz; give it such a name")
+    check_table_name(path)
     told: dict[str, Any] = {"factors": factors, "axes": list(axes), "attn_scale": float(attn_scale)}
     told |= {name: value for name, value in (("model", model), ("params", params)) if value}
     table = table_from_json(told, str(path))
@@ -131,6 +130,16 @@ def write_table(
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
+
+
+def check_table_name(path: Path) -> None:
+    """Refuse a name by which no table can be written; for whoever works long before one is.
+
+    Raises:
+        OutputError: it ends neither in ``.json`` nor in ``.npz``.
+    """
+    if path.suffix not in (".json", ".npz"):
+        raise OutputError(f"{path}: a table is written as .json or .npz; give it such a name")
 
 
 def _members(path: Path, data: bytes) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Gain:
     @property
     def holds(self) -> bool:
         """Whether plain text pays no more than is allowed."""
-        return within(self.rises, self.allow)
+        return bool(self.rises) and within(self.rises, self.allow)
 
     @property
     def reason(self) -> str:
@@ -69,6 +69,8 @@ class Gain:
             return f"the gain on texts that neither search nor selection has seen is {self.value:+.3f}, {interval}"
         if worse := [p for p in self.parts if p.change.high is not None and p.change.high < 0]:
             return f"{worse[0].task} at {worse[0].length} tokens became worse ({worse[0].change.value:+.3f})"
+        if not self.rises:
+            return "the loss on plain text could not be compared: the untouched file has none that is finite"
         if not self.holds:
             most = max(self.rises, key=lambda rise: rise.share)
             return f"the loss on plain text rose by {most.text}, and {self.allow:.2%} is allowed"

@@ -4,6 +4,7 @@
 ``request.json``    all that decides the result; a run of another request is refused
 ``SPACE.npz``       a space's search: written after every step, whole or not at all
 ``forms.json``      what the model writes before an answer, by task
+``engines.json``    which engine searches which space
 ``untouched.json``  what the selection split says of the file as it is
 ``report/``         ``results.jsonl`` of the report split, as ``eval -o`` writes it
 ``run.json``        the finished run: what ``--json`` prints
@@ -98,6 +99,7 @@ class RunJournal:
         """Remove what runs write, and nothing else."""
         names = [
             "request.json", "forms.json", "untouched.json", "calibrated.json", "agreement.json", "run.json",
+            "engines.json",
             "start.gguf", "report/results.jsonl",
         ]  # fmt: skip
         for path in (*self.folder.glob("*.npz"), *(self.folder / name for name in names)):

@@ -63,7 +63,7 @@ def request_record(request: TuneRequest) -> dict[str, Any]:
         "file": {"name": request.file.path.name, "header": request.file.header_hash,
                  "weights": request.file.identity.weights},
         "for": {goal.task: goal.weight for goal in request.goals},
-        "tasks": {name: record(task_of(name, request.settings)) for name in tasks},
+        "tasks": {name: record(task_of(name, request.settings_of(name))) for name in tasks},
         "texts": [_file(path) for path in request.texts],
         "lengths": list(request.lengths), "depths": list(request.depths), "spaces": list(request.spaces),
         "engine": request.engine, "from": None if request.start is None else asdict(request.start),
@@ -160,7 +160,7 @@ def _cell(
     request: TuneRequest, journal: _Kept, texts: RunTexts, name: str, length: int, role: str, weight: float
 ) -> ReportCell:
     seed = split_seed(request.seed, REPORT)
-    task: Any = task_of(name, request.settings)
+    task: Any = task_of(name, request.settings_of(name))
     if task.kind is not ANSWERS:
         plain = texts.report_kept(length)
         options = {"texts": [_file(path) for path in request.texts]}

@@ -118,7 +118,8 @@ def _take(
         candidate = start + scale * (theta - start)
         reading = read(candidate)
         rise = max(r.share for r in reading.rises)
-        holds = within(reading.rises, limits.allow) and math.isfinite(reading.objective)
+        untouched = not state.points  # what others are compared with, even if reading it twice differs a little
+        holds = (untouched or within(reading.rises, limits.allow)) and math.isfinite(reading.objective)
         better = holds and (not state.points or reading.objective < state.best_point.objective)
         state.points.append(SelectionPoint(len(state.steps), reading.objective, rise, holds, scale, better))
         if better:

@@ -90,14 +90,18 @@ class RunTexts:
         goal = rng.choices(self.goals, [goal.weight for goal in self.goals])[0]
         length = rng.choice(self.lengths)
         if goal.parts is None:
-            return rng.choice(self.plain).texts(TRAIN, length=length, n=1, seed=seed)[0]
+            return rng.choice(self._trained_on(length)).texts(TRAIN, length=length, n=1, seed=seed)[0]
         return self.make(goal.parts[TRAIN], length, goal.depths, 1, seed, goal.lead)[0]
 
     def _kept(self, step: int) -> TuningText:
         seed = split_seed(self.seed, "keep", step)
         length = self.kept_lengths[-1 if step % _LONG_EVERY == 0 else 0]
-        text = random.Random(seed).choice(self.plain).texts(TRAIN, length=length, n=1, seed=seed)[0]
+        text = random.Random(seed).choice(self._trained_on(length)).texts(TRAIN, length=length, n=1, seed=seed)[0]
         return replace(text, name=KEEP + text.name)
+
+    def _trained_on(self, length: int) -> list[PlainText]:
+        """The files that have a text of ``length`` tokens for training; ``require_enough``: there is one."""
+        return [plain for plain in self.plain if len(plain.parts[TRAIN]) >= length]
 
     @property
     def kept_lengths(self) -> tuple[int, ...]:

@@ -92,7 +92,7 @@ def _gain(
         if cell.role == GOAL:
             lost = Difference(float("nan"), None, None, "independent")  # no finite value: nothing is shown
             parts.append(GoalGain(cell.task.name, cell.length, cell.weight, change or lost))
-        elif cell.role == LOSS and before.mean is not None:
+        elif cell.role == LOSS and before.mean is not None and math.isfinite(before.mean):
             loss = float("nan") if after.mean is None else after.mean
             rises.append(LossRise(cell.length, before.mean, loss, after.n))
     return gain(parts, rises, allow)

@@ -12,8 +12,10 @@ from ggufrope.errors import UsageError
 from ggufrope.evals.answer_kind import ANSWERS
 from ggufrope.evals.task_kind import Task
 from ggufrope.evals.tasks import TASKS, make, options
-from ggufrope.files import check_output
+from ggufrope.files import check_output, real_path
+from ggufrope.gguf import output_names
 from ggufrope.methods.head_order import PER_PROMPT
+from ggufrope.methods.table_file import check_table_name
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.text import did_you_mean
 
@@ -119,6 +121,11 @@ class TuneRequest:
         goals = {goal.task for goal in self.goals}
         return tuple(name for name in self.also or ALSO if name not in goals)
 
+    def settings_of(self, task: str) -> Mapping[str, Any]:
+        """Options for a task. One that nobody named has its defaults: a data file is not for it."""
+        named = {goal.task for goal in self.goals}.union(self.also)
+        return self.settings if task in named else {}
+
 
 def goal_of(text: str) -> TuneGoal:
     """``kv-retrieval`` or ``kv-retrieval:2``, a task with a weight.
@@ -159,12 +166,21 @@ def check_tune_request(request: TuneRequest) -> None:
     _check_options(request)
     _check_tasks(request)
     _check_model(request)
-    reads = [*(header.path for header in request.file.headers), *request.texts]
-    for output in (request.output, request.table):
-        if output is not None:
-            check_output(output, reads, overwrite=request.overwrite)
-    if request.output is not None and request.output == request.table:
-        raise UsageError(f"--table {request.table}: is also the name of -o; give it another one")
+    _check_outputs(request)
+
+
+def _check_outputs(request: TuneRequest) -> None:
+    shards = request.file.headers
+    given = [*request.texts, *request.settings.values(), request.chat_template]
+    reads = [*(header.path for header in shards), *(Path(path) for path in given if isinstance(path, (str, Path)))]
+    outputs = [] if request.output is None else [*output_names(request.output, len(shards))]
+    if request.table is not None:
+        check_table_name(request.table)
+        if any(real_path(request.table) == real_path(output) for output in (request.output, *outputs) if output):
+            raise UsageError(f"--table {request.table}: is also the name of -o; give it another one")
+        outputs.append(request.table)
+    for output in outputs:
+        check_output(output, reads, overwrite=request.overwrite)
 
 
 def _check_options(request: TuneRequest) -> None:
@@ -194,6 +210,9 @@ def _check_options(request: TuneRequest) -> None:
     if request.seed < 0:
         raise UsageError(f"--seed {request.seed}: a seed must be 0 or more")
     _each_once("--for", [goal.task for goal in request.goals])
+    _each_once("--also", request.also)
+    _each_once("--text", [real_path(path) for path in request.texts])
+    _each_once("--depths", request.depths)
     _each_once("--space", request.spaces)
     _each_once("--length", request.lengths)
     if bad := [d for d in request.depths if not 0 <= d <= 1]:

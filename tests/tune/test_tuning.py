@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import replace
 
+import gguf_builder as gb
 import numpy as np
 import pytest
 from fake_engine import model_file
 from fake_model import FakeTools, World
 
-from ggufrope.errors import OutputError, UsageError
+from ggufrope.errors import OutputError, UnsupportedModelError, UsageError
 from ggufrope.evals.store import read_results
 from ggufrope.methods.table_file import read_table
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.tune.report_split import GOAL, LOSS
+from ggufrope.tune.run_setup import request_record
 from ggufrope.tune.tune_request import Start, TuneGoal, TuneRequest
 from ggufrope.tune.tuning import tune
 
@@ -262,11 +265,163 @@ def test_beyond_the_context_from_a_method(request_of):
         ({"spaces": ("fulll",)}, "--space fulll"),
         ({"depths": (2.0,)}, "--depths 2"),
         ({"minutes": 0.0}, "--minutes 0"),
+        ({"minutes": float("nan")}, "--minutes nan"),
+        ({"steps": 0}, "--steps 0"),
+        ({"steps": -3}, "--steps -3"),
+        ({"seed": -1}, "--seed -1"),
+        ({"also": ("ruler-vt", "ruler-vt")}, "--also ruler-vt: is given twice"),
+        ({"spaces": ("layers", "layers")}, "--space layers: is given twice"),
+        ({"goals": (TuneGoal("niah"), TuneGoal("niah", 2.0))}, "--for niah: is given twice"),
+        ({"depths": (0.0, 0.0)}, "--depths 0.0: is given twice"),
     ],
 )
 def test_bad_requests(request_of, changed, said):
     with pytest.raises(UsageError, match=said):
         tune(request_of(**changed), FakeTools(World()))
+
+
+def test_one_text_by_two_names_is_one_text(request_of, tmp_path):
+    """The same text twice would make intervals of what is predicted narrower than they are."""
+    (tmp_path / "link.txt").symlink_to(tmp_path / "text.txt")
+    with pytest.raises(UsageError, match=r"--text .*text\.txt: is given twice"):
+        tune(request_of(texts=(tmp_path / "text.txt", tmp_path / "link.txt")), FakeTools(World()))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"table": "table.csv"}, r"table\.csv: a table is written as \.json or \.npz"),
+        ({"table": "sub/../out.npz", "output": "out.npz"}, "is also the name of -o"),
+        ({"table": "haystack.json", "settings": {"haystack": "haystack.json"}}, "the same file as one that is read"),
+        ({"output": "nowhere/out.gguf"}, "its directory does not exist"),
+    ],
+)
+def test_outputs_are_refused_before_any_work(request_of, tmp_path, changed, said):
+    """All of them, with all that a run reads: after a search of hours it would be late."""
+    (tmp_path / "haystack.json").write_text("Sentences. " * 50)
+    (tmp_path / "sub").mkdir()
+    named = {name: tmp_path / value for name, value in changed.items() if isinstance(value, str)}
+    settings = {name: tmp_path / value for name, value in changed.get("settings", {}).items()}
+    request = request_of(goals=(TuneGoal("niah"),), **named, settings=settings, overwrite=True)
+    with pytest.raises(OutputError if "also" not in said else UsageError, match=said):
+        tune(request, FakeTools(world := World()))
+    assert not world.reads and not list(tmp_path.glob("*.tune"))
+
+
+def test_a_model_in_shards(request_of, tmp_path):
+    (first_name, first_value), *rest = gb.tiny_tensors()
+    counts = [("split.count", gb.U16, 2), ("split.tensors.count", gb.I32, 1 + len(rest))]
+    shards = [tmp_path / f"model-0000{n}-of-00002.gguf" for n in (1, 2)]
+    for n, tensors in enumerate(([(first_name, first_value)], rest)):
+        entries = [gb.entry(*count) for count in (*counts, ("split.no", gb.U16, n))]
+        shards[n].write_bytes(gb.build([*(gb.llama_entries(context_length=512) if n == 0 else []), *entries], tensors))
+    done = tune(request_of(file=ModelFile.open(shards[0])), FakeTools(World()))
+    assert done.written == (tmp_path / "out-00001-of-00002.gguf",)
+    assert done.record["written"] == ["out-00001-of-00002.gguf"]
+    assert ModelFile.open(done.written[0]).decoded.method == "table"
+    with pytest.raises(OutputError, match="exists already"):  # said before the search, of any shard
+        tune(request_of(file=ModelFile.open(shards[0]), seed=1), FakeTools(world := World()))
+    assert not world.reads
+
+
+def test_a_file_that_computes_nothing_is_refused(request_of):
+    class Broken(World):
+        def loss(self, log_factors, text):
+            return math.nan
+
+    with pytest.raises(UnsupportedModelError, match=r"model\.gguf: computes NaN or infinities"):
+        tune(request_of(), FakeTools(Broken()))
+
+
+def test_a_loss_that_cannot_be_compared_is_not_within_what_is_allowed(request_of):
+    """Untouched, the report's plain text has no finite loss; the selection's has."""
+
+    class Broken(World):
+        def loss(self, log_factors, text):
+            return math.nan if "/report/" in text else super().loss(log_factors, text)
+
+    done = tune(request_of(), FakeTools(Broken()))
+    assert not done.written and done.reason.startswith("the loss on plain text could not be compared")
+
+
+def test_written_anyway_with_a_loss_that_is_no_number(request_of):
+    """The record in the file has no infinities, which JSON has not."""
+
+    class Costly(World):
+        def loss(self, log_factors, text):
+            return math.inf if "/report/" in text and log_factors.any() else super().loss(log_factors, text)
+
+    done = tune(request_of(write_anyway=True), FakeTools(Costly()))
+    assert done.written and "not finite" in done.reason
+    told = ModelFile.open(done.written[0]).decoded.params["factor_table"]["params"]["tune"]
+    assert told["loss_rise"] == {"192": None} and told["gain"]["low"] > 0
+
+
+def test_reading_the_untouched_file_twice_may_differ_a_little(request_of):
+    """As on a GPU: with nothing allowed at all, the untouched file is still what a search begins from."""
+
+    class Restless(World):
+        def loss(self, log_factors, text):
+            return super().loss(log_factors, text) + 1e-9 * self.reads
+
+    done = tune(request_of(allow=0.0, steps=4), FakeTools(Restless()))
+    assert done.searches["layers"].points[0].best and not done.written
+
+
+def test_a_short_text_beside_a_long_one(request_of, tmp_path):
+    """It has no text for training; the long one has them all, also at steps that would have taken the short one."""
+    (tmp_path / "short.txt").write_text(WORDS[:200])
+    request = request_of(texts=(tmp_path / "text.txt", tmp_path / "short.txt"), goals=(TuneGoal("ppl"),), steps=12)
+    assert len(tune(request, FakeTools(World())).searches["layers"].steps) == 12
+
+
+def test_a_data_file_is_for_the_tasks_that_were_named(request_of, tmp_path):
+    """Tasks that are only reported by default have their own texts: MDQA's records are no pairs of keys and values."""
+    records = [
+        {"question": f"who is w{i}?", "answers": [f"w{i}"],
+         "ctxs": [{"title": f"t{d}", "text": f"w{d} is w{i + d}", "isgold": d == 0} for d in range(3)]}
+        for i in range(60)
+    ]  # fmt: skip
+    data = tmp_path / "mdqa.jsonl"
+    data.write_text("".join(json.dumps(record) + "\n" for record in records))
+    request = request_of(goals=(TuneGoal("mdqa"),), settings={"data": data}, also=(), steps=1)
+    told = request_record(request)["tasks"]
+    assert told["mdqa"]["data"]["name"] == "mdqa.jsonl" and not told["kv-retrieval"].get("data")
+
+
+def test_a_default_task_that_does_not_fit_is_left_out(request_of):
+    class Tools(FakeTools):
+        def open_model(self, file, request):
+            model = super().open_model(file, request)
+            make = model.make
+
+            def short(task, *rest):
+                if task.name == "niah":
+                    raise UsageError("--length 192: niah needs more; give a greater length")
+                return make(task, *rest)
+
+            model.make = short
+            return model
+
+    done = tune(request_of(also=(), steps=2), Tools(World()))
+    assert "niah" not in {cell.task.name for cell in done.cells}
+    assert any("niah at 192 tokens is not in the report: --length 192" in note for note in done.notes)
+    with pytest.raises(UsageError, match="niah needs more"):  # but a person asked for this one
+        tune(request_of(also=("niah",), steps=3, overwrite=True), Tools(World()))
+
+
+def test_another_engine_does_not_go_on_from_a_state_that_is_not_its_own(request_of):
+    """What was installed meanwhile may change which engine there is."""
+
+    class Gradient(FakeTools):
+        def engine(self, file, space, request):
+            return "gradient", ""
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(request_of(), FakeTools(World(killed_at=40)))
+    with pytest.raises(UsageError, match=r"space layers was begun by the blind engine, and is now for the gradient"):
+        tune(request_of(), Gradient(World()))
+    assert tune(request_of(), FakeTools(World())).written
 
 
 def test_too_little_text_for_the_splits(request_of):
