@@ -113,24 +113,28 @@ def _settings(params: dict[str, object]) -> str:
 
 
 def _tuned(params: dict[str, Any]) -> list[str]:
-    """How the table was found, of a file that `ggufrope tune` wrote."""
+    """How the table was found, of a file that `ggufrope tune` wrote; a record that somebody else made may say less."""
     table = params.get("factor_table")
-    told = table.get("params", {}).get("tune") if isinstance(table, dict) else None
+    record = table.get("params") if isinstance(table, dict) else None
+    told = record.get("tune") if isinstance(record, dict) else None
     if not isinstance(told, dict):
         return []
-    tasks, lengths = ", ".join(told.get("for", {})), ", ".join(map(str, told.get("lengths", [])))
-    found = f"for {tasks} at {lengths} tokens: space {told.get('space')}, {told.get('engine')} engine, "
-    text = [f"tuned            {found}{told.get('steps')} steps, seed {told.get('seed')}"]
-    gain, loss = told.get("gain"), told.get("loss_rise")
+    found = f"for {_listed(told.get('for'))} at {_listed(told.get('lengths'))} tokens: space {told.get('space')}, "
+    searched = f"{told.get('engine')} engine, {told.get('steps')} steps, seed {told.get('seed')}"
+    text, gain, loss = [f"tuned            {found}{searched}"], told.get("gain"), told.get("loss_rise")
     if isinstance(gain, dict) and isinstance(loss, dict):
         interval = f" ({_signed(gain.get('low'))} to {_signed(gain.get('high'))})"
-        rise = ", ".join(f"{share:+.2%} at {length}" for length, share in loss.items())
+        rise = ", ".join(f"{_signed(share, '+.2%')} at {length}" for length, share in loss.items())
         text.append(f"  gain           {_signed(gain.get('value'))}{interval}; loss on plain text {rise} tokens")
     return text
 
 
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
+def _listed(values: Any) -> str:
+    return ", ".join(map(str, values)) if isinstance(values, (dict, list)) else str(values)
+
+
+def _signed(value: Any, form: str = "+.3f") -> str:
+    return format(value, form) if isinstance(value, (int, float)) else "–"
 
 
 def _span(counts: tuple[int, ...]) -> str:
@@ -140,7 +144,7 @@ def _span(counts: tuple[int, ...]) -> str:
 def _class(c: LayerClass) -> str:
     window = " (sliding window)" if c.sliding else ""
     ratios = "1" if set(c.ratios) <= {1.0} else " ".join(f"{r:.4g}" for r in c.ratios)
-    return f"layers {_ranges(c.layers)}{window}: {ratios}{_parts(c)}"
+    return f"layer{'s' * (len(c.layers) > 1)} {_ranges(c.layers)}{window}: {ratios}{_parts(c)}"
 
 
 def _parts(c: LayerClass) -> str:

@@ -37,10 +37,11 @@ class TuneLines:
 
     def _step(self, space: str, state: SearchState) -> None:
         done, point = len(state.steps), state.points[-1]
-        if len(state.points) > self._points.get(space, 0) or state.done:
+        read = point.step == done and len(state.points) > self._points.get(space, 0)
+        if read or state.done:
             self._points[space] = len(state.points)
             best = " (the best so far)" if point.best else "" if point.holds else " (costs too much)"
-            said = f"step {done}: selection {point.objective:.4f}, plain text {point.rise:+.2%}{best}"
+            said = f"step {point.step}: selection {point.objective:.4f}, plain text {point.rise:+.2%}{best}"
             click.echo(f"{space}: {said}{f'; {state.done}' if state.done else ''}", err=True)
             self._last = time.monotonic()
         elif self._steps is not None:

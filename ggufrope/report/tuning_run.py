@@ -63,8 +63,8 @@ def _read(path: Path) -> TuningRun:
         raise InputError(f"{path}: no run of `ggufrope tune` of schema {_SCHEMA}; give the folder of one, or omit it")
     try:
         lines = [cell["result"] for row in record["rows"] for cell in row["cells"]]
-        _ = [_curves(space) for space in record["spaces"]], record["reason"], record["chosen"], record["written"]
-    except (KeyError, TypeError, ValueError) as error:
+        _ = _blocks(record)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: a damaged run ({type(error).__name__}: {error}); omit it") from None
     return TuningRun(path, record, tuple(from_json(line, str(path)) for line in lines))
 
