@@ -117,7 +117,7 @@ def test_inspect_hides_no_pair_between_the_ends(tiny, capsys):
     path = tiny.with_name("other.gguf")
     path.write_bytes(gb.build([*kept, gb.entry(keys.PAIR_FACTORS, gb.ARR, values.tolist(), gb.F32)], gb.tiny_tensors()))
     assert main(["inspect", str(path)]) == 0
-    assert "layers 2: 1 at the last pair; pairs from 1 to 7 (--json has all)" in capsys.readouterr().out
+    assert "layer 2: 1 at the last pair; pairs from 1 to 7 (--json has all)" in capsys.readouterr().out
     curves = Inspection(ModelFile.open(path)).wavelengths()
     assert curves["after, head ratio 7"][1] == pytest.approx(7 * curves["after"][1])
 
