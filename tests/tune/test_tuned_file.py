@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import gguf_builder as gb
 import numpy as np
 import pytest
@@ -92,8 +94,10 @@ def test_pairs_of_layers_with_a_sliding_window(windowed, tmp_path, sliding):
 
 @pytest.mark.parametrize("wrong", ["slow pair", "scale"])
 def test_what_was_written_is_compared_in_every_pair(source, tmp_path, monkeypatch, wrong):
-    """Slow pairs turn by 1e-6 and less per token: a difference of a tenth must not pass for rounding."""
+    """Slow pairs turn by as little as 1e-9 per token: a difference of a tenth must not pass for rounding."""
+    source.write_bytes(source.read_bytes().replace(struct.pack("<f", 1e4), struct.pack("<f", 1e12)))
     start = ModelFile.open(source)
+    assert turned(start, 0)[-1] == pytest.approx(1e-9)
     layout = PairLayout.of(start.decoded.model)
     found = FoundTable(start, layout, np.full(layout.size, 1.5), {})
 
