@@ -22,7 +22,7 @@ static void die(const std::string & how) {
         abort();
     } else if (how == "wait") {
         (void) !write(1, "waiting\n", 8);
-        sleep(5); // not pause(): the signal may come before it
+        sleep(30); // not pause(): the signal may come before it, or on a busy machine seconds later
     } else {
         raise(how == "kill" ? SIGKILL : SIGSEGV);
     }
