@@ -376,7 +376,7 @@ def _refuse_saturated(request: TuneRequest, groups: Sequence[GroupReading], scor
         return
     task, lengths = groups[0].task, ", ".join(str(group.length) for group in groups)
     if all(score == 1.0 for score in scores):
-        found, other = "every answer is right (score 1.00 everywhere)", f"a longer one, such as {2 * request.longest}"
+        found, other = "every answer is right (score 1.00 everywhere)", _longer(request)
     elif not any(scores):
         shorter = max(groups[0].length // 2, 64)
         found, other = "no answer is right (score 0.00 everywhere)", f"a shorter one, such as {shorter}"
@@ -386,6 +386,14 @@ def _refuse_saturated(request: TuneRequest, groups: Sequence[GroupReading], scor
         f"--for {task}: at --length {lengths} the untouched {request.file.path} has nothing to gain: {found} of "
         f"{groups[0].questions} in the selection split; try {other}"
     )
+
+
+def _longer(request: TuneRequest) -> str:
+    """A length that may be too much for the untouched file, and how to ask for it."""
+    most = 2 * request.longest if request.start else min(2 * request.longest, request.file.decoded.context)
+    if most > request.longest:
+        return f"a longer one, such as {most}"
+    return f"a longer one, such as {2 * request.longest} with --from yarn, or a harder task"
 
 
 def _hash(told: dict[str, Any]) -> str:

@@ -56,7 +56,9 @@ def test_bounds_hold():
 
 
 def test_a_restored_evolution_goes_on_to_the_bit():
-    loss = lambda x: ((x - 1) ** 2).sum()  # noqa: E731
+    def loss(x):
+        return ((x - 1) ** 2).sum()
+
     whole = evolved(Evolution(np.zeros(4), WIDE, sigma=0.3, seed=5), loss, 12)
     half = evolved(Evolution(np.zeros(4), WIDE, sigma=0.3, seed=5), loss, 5)
     half.ask()  # killed in the middle of a generation

@@ -40,7 +40,10 @@ def expected(rows, prompt, answer):
 
 def random_text(seed, prefix=40, vocab=60):
     rng = np.random.default_rng(seed)
-    tokens = lambda n: tuple(int(t) for t in rng.integers(3, vocab, n))  # noqa: E731
+
+    def tokens(n):
+        return tuple(int(t) for t in rng.integers(3, vocab, n))
+
     sizes = [(7, 5), (0, 1), (9, 12)]
     asked = tuple(TuningQuestion(f"0/{i}", i / 2, tokens(a), tokens(b)) for i, (a, b) in enumerate(sizes))
     return TuningText(f"random/{seed}", tokens(prefix), asked)

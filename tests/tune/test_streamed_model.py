@@ -14,8 +14,9 @@ MORE = (
     "minimax_m2", "lfm2",
 )  # fmt: skip
 NAMES = [*CORE, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]
-#: ggml looks GELU up in a table of F16 (measured: 2e-3), and squares ReLU to large numbers (Nemotron: 1e-3).
-ROUGH = {"gemma2": 1e-2, "gemma3_text": 1e-2, "starcoder2": 1e-2, "nemotron": 2e-3}
+#: ggml looks GELU up in a table of F16. Measured: 1.0e-3; with such a table in PyTorch's place of it, 0.15 to 0.4e-3.
+ROUGH = dict.fromkeys(("gemma2", "gemma3_text", "starcoder2"), 0.003)
+SMOOTH = 1e-4  # measured: 1.4e-5 to 4.3e-5
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def read(file, text, log_factors, **options):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_questions_of_a_packed_text_are_read_as_the_runtime_reads_each_by_itself(make, name):
-    file, text, tolerance = make(name), packed_text(), ROUGH.get(name, 2e-4)
+    file, text, tolerance = make(name), packed_text(), ROUGH.get(name, SMOOTH)
     factors = moved(file)
     readings, loss, given = read(file, text, factors)
     loss.backward()
@@ -52,7 +53,7 @@ def test_questions_of_a_packed_text_are_read_as_the_runtime_reads_each_by_itself
         step = 5e-4 if name not in ROUGH else 5e-3
         ends = [answers(on_runtime(session, own, factors + sign * step * direction, text)) for sign in (1, -1)]
     slope = (ends[0] - ends[1]) / (2 * step)
-    assert np.linalg.norm(gradient) == pytest.approx(slope, rel=0.01 if name not in ROUGH else 0.15)
+    assert np.linalg.norm(gradient) == pytest.approx(slope, rel=0.01 if name not in ROUGH else 0.05)
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3_text"])

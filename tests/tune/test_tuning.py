@@ -117,9 +117,15 @@ def test_a_task_that_is_never_right_is_refused(request_of):
         tune(request_of(), FakeTools(World(base=-2.0, best=-2.0)))
 
 
-def test_a_task_that_is_always_right_is_refused(request_of):
-    with pytest.raises(UsageError, match=r"every answer is right \(score 1\.00 everywhere\).* such as 384"):
-        tune(request_of(), FakeTools(World(base=1.1, best=1.1)))
+@pytest.mark.parametrize(
+    ("context", "longer"),
+    [(512, "such as 384"), (256, "such as 256"), (192, "such as 384 with --from yarn, or a harder task")],
+)
+def test_a_task_that_is_always_right_is_refused(request_of, tmp_path, context, longer):
+    """What is suggested instead is not refused in its turn."""
+    file = ModelFile.open(model_file(tmp_path / "short.gguf", context=context))
+    with pytest.raises(UsageError, match=rf"every answer is right \(score 1\.00 everywhere\).* {longer}$"):
+        tune(request_of(file=file), FakeTools(World(base=1.1, best=1.1)))
 
 
 def test_what_plain_text_would_pay_for_is_not_written(request_of):
