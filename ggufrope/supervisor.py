@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from ggufrope.last_words import VARIABLE, last_words, native_text, notes
@@ -43,15 +44,18 @@ def supervise(arguments: Sequence[str]) -> int | None:
     import tempfile
 
     earlier = {signal.Signals[name]: signal.getsignal(signal.Signals[name]) for name in _HANDED_ON}
-    try:
-        with tempfile.TemporaryFile() as said:
-            code = _run(said.fileno(), earlier)
-            said.seek(0)
-            text = said.read().decode("utf-8", "replace")
-    except OSError:  # no place for a file, no standard error, no further process: then here, as from the library
-        for number, handler in earlier.items():
-            signal.signal(number, handler)
-        return None
+    with ExitStack() as closing:
+        child = _Child()
+        try:
+            said = closing.enter_context(tempfile.TemporaryFile())
+            child.start(closing, said.fileno(), earlier)
+        except OSError:  # no place for a file, no standard error, no further process: then here, as from the library
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+            return None
+        code = child.wait()
+        said.seek(0)
+        text = said.read().decode("utf-8", "replace")
     return _outcome(arguments[0], code, text)
 
 
@@ -63,34 +67,47 @@ def _wanted(arguments: Sequence[str]) -> bool:
     return arguments[0] != "convert" or any(a.split("=")[0] == "--calibrate" for a in arguments)
 
 
-def _run(said: int, signals: Mapping[signal.Signals, Any]) -> int:
-    """Start the child, whose descriptor 2 becomes ``said``, and wait; its exit code, negative for a signal's number."""
-    child = 0
+class _Child:
+    """The process that runs the command, to which signals are handed on."""
 
-    def hand_on(number: int, _frame: object) -> None:
-        if child:
-            os.kill(child, number)
+    def __init__(self) -> None:
+        self._pid = 0
+        self._early: list[int] = []
 
-    for number, handler in signals.items():
-        if handler is not signal.SIG_IGN:  # as under nohup: the child ignores it as well
-            signal.signal(number, hand_on)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it gets no exit codes
-    error, (alive, mine) = os.dup(2), os.pipe()
-    try:
+    def start(self, closing: ExitStack, said: int, signals: Mapping[signal.Signals, Any]) -> None:
+        """Run the program again, with ``said`` as its descriptor 2; ``closing`` gets what is open as long as it lives.
+
+        Raises:
+            OSError: nothing was started.
+        """
+        for number, handler in signals.items():
+            if handler is not signal.SIG_IGN:  # as under nohup: the child ignores it as well
+                signal.signal(number, self._hand_on)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it gets no exit codes
+        error, (alive, mine) = os.dup(2), os.pipe()
+        for descriptor in (error, alive, mine):
+            closing.callback(os.close, descriptor)
         for descriptor in (error, alive):
             os.set_inheritable(descriptor, True)
-        child = os.posix_spawn(
+        self._pid = os.posix_spawn(
             sys.executable,
             [sys.executable, *sys.orig_argv[1:]],
             {"GGML_NO_BACKTRACE": "1", **os.environ, VARIABLE: f"{error},{alive}"},
             file_actions=[(os.POSIX_SPAWN_DUP2, said, 2)],
         )
-        status = os.waitpid(child, 0)[1]
-        child = 0
-        return os.waitstatus_to_exitcode(status)
-    finally:
-        for descriptor in (error, alive, mine):
-            os.close(descriptor)
+        for arrived in self._early:
+            self._hand_on(arrived, None)
+
+    def wait(self) -> int:
+        """Its exit code, negative for a signal's number."""
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def _hand_on(self, number: int, _frame: object) -> None:
+        if not self._pid:
+            self._early.append(number)
+            return
+        with suppress(ProcessLookupError):  # it has just ended; Python may run this after waitpid had it
+            os.kill(self._pid, number)
 
 
 def _outcome(command: str, code: int, said: str) -> int:

@@ -78,6 +78,45 @@ def test_help_and_other_commands_have_none(monkeypatch: pytest.MonkeyPatch) -> N
         assert not supervisor._wanted(line.split())
 
 
+#: A program whose command says that it ran. A signal arrives before or after the function ``at`` of the module ``os``.
+SIGNALLED = """
+import os, signal, sys, time
+from ggufrope import last_words, supervisor
+if last_words.VARIABLE in os.environ:
+    print("ran", flush=True)
+    time.sleep({seconds})
+    raise SystemExit(5)
+function = os.{at}
+def signalled(*given, **named):
+    {before}
+    found = function(*given, **named)
+    {after}
+    return found
+os.{at} = signalled
+print(supervisor.supervise(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="commands run in one process there")
+@pytest.mark.parametrize(
+    ("at", "before", "after", "seconds", "seen"),
+    [
+        ("waitpid", "pass", "signal.raise_signal(signal.SIGHUP)", 0, ["ran", "5"]),
+        ("posix_spawn", "signal.raise_signal(signal.SIGTERM)", "pass", 60, ["143"]),
+        ("posix_spawn", "pass", "signal.raise_signal(signal.SIGHUP)", 60, ["129"]),
+    ],
+    ids=["when it has ended", "before it is started", "before its number is known"],
+)
+def test_a_signal_at_a_bad_moment(at: str, before: str, after: str, seconds: int, seen: list[str]) -> None:
+    """The command is not run a second time, and what arrived early is handed on."""
+    program = SIGNALLED.format(at=at, before=before, after=after, seconds=seconds)
+    done = subprocess.run(
+        [sys.executable, "-c", program, "validate", "a.gguf"], capture_output=True, text=True, timeout=50, check=True
+    )
+    assert done.stderr == ""
+    assert [line for line in done.stdout.splitlines() if seconds == 0 or line != "ran"] == seen
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE")
 @pytest.mark.parametrize("arguments", [["methods"], ["--help"], ["methods", "--json"], ["eval", "--help"]])
 def test_a_reader_that_goes_away_is_no_error(arguments: list[str]) -> None:
