@@ -35,6 +35,8 @@ _SPARE = 64
 _SCORED = 1 << 17
 #: Tokens of the text on which PyTorch and the runtime are compared.
 _COMPARED = 384
+#: The type in which PyTorch is compared with the runtime, and the one that steps are taken in by default.
+_EXACT = "float32"
 
 
 class RunTools:
@@ -83,12 +85,16 @@ class RunTools:
         from ggufrope.tune.gradient.gradient_searcher import GradientSearcher
         from ggufrope.tune.gradient.streamed_model import StreamedModel
 
-        streamed = StreamedModel(model.file, **_of_torch(request))
+        options = _of_torch(request)
+        streamed = StreamedModel(model.file, **options)
         if journal.get("agreement.json") is None:
-            journal.put("agreement.json", _compared(streamed, model, texts, request))
+            exact = (
+                streamed if options["dtype"] == _EXACT else StreamedModel(model.file, **{**options, "dtype": _EXACT})
+            )
+            journal.put("agreement.json", _compared(exact, model, texts, request))
         return GradientSearcher(
             space, model.layout, model.file, texts, seed=request.seed, allow=request.allow, threads=request.threads,
-            model=streamed, **_of_torch(request),
+            model=streamed, **options,
         )  # fmt: skip
 
     def published(self, model: Any, texts: RunTexts, request: TuneRequest, journal: RunJournal) -> list[ReportRow]:
@@ -110,6 +116,9 @@ class RunTools:
 def _compared(streamed: StreamedModel, model: Any, texts: RunTexts, request: TuneRequest) -> dict[str, Any]:
     """PyTorch and the runtime on one text: loss and slope, where they agree.
 
+    In float32 whatever steps are taken in: what can be wrong is the class, its weights or its rotation, and differences
+    over a short step are lost in bfloat16's eight bits.
+
     Raises:
         UnsupportedModelError: they do not.
     """
@@ -126,7 +135,7 @@ def _compared(streamed: StreamedModel, model: Any, texts: RunTexts, request: Tun
 
 
 def _of_torch(request: TuneRequest) -> dict[str, Any]:
-    return {"device": request.device or _device(), "dtype": request.dtype or "float32"}
+    return {"device": request.device or _device(), "dtype": request.dtype or _EXACT}
 
 
 def _device() -> str:

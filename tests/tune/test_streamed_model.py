@@ -70,6 +70,17 @@ def test_the_gradient_is_that_of_finite_differences(make, name):
     assert float(given.grad.numpy() @ direction) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=2e-3)
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma3_text"])
+def test_in_bfloat16_the_gradient_points_where_it_does_in_float32(make, name):
+    file, text = make(name), packed_text()
+    gradients = []
+    for dtype in ("float32", "bfloat16"):
+        _, loss, given = read(file, text, moved(file), dtype=dtype)
+        loss.backward()
+        gradients.append(given.grad.numpy() / np.linalg.norm(given.grad.numpy()))
+    assert gradients[0] @ gradients[1] > 0.99  # measured: 0.9993
+
+
 def test_texts_of_one_step_are_differentiated_together(make):
     """Layers run again in backward, when other texts have been read: with their own positions and masks."""
     import torch
