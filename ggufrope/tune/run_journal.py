@@ -8,6 +8,7 @@
 ``untouched.json``  what the selection split says of the file as it is
 ``report/``         ``results.jsonl`` of the report split, as ``eval -o`` writes it
 ``run.json``        the finished run: what ``--json`` prints
+``written/``        the output until it was read back
 ==================  =====================================================================================
 """
 
@@ -27,9 +28,14 @@ from ggufrope.errors import InputError, OutputError
 from ggufrope.files import read_bytes, read_json, try_lock, write_bytes
 from ggufrope.tune.search_state import SearchState
 
-__all__ = ["RunJournal"]
+__all__ = ["RunJournal", "journal_folder"]
 
 _REMEDY = "name another -o, or delete the folder to start anew"
+
+
+def journal_folder(output: Path) -> Path:
+    """The folder of a run that is to write ``output``: beside it."""
+    return output.with_name(output.name + ".tune")
 
 
 class RunJournal:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,15 @@ from numpy.typing import NDArray
 
 from ggufrope.convert.pipeline import ConvertRequest, carry_out
 from ggufrope.errors import OutputError
+from ggufrope.files import check_output, explain, real_path
+from ggufrope.gguf import move_into_place, output_names, recover
 from ggufrope.methods import PLAIN, composing_methods
 from ggufrope.methods.factor_table import LAYOUT, PAIRS, FactorTable
 from ggufrope.methods.table_file import write_table
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.tune.earlier_table import EarlierTable, base_of
 from ggufrope.tune.layout import PairLayout
+from ggufrope.tune.run_journal import journal_folder
 
 __all__ = ["FoundTable", "write_found_table", "write_tuned"]
 
@@ -89,7 +94,7 @@ def write_found_table(path: Path, found: FoundTable) -> None:
 
 
 def write_tuned(source: Path, output: Path, found: FoundTable, *, overwrite: bool) -> Path:
-    """Write the model with the table, whole or not at all, and read it back.
+    """Write the model with the table, read it back, and give it its name then: whole and right, or not at all.
 
     Args:
         source: the file that is copied: the table's start, or what that was converted from.
@@ -102,25 +107,40 @@ def write_tuned(source: Path, output: Path, found: FoundTable, *, overwrite: boo
 
     Raises:
         GgufropeError: see ``carry_out``.
-        OutputError: what was written does not rotate by the table; it is removed.
+        OutputError: what was written does not rotate by the table; an old ``output`` is untouched.
     """
-    start = found.start
-    name, params = base_of(start)
+    name, params = base_of(found.start)
     front = next(cls.name for cls in composing_methods() if cls.traits.brings_file)
     table = FactorTable(
         found.values, found.axes, found.earlier.attn_scale, params=found.params, origin="the table that was found"
     )
     method = front if name == PLAIN else f"{front}+{name}"
-    context = None if name == PLAIN else start.decoded.context
-    done = carry_out(
-        ConvertRequest(source, output, method, {"factor_table": table, **params}, context=context, overwrite=overwrite)
-    )
-    written = output if done.saved is None else done.saved.path
-    _require_written(ModelFile.open(written), found)
-    return written
+    context = None if name == PLAIN else found.start.decoded.context
+    names = output_names(output, len(ModelFile.open(source).headers))
+    for final in names:
+        check_output(final, [source], overwrite=overwrite)
+    folder = journal_folder(real_path(output)) / "written"  # of the file system that a link leads to
+    rmtree(folder, ignore_errors=True)  # of a run that was killed
+    try:
+        folder.mkdir(parents=True)
+        new = [folder / final.name for final in names]
+        carry_out(ConvertRequest(source, new[0], method, {"factor_table": table, **params}, context=context))
+        _require_written(ModelFile.open(new[0]), found, output)
+        recover(output)  # or an old file's journal would speak of the new one
+        for path, final in reversed(
+            list(zip(new, names, strict=True))
+        ):  # the first shard last: with it a model is there
+            move_into_place(path, final)
+    except OSError as error:
+        raise OutputError(explain(error, output, 0)) from error
+    finally:
+        rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            folder.parent.rmdir()  # where it is not the run's
+    return names[0]
 
 
-def _require_written(written: ModelFile, found: FoundTable) -> None:
+def _require_written(written: ModelFile, found: FoundTable, output: Path) -> None:
     """Compare every head's frequencies with the start's, divided by what was found; and the attention scale."""
     before, after, model = found.start.decoded.table.without_heads(), written.decoded.table, found.start.decoded.model
     for layer, part in enumerate(found.layout.split(found.factors)):
@@ -130,8 +150,7 @@ def _require_written(written: ModelFile, found: FoundTable) -> None:
                 got = after.frequencies(written.decoded.model, layer, head, length)
                 scales = before.scale(model, layer, length), after.scale(written.decoded.model, layer, length)
                 if not (np.allclose(got, wanted, rtol=_SAME, atol=0) and np.isclose(*scales, rtol=_SAME, atol=0)):
-                    written.path.unlink()
                     raise OutputError(
-                        f"{written.path}: layer {layer}, KV head {head} would not rotate by the table that was found; "
-                        "it was removed, --table keeps the table"
+                        f"{output}: layer {layer}, KV head {head} would not rotate by the table that was found; "
+                        "nothing was written, --table keeps the table"
                     )

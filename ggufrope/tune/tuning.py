@@ -17,7 +17,7 @@ from ggufrope.last_words import note
 from ggufrope.modelfile.model_file import ModelFile
 from ggufrope.tune.layout import PairLayout
 from ggufrope.tune.report_split import ALSO_READ, GOAL, CellMeasurer, CellProgress, ReportCell, ReportRow, report_split
-from ggufrope.tune.run_journal import RunJournal
+from ggufrope.tune.run_journal import RunJournal, journal_folder
 from ggufrope.tune.run_setup import report_cells, request_record, run_texts, started
 from ggufrope.tune.search_state import SearchState
 from ggufrope.tune.searcher import Searcher
@@ -161,7 +161,7 @@ def tune(request: TuneRequest, tools: TuneTools, progress: TuneProgress | None =
     target = request.output or request.table
     if target is None:  # refused by check_tune_request
         raise UsageError("no output given: add -o OUT.gguf")
-    begin, folder = time.monotonic(), target.with_name(target.name + ".tune")
+    begin, folder = time.monotonic(), journal_folder(target)
     with RunJournal(folder, told, overwrite=request.overwrite) as journal:
         note("kept", f"all steps are in {folder}, and the same command goes on from there")
         start = started(request, journal)

@@ -107,6 +107,28 @@ def test_what_was_written_is_compared_in_every_pair(source, tmp_path, monkeypatc
         return carry_out(ConvertRequest(request.source, request.output, "table", {"factor_table": table}))
 
     monkeypatch.setattr("ggufrope.tune.tuned_file.carry_out", convert)
+    output = tmp_path / "out.gguf"
+    with pytest.raises(OutputError, match=r"out\.gguf: layer 0, KV head 0 would not rotate by the table"):
+        write_tuned(source, output, found, overwrite=False)
+    assert list(tmp_path.iterdir()) == [source]
+    output.write_bytes(b"of an earlier run")
     with pytest.raises(OutputError, match="would not rotate by the table"):
-        write_tuned(source, tmp_path / "out.gguf", found, overwrite=False)
-    assert not (tmp_path / "out.gguf").exists()
+        write_tuned(source, output, found, overwrite=True)
+    assert output.read_bytes() == b"of an earlier run"
+    assert sorted(tmp_path.iterdir()) == [source, output]
+
+
+def test_a_link_stays_one_and_what_it_leads_to_is_replaced(source, tmp_path):
+    """What is written stands beside that meanwhile: a name cannot be moved to another file system."""
+    start = ModelFile.open(source)
+    layout = PairLayout.of(start.decoded.model)
+    found = FoundTable(start, layout, np.full(layout.size, 1.5), {})
+    (tmp_path / "elsewhere").mkdir()
+    real, link = tmp_path / "elsewhere" / "real.gguf", tmp_path / "link.gguf"
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    assert write_tuned(source, link, found, overwrite=True) == link
+    assert link.is_symlink()
+    assert ModelFile.open(real).decoded.method == "table"
+    assert list((tmp_path / "elsewhere").iterdir()) == [real]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "elsewhere", link, source]
