@@ -72,9 +72,9 @@ def test_summaries_are_the_commands_own():
 
 def test_one_version_everywhere():
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert 'dynamic = ["version"]' in project and '\nversion = { attr = "ggufrope.__version__" }' in project
+    assert 'dynamic = ["version"]' in project and '[tool.hatch.version]\npath = "ggufrope/__init__.py"' in project
     source = (ROOT / "ggufrope" / "__init__.py").read_text(encoding="utf-8")
-    assert f'\n__version__ = "{__version__}"\n' in source, "a literal: setuptools reads it without importing anything"
+    assert f'\n__version__ = "{__version__}"\n' in source, "a literal: hatchling reads it without importing anything"
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.search(r"^## ([\w.]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)[1] == __version__
 

@@ -58,15 +58,19 @@ class Pin:
 
 
 def patches_dir() -> Path:
-    """The patch series beside this package, in its repository.
+    """The patch series: inside the installed package, or beside it in its repository.
 
     Raises:
-        BuildError: It is not there.
+        BuildError: It is in neither place.
     """
-    patches = Path(__file__).resolve().parents[2] / "patches"
-    if not (patches / "UPSTREAM").is_file():
-        raise BuildError(f"{patches}: no patch series; install ggufrope from its repository (pip install -e)")
-    return patches
+    package = Path(__file__).resolve().parents[1]
+    places = package / "patches", package.parent / "patches"
+    for patches in places:
+        if (patches / "UPSTREAM").is_file():
+            return patches
+    raise BuildError(
+        f"{places[0]}: no patch series; this installation is damaged: pip install --force-reinstall ggufrope"
+    )
 
 
 def read_series(patches: Path) -> tuple[Path, ...]:
