@@ -69,7 +69,11 @@ _output = option_group("Output")
     metavar="NAME",
     help="Which factors are tied: pairs, layers, heads, layer-pairs, full, or a curve; can be repeated.",
 )
-@_search("--engine", type=click.Choice(["gradient", "blind"]), help="Default: gradient where that can be, else blind.")
+@_search(
+    "--engine",
+    type=click.Choice(["gradient", "blind", "coordinate"]),
+    help="Default: gradient where that can be, else blind; coordinate: one number after the other.",
+)
 @_search("--steps", type=int, metavar="N", help="Steps in each space, at most.")
 @_search("--minutes", type=float, metavar="M", help="Minutes in each space, at most.")
 @_search("--step-texts", type=int, default=1, show_default=True, metavar="N", help="Texts of a step.")

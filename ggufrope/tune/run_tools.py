@@ -60,8 +60,8 @@ class RunTools:
 
     def engine(self, file: ModelFile, space: Space, request: TuneRequest) -> tuple[str, str]:
         """See ``TuneTools``."""
-        if request.engine == "blind":
-            return "blind", ""
+        if request.engine in ("blind", "coordinate"):
+            return request.engine, ""
         if not space.differentiable:
             if request.engine is None:
                 return "blind", ""
@@ -78,6 +78,10 @@ class RunTools:
         self, engine: str, space: Space, model: Any, texts: RunTexts, request: TuneRequest, journal: RunJournal
     ) -> Searcher:
         """See ``TuneTools``; before the first step of the gradient engine it is compared with the runtime."""
+        if engine == "coordinate":
+            from ggufrope.tune.blind.coordinate_searcher import CoordinateSearcher
+
+            return CoordinateSearcher(model.reader, space, texts, seed=request.seed, allow=request.allow)
         if engine == "blind":
             from ggufrope.tune.blind.blind_searcher import BlindSearcher
 

@@ -69,7 +69,7 @@ class Searcher(Protocol):
     arguments take the same steps; one that restored another's state goes on as that would have.
 
     Attributes:
-        engine: ``gradient`` or ``blind``.
+        engine: ``gradient``, ``blind`` or ``coordinate``.
     """
 
     engine: ClassVar[str]

@@ -60,7 +60,7 @@ class TuneRequest:
         settings: options of the tasks by name.
         also: tasks to report beside those that are tuned for.
         spaces: names, tried one after the other.
-        engine: ``gradient`` or ``blind``; None: the first where it can be.
+        engine: ``gradient``, ``blind`` or ``coordinate``; None: the first where it can be.
         start: the method to start from; None: the file as it is.
         depths: where answers stand, 0 to 1.
         steps: of each space, at most.

@@ -189,7 +189,7 @@ def test_killed_and_resumed_equals_not_killed():
 def test_too_many_numbers():
     reader = QuadraticReader(TARGET)
     reader.layout = PairLayout.of(model(n_head=(4,) * 4, n_head_kv=(2,) * 4, head_dim=64, rot_dim=64))
-    with pytest.raises(UsageError, match="--space full: 256 numbers, and a blind search finds 64 at most"):
+    with pytest.raises(UsageError, match="--space full: 256 numbers, and a search without a gradient finds 64 at most"):
         BlindSearcher(reader, SPACES["full"], block)
 
 
