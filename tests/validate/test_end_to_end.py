@@ -25,6 +25,8 @@ pytestmark = [
 ]
 
 LISTS = {"short_factor": (1.0, 1.1, 1.2, 1.3), "long_factor": (1.0, 1.5, 2.5, 4.0)}
+#: A factor for each layer, KV head and pair of the model.
+TABLE = np.exp(np.random.default_rng(5).uniform(0, 0.5, (5, 4, 4))).tolist()
 METHODS = {
     "none": {},
     "linear": {"factor": 4.0},
@@ -41,6 +43,9 @@ METHODS = {
     "ms-poe+yarn": {"factor": 4.0, "head_order": "reverse", "spacing": "paper"},
     "ms-poe+llama3": {"factor": 4.0, "original_context": 64},
     "ms-poe+longrope": {"factor": 4.0, **LISTS},
+    "table": {"factor_table": TABLE},
+    "table of pairs": {"factor_table": {"factors": [1.0, 1.3, 0.8, 2.0], "attn_scale": 1.1}},
+    "table+yarn": {"factor": 4.0, "factor_table": TABLE},
 }
 
 
@@ -111,7 +116,9 @@ def test_a_trained_model_with_every_method(stories, tmp_path, name, length):
     file = convert(stories / "stories260K-f32.gguf", tmp_path / "out.gguf", name.split()[0], METHODS[name])
     result = validate(file, stories / "hf", length=length)
     assert result.passed, "\n".join(result.lines())
-    assert result.total.max_abs < 1e-3  # this model's attention is not so sharp as to need the whole limit
+    # this model's attention is not so sharp as to need the whole limit, but with random factors half a float32 step in
+    # them is 8e-4 at 2000 tokens, thirty times what it is with a method's
+    assert result.total.max_abs < (5e-3 if "factor_table" in METHODS[name] else 1e-3)
     assert result.total.mean_kl < 1e-8
 
 
