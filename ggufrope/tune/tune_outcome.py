@@ -14,7 +14,7 @@ from ggufrope.tune.constraint import LossRise
 from ggufrope.tune.gain import Gain, GoalGain, better_by, gain
 from ggufrope.tune.report_split import GOAL, LOSS, ReportCell, ReportRow
 
-__all__ = ["UNTOUCHED", "RowOutcome", "compare_rows", "finite"]
+__all__ = ["UNTOUCHED", "RowOutcome", "compare_rows", "finite", "rivals"]
 
 UNTOUCHED = "untouched"
 
@@ -69,6 +69,28 @@ def compare_rows(
         changes = tuple(better_by(a, b) for a, b in zip(results, base, strict=True))
         outcomes.append(RowOutcome(row, results, changes, _gain(cells, base, results, changes, allow)))
     return outcomes
+
+
+def rivals(outcomes: Sequence[RowOutcome], chosen: str, more: str = "") -> list[str]:
+    """What is to be said of methods that gained more than what was found, by the same rules.
+
+    Args:
+        outcomes: of the report.
+        chosen: the space that was; empty for none.
+        more: what stands behind such a method's name in the command that writes it.
+    """
+    own = next((o.gain.value for o in outcomes if o.row.space and o.row.name == chosen and o.gain), 0.0)
+    said = []
+    for outcome in outcomes:
+        row, found = outcome.row, outcome.gain
+        if found is None or row.space or found.reason or found.value <= own:
+            continue
+        how = f"; without a search, `ggufrope convert --method {row.method}{more}` writes it"
+        said.append(
+            f"{row.name} gained {found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}) on the same texts, more "
+            f"than what was found{how * (row.name == row.method)}"
+        )
+    return said
 
 
 def finite(value: Any) -> Any:

@@ -26,7 +26,7 @@ from ggufrope.tune.space_search import SearchLimits, search_space
 from ggufrope.tune.spaces import space_named
 from ggufrope.tune.spaces.space import Space
 from ggufrope.tune.step_texts import RunTexts, SelectionGroup
-from ggufrope.tune.tune_outcome import UNTOUCHED, RowOutcome, compare_rows, finite
+from ggufrope.tune.tune_outcome import UNTOUCHED, RowOutcome, compare_rows, finite, rivals
 from ggufrope.tune.tune_request import TuneRequest, check_tune_request
 from ggufrope.tune.tuned_file import FoundTable, write_found_table, write_tuned
 from ggufrope.tune.tuning_texts import TextTokenizer, TuningText
@@ -229,6 +229,7 @@ class _Run:
         with Store(self.journal.folder / "report") as store:
             found = report_split(self.model, rows, self.cells, _hash(self.told), store, self.progress.cell)
         outcomes = compare_rows(rows, self.cells, found, self.request.allow)
+        self.notes += rivals(outcomes, chosen, self._behind_a_method())
         reason, written = self._write(chosen, searches, outcomes)
         record = self._record(searches, chosen, outcomes, reason, written, time.monotonic() - begin)
         self.journal.put("run.json", record)
@@ -236,6 +237,12 @@ class _Run:
             record, tuple(self.cells), tuple(outcomes), searches, chosen, reason, written, self.journal.folder,
             tuple(self.notes),
         )  # fmt: skip
+
+    def _behind_a_method(self) -> str:
+        """Base, context and calibration of the rows to compare with, as ``convert`` takes them."""
+        start, measured = self.request.start, self.journal.get("calibrated.json")
+        base = "" if start is None else f"+{start.method} --context {self.request.longest}"
+        return base + " --calibrate TEXT" * bool(measured)
 
     def _zero(self) -> Floats:
         return np.zeros(self.model.layout.size)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Race", "clearly_above", "race"]
+__all__ = ["Race", "race"]
 
 Floats = NDArray[np.float64]
 
@@ -66,11 +66,6 @@ def race(n: int, n_texts: int, read: Callable[[int | None, int], float]) -> Race
 def _clearly_worse(differences: Floats) -> bool:
     if not np.isfinite(differences).all():
         return True
-    return clearly_above(differences)
-
-
-def clearly_above(differences: Floats) -> bool:
-    """Whether the 95% interval of the mean is above 0: Student's, of three differences or more; fewer say nothing."""
     n = len(differences)
     if n < _FEWEST:
         return False
