@@ -21,37 +21,38 @@ def dip(at, noise, texts=20, seed=0):
 
 
 def test_the_vertex_lies_between_values():
-    value, width = next_value(VALUES, dip(0.13, 0.0), 0.1)
+    value, width = next_value(VALUES, dip(0.13, 0.0), 0.1, 0.2)
     assert value == pytest.approx(0.13)
     assert width == 0.05
-    assert next_value(VALUES, dip(0.04, 0.001), 0.1)[0] == pytest.approx(0.04, abs=0.01)
+    assert next_value(VALUES, dip(0.04, 0.001), 0.1, 0.2)[0] == pytest.approx(0.04, abs=0.01)
 
 
 @pytest.mark.parametrize("at", [-2.0, 2.0])
-def test_beyond_the_last_value_it_goes_there_and_stays_wide(at):
-    assert next_value(VALUES, dip(at, 0.0), 0.1) == (pytest.approx(np.sign(at) * 0.3), 0.1)
+def test_beyond_the_last_value_it_goes_there_and_looks_wider(at):
+    assert next_value(VALUES, dip(at, 0.0), 0.1, 0.2) == (pytest.approx(np.sign(at) * 0.3), 0.2)
+    assert next_value(VALUES, dip(at, 0.0), 0.1, 0.15)[1] == 0.15
 
 
 def test_what_the_texts_do_not_say_stays():
     """A dial without a dip, and one whose lowest value is where it is."""
     flat = dip(0.0, 0.0) * 0
-    assert next_value(VALUES, flat, 0.1) == (0.0, 0.1)
+    assert next_value(VALUES, flat, 0.1, 0.2) == (0.0, 0.1)
     uphill = VALUES[:, None] ** 2 + flat
-    assert next_value(VALUES, uphill, 0.1) == (0.0, 0.05)
+    assert next_value(VALUES, uphill, 0.1, 0.2) == (0.0, 0.05)
 
 
 def test_two_texts_say_nothing():
-    assert next_value(VALUES, dip(0.2, 0.0, texts=2), 0.1) == (0.0, 0.1)
+    assert next_value(VALUES, dip(0.2, 0.0, texts=2), 0.1, 0.2) == (0.0, 0.1)
 
 
 def test_values_that_compute_nothing_are_no_candidates():
     losses = dip(0.25, 0.0)
     losses[5:] = np.nan
-    value, _ = next_value(VALUES, losses, 0.1)
+    value, _ = next_value(VALUES, losses, 0.1, 0.2)
     assert value == pytest.approx(0.1)
     losses = dip(0.0, 0.0)
     losses[[0, 1, 2, 4, 5, 6]] = np.inf
-    assert next_value(VALUES, losses, 0.1)[0] == 0.0
+    assert next_value(VALUES, losses, 0.1, 0.2)[0] == 0.0
 
 
 def searched(steps, keep=False, reader=None, **options):
