@@ -77,6 +77,16 @@ def test_one_number_at_a_time_from_the_first_on():
         assert set(moved) <= set(range(steps)) and 0 in moved
 
 
+def test_a_sweep_has_its_texts_and_the_next_one_others():
+    asked = []
+    searcher = CoordinateSearcher(
+        QuadraticReader(TARGET), SPACES["layers"], lambda n: (asked.append(n), block(n))[1], blocks=2
+    )
+    for step in range(5):
+        searcher.advance(step)
+    assert asked == [0, 1] * 4 + [2, 3]
+
+
 def test_what_it_holds_on_to():
     free, _ = searched(20)
     kept, _ = searched(20, keep=True, allow=0.0)
