@@ -27,6 +27,13 @@ def test_the_vertex_lies_between_values():
     assert next_value(VALUES, dip(0.04, 0.001), 0.1, 0.2)[0] == pytest.approx(0.04, abs=0.01)
 
 
+def test_a_width_narrows_between_two_values_that_are_worse_and_not_beside_an_equal_one():
+    beside = np.array([5.0, 4.0, 0.0, 0.0, 1.0, 2.0, 3.0])[:, None] + np.zeros(20)
+    value, width = next_value(VALUES, beside, 0.1, 0.2)
+    assert -0.1 < value < 0.0
+    assert width == 0.1
+
+
 @pytest.mark.parametrize("at", [-2.0, 2.0])
 def test_beyond_the_last_value_it_goes_there_and_looks_wider(at):
     assert next_value(VALUES, dip(at, 0.0), 0.1, 0.2) == (pytest.approx(np.sign(at) * 0.3), 0.2)
