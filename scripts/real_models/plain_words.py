@@ -142,7 +142,7 @@ def _inside(methods: Sequence[Finding]) -> Iterator[Prose]:
     if harmless:
         yield Prose(
             (
-                "If one is wanted all the same: over all depths, never shown to answer worse ",
+                "If one is wanted all the same, never shown to answer worse over all depths: ",
                 *_named(harmless, some),
                 ".",
             )
@@ -275,14 +275,17 @@ def _never(found: Sequence[Finding], outcome: str) -> list[str]:
 
 
 def _named(labels: Sequence[str], found: Sequence[Finding]) -> list[str]:
-    """Each with its worst comparison of scores, or of losses where there are no others."""
-    parts: list[str] = []
+    """Each with its worst comparison of scores, or of losses where there are no others; every place is said once."""
+    places: dict[str, list[str]] = {}
     for label in labels:
         mine = [f for f in found if f.entry.method == label]
         some = [f for f in mine if f.group.scores] or mine
         worst = min(some, key=lambda f: f.overall.value if f.group.higher else -f.overall.value)
-        parts += [", " if parts else "", Code(label), f" ({worst.where}: {worst.change})"]
-    return parts
+        parts = places.setdefault(worst.where, [])
+        parts += [", " if parts else "", Code(label), f" {worst.change}"]
+    return [
+        part for at, (where, parts) in enumerate(places.items()) for part in ("; " * (at > 0), f"{where}: ", *parts)
+    ]
 
 
 def _best_first(found: Sequence[Finding]) -> list[Finding]:

@@ -86,10 +86,10 @@ def test_what_breaks_a_model_is_not_to_be_used(lines):
         in text
     )
     assert (
-        "**Not to be used there:** `ms-poe sequential` (SmolLM2-135M-Instruct, kv-retrieval at 1024 tokens: −0.210"
+        "**Not to be used there:** SmolLM2-135M-Instruct, kv-retrieval at 1024 tokens: `ms-poe sequential` −0.210"
         in text
     )
-    assert "over all depths, never shown to answer worse `ms-poe sequential W=64` (SmolLM2-135M-Instruct" in text
+    assert "over all depths: SmolLM2-135M-Instruct, kv-retrieval at 1024 tokens: `ms-poe sequential W=64` " in text
     assert "none finds .50 .05 .05 .05 .40 from the beginning to the end (20 texts)." in text
     assert (
         "Never shown to be better than the untouched model: `ms-poe sequential` (1 comparison, 1 worse), `ms-poe"
@@ -97,14 +97,22 @@ def test_what_breaks_a_model_is_not_to_be_used(lines):
     )
 
 
+def test_a_place_is_said_once(lines):
+    text = markdown(lines(answers("none", LOST), answers("seq", nothing()), answers("uni15", nothing())))
+    (line,) = re.findall(r"^- \*\*Not to be used there.*$", text, re.M)
+    assert "`ms-poe sequential`" in line and "`uniform 1.5`" in line
+    assert line.count("kv-retrieval at 1024 tokens") == 1
+
+
 def test_a_small_loss_is_no_ruin(lines):
     """Four of 21 answers, in four texts: shown, but it is not all."""
     less = dict(LOST) | {0.0: 6}
     text = markdown(lines(answers("none", LOST), answers("seq", nothing()), answers("seq-w64", less)))
     assert (
-        "Shown to answer somewhat worse: `ms-poe sequential W=64` (SmolLM2-135M-Instruct, kv-retrieval at 1024" in text
+        "Shown to answer somewhat worse: SmolLM2-135M-Instruct, kv-retrieval at 1024 tokens: `ms-poe sequential W=64`"
+        in text
     )
-    assert re.search(r"^- \*\*Not to be used there:\*\* `ms-poe sequential` \([^`]*$", text, re.M)
+    assert re.search(r"^- \*\*Not to be used there:\*\* [^`]*: `ms-poe sequential` [^`]*$", text, re.M)
 
 
 def test_what_mends_a_model_is_said(lines):
