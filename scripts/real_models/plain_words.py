@@ -20,6 +20,7 @@ from real_models.pinned_models import MODELS
 
 __all__ = ["Finding", "findings", "front", "in_short", "missing"]
 
+_FULL = ("F16", "f16")  # weights and cache that methods are compared in, where there are such
 _MOST_LOST = 0.5  # of a score: more makes a method unusable, whatever it is for
 #: What one comparison came to.
 BETTER, WORSE, ALIKE, STUCK = "better", "worse", "no difference shown", "nothing can be compared"
@@ -263,7 +264,7 @@ def _by_place(found: Iterable[Finding]) -> dict[tuple[str, str, int], list[Findi
     for f in found:
         places.setdefault((f.model, f.group.title, f.length), []).append(f)
     for key, some in places.items():
-        full = [f for f in some if (f.entry.quantization, f.entry.kv_type) == ("F16", "f16")]
+        full = [f for f in some if (f.entry.quantization, f.entry.kv_type) == _FULL]
         places[key] = full or some
     return places
 
@@ -280,6 +281,7 @@ def _named(labels: Sequence[str], found: Sequence[Finding]) -> list[str]:
     for label in labels:
         mine = [f for f in found if f.entry.method == label]
         some = [f for f in mine if f.group.scores] or mine
+        some = [f for f in some if (f.entry.quantization, f.entry.kv_type) == _FULL] or some
         worst = min(some, key=lambda f: f.overall.value if f.group.higher else -f.overall.value)
         parts = places.setdefault(worst.where, [])
         parts += [", " if parts else "", Code(label), f" {worst.change}"]
