@@ -52,6 +52,8 @@ def supervise(arguments: Sequence[str]) -> int | None:
         except OSError:  # no place for a file, no standard error, no further process: then here, as from the library
             for number, handler in earlier.items():
                 signal.signal(number, handler)
+            for arrived in child.early:
+                signal.raise_signal(arrived)
             return None
         code = child.wait()
         said.seek(0)
@@ -68,11 +70,15 @@ def _wanted(arguments: Sequence[str]) -> bool:
 
 
 class _Child:
-    """The process that runs the command, to which signals are handed on."""
+    """The process that runs the command, to which signals are handed on.
+
+    Attributes:
+        early: signals that arrived before it was there.
+    """
 
     def __init__(self) -> None:
-        self._pid = 0
-        self._early: list[int] = []
+        self._pid, self._ended = 0, False
+        self.early: list[int] = []
 
     def start(self, closing: ExitStack, said: int, signals: Mapping[signal.Signals, Any]) -> None:
         """Run the program again, with ``said`` as its descriptor 2; ``closing`` gets what is open as long as it lives.
@@ -95,19 +101,21 @@ class _Child:
             {"GGML_NO_BACKTRACE": "1", **os.environ, VARIABLE: f"{error},{alive}"},
             file_actions=[(os.POSIX_SPAWN_DUP2, said, 2)],
         )
-        for arrived in self._early:
+        for arrived in self.early:
             self._hand_on(arrived, None)
 
     def wait(self) -> int:
         """Its exit code, negative for a signal's number."""
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        status = os.waitpid(self._pid, 0)[1]
+        self._ended = True  # its number may be another process's from now on
+        return os.waitstatus_to_exitcode(status)
 
     def _hand_on(self, number: int, _frame: object) -> None:
         if not self._pid:
-            self._early.append(number)
-            return
-        with suppress(ProcessLookupError):  # it has just ended; Python may run this after waitpid had it
-            os.kill(self._pid, number)
+            self.early.append(number)
+        elif not self._ended:
+            with suppress(ProcessLookupError):  # it has just ended; Python may run this after waitpid had it
+                os.kill(self._pid, number)
 
 
 def _outcome(command: str, code: int, said: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -78,6 +79,7 @@ def test_help_and_other_commands_have_none(monkeypatch: pytest.MonkeyPatch) -> N
         assert not supervisor._wanted(line.split())
 
 
+KILLED = "os.kill = lambda *_: print('killed'); signal.raise_signal(signal.SIGTERM)"
 #: A program whose command says that it ran. A signal arrives before or after the function ``at`` of the module ``os``.
 SIGNALLED = """
 import os, signal, sys, time
@@ -115,6 +117,27 @@ def test_a_signal_at_a_bad_moment(at: str, before: str, after: str, seconds: int
     )
     assert done.stderr == ""
     assert [line for line in done.stdout.splitlines() if seconds == 0 or line != "ran"] == seen
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="commands run in one process there")
+def test_a_signal_before_a_child_that_cannot_be_started_is_not_lost() -> None:
+    program = SIGNALLED.format(
+        at="posix_spawn", before="signal.raise_signal(signal.SIGTERM)", after="pass", seconds=0
+    ).replace("found = function(", "raise OSError; found = function(")
+    done = subprocess.run(
+        [sys.executable, "-c", program, "validate", "a.gguf"], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="commands run in one process there")
+def test_a_signal_after_the_end_goes_to_nobody() -> None:
+    """The child's number may be another process's by then."""
+    program = SIGNALLED.format(at="waitstatus_to_exitcode", before=KILLED, after="pass", seconds=0)
+    done = subprocess.run(
+        [sys.executable, "-c", program, "validate", "a.gguf"], capture_output=True, text=True, timeout=50, check=True
+    )
+    assert done.stdout.splitlines() == ["ran", "5"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE")

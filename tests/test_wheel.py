@@ -43,7 +43,7 @@ def test_it_holds_what_the_repository_has(installed: Path) -> None:
         ["git", "ls-files", "ggufrope", "patches"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if tracked.returncode:
-        pytest.skip("not a git checkout")
+        pytest.skip("not a git checkout, so that nothing says which files are the repository's")
     for name in tracked.stdout.splitlines():
         there = installed / (name if name.startswith("ggufrope/") else f"ggufrope/{name}")
         assert there.is_file(), name

@@ -21,7 +21,7 @@ TEXTS, LENGTH = 80, 256
 #: Every pair is 5% to 10% too slow or too fast.
 _SIGNS = np.random.default_rng(3)
 WRONG = 0.1 * _SIGNS.choice([-1, 1], 16) * _SIGNS.uniform(0.5, 1, 16)
-#: Pairs that texts of this length tell apart: slower ones cost less than 0.1 nats a text where they are 2% wrong.
+#: The fastest pairs. Slower ones say less in a text, and take more sweeps or are not found at all (docs/tune.md).
 FAST = 4
 
 
