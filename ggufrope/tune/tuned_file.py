@@ -127,9 +127,7 @@ def write_tuned(source: Path, output: Path, found: FoundTable, *, overwrite: boo
         carry_out(ConvertRequest(source, new[0], method, {"factor_table": table, **params}, context=context))
         _require_written(ModelFile.open(new[0]), found, output)
         recover(output)  # or an old file's journal would speak of the new one
-        for path, final in reversed(
-            list(zip(new, names, strict=True))
-        ):  # the first shard last: with it a model is there
+        for path, final in [*zip(new, names, strict=True)][::-1]:  # the first shard last: with it a model is there
             move_into_place(path, final)
     except OSError as error:
         raise OutputError(explain(error, output, 0)) from error
