@@ -49,6 +49,6 @@ def test_planted_factors_are_found(demo_file, tmp_path, samples):
         for sweep in range(2):
             reports = [searcher.advance(sweep * 16 + pair) for pair in range(FAST)]
         left = WRONG + searcher.theta
-    assert reports[-1].objective < 1.9
+    assert reports[-1].objective < 1.82  # measured: 1.790; what is left of the factors: 1.0% at most
     np.testing.assert_array_equal(left[FAST:], WRONG[FAST:])
     assert np.abs(left[:FAST]).max() < 0.02 < np.abs(WRONG[:FAST]).min()
